@@ -1,0 +1,38 @@
+# make book   install what is needed, run the default study, build the book
+# make test   install what is needed, run the tests
+# STUDY=smoke makes the small study's book instead; PYTHON=... names another Python 3.11.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STUDY ?= laptop
+BIN := .venv/bin
+READY := .venv/.ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: book test install lint clean
+
+book: install
+	@$(BIN)/kc book $(STUDY)
+
+test: install
+	@$(BIN)/ruff check kc_utils tests benchmarks
+	@$(BIN)/python -m pytest
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "Python 3.11 is needed; found $$($(PYTHON) --version 2>&1). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@start=$$(date +%s); \
+	$(PYTHON) -m venv .venv && \
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test]' && \
+	touch $(READY) && \
+	echo "install                      $$(( $$(date +%s) - start )) s"
+
+lint: install
+	@$(BIN)/ruff check kc_utils tests benchmarks
+	@$(BIN)/ruff format --check kc_utils tests benchmarks
+
+clean:
+	rm -rf _build book/results results/runs results/logs results/locks .snakemake

@@ -1,0 +1,219 @@
+"""`kc`: the study from the command line. Errors a user can act on are one line on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from kc_utils.errors import BadRequest, KCError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What compression does to the facts in a language model's weights.",
+)
+study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
+app.add_typer(study_app, name="study")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
+Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by default.", min=1)]
+
+
+def show(rows: list[dict], as_json: bool) -> None:
+    """A list of records as JSON or as an aligned table."""
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    if rows:
+        import pandas as pd
+
+        with pd.option_context("display.max_colwidth", 70, "display.width", 250, "display.max_rows", 1000):
+            print(pd.DataFrame(rows).to_string(index=False))
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models that can be named."""
+    from kc_utils.models.registry import registry
+
+    show(
+        [
+            {
+                "model": e.id,
+                "family": e.family,
+                "source": e.source,
+                "revision": e.revision,
+                "licence": e.licence,
+                "run here": e.ran_here,
+                **({"notes": list(e.notes)} if as_json else {}),
+            }
+            for e in registry().values()
+        ],
+        as_json,
+    )
+
+
+@app.command()
+def facts(as_json: Json = False) -> None:
+    """List the sources of facts and their relations."""
+    from kc_utils.knowledge.sources import SOURCES, load_source
+
+    rows = []
+    for name in SOURCES:
+        found = load_source(name)
+        for relation, items in found.by_relation().items():
+            entry = found.relations[relation]
+            rows.append(
+                {
+                    "facts": name,
+                    "relation": relation,
+                    "wikidata": entry.wikidata,
+                    "type": entry.type,
+                    "n": len(items),
+                    "answers": len(entry.answer_space),
+                    "templates": len(entry.templates),
+                }
+            )
+    show(rows, as_json)
+
+
+@app.command()
+def inspect(model: Annotated[str, typer.Argument(help="A model id, or path:DIR.")], as_json: Json = False) -> None:
+    """Count a model's weight matrices by scope."""
+    from dataclasses import asdict
+
+    from kc_utils.models.loading import load
+    from kc_utils.models.scopes import scopes_of
+
+    show([asdict(row) for row in scopes_of(load(model).model)], as_json)
+
+
+@app.command("eval")
+def evaluate_one(
+    model: Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")],
+    recipe: Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")] = "none",
+    facts: Annotated[str, typer.Option(help="A source of `kc facts`.")] = "worldfacts",
+    relations: Annotated[str | None, typer.Option(help="Only these relations, separated by commas.")] = None,
+    limit: Annotated[int | None, typer.Option(help="A frozen sample of so many facts.", min=1)] = None,
+    protocol: Annotated[str, typer.Option(help="cloze (top 1 of the vocabulary) or rank (closed set).")] = "rank",
+    templates: Annotated[str, typer.Option(help="How many wordings of each fact, or all.")] = "1",
+    alternatives: Annotated[int, typer.Option(help="Wrong answers beside the right one in rank.")] = 9,
+    seed: Annotated[int, typer.Option(help="Of the sample and the wrong answers.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compress a model, ask it for facts, and compare it with the uncompressed model on the same facts."""
+    from pydantic import ValidationError
+
+    from kc_utils.knowledge.probe import Probe
+    from kc_utils.study.cells import Cell
+    from kc_utils.study.grids import explain
+
+    try:
+        probe = Probe(
+            facts=facts,
+            relations=relations.split(",") if relations else None,
+            limit=limit,
+            seed=seed,
+            protocols=(protocol,),
+            templates=int(templates) if templates.isdigit() else templates,
+            alternatives=alternatives,
+        )
+    except ValidationError as error:
+        raise BadRequest(explain(error, Probe)) from error
+    cell = Cell.of(model, recipe, probe)
+    probe.factset()
+    from kc_utils.analysis.statistics import accuracy_by, compare
+    from kc_utils.study.evaluate import evaluate
+
+    results = evaluate([cell.baseline, cell])
+    rows, report = results[cell].rows, results[cell].report
+    comparison = compare(rows, results[cell.baseline].rows).to_dict()
+    answer: dict[str, Any] = {
+        "model": model,
+        "recipe": cell.recipe,
+        "facts": facts,
+        "protocol": protocol,
+        **comparison,
+        **{k: v for k, v in report.items() if k not in ("steps", "per_matrix", "recipe")},
+    }
+    if probe.templates != 1:
+        answer["by_template"] = accuracy_by(rows, "template")[["template", "accuracy", "low", "high"]].to_dict(
+            "records"
+        )
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False))
+    else:
+        for key, value in answer.items():
+            print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
+
+
+@study_app.command("plan")
+def study_plan(study: StudyName = "laptop", as_json: Json = False) -> None:
+    """List the cells of a study, which are done, and an estimate for the rest."""
+    from kc_utils.study.engine import plan
+    from kc_utils.study.studyfile import load_study
+
+    rows = plan(load_study(study))
+    show(rows, as_json)
+    if not as_json:
+        left = [r for r in rows if not r["done"]]
+        print(
+            f"{len(rows)} cells, {len(left)} to compute: about {sum(r['estimate_s'] for r in left) / 60:.0f} min on one core"
+        )
+
+
+@study_app.command("run")
+def study_run(study: StudyName = "laptop", cores: Cores = None) -> None:
+    """Run what is not done of a study; stop it and start it again as you like."""
+    from kc_utils.study.engine import run_study
+
+    done = run_study(study, cores)
+    for run in done.runs:
+        print(run.output)
+
+
+@study_app.command("execute", hidden=True)
+def study_execute(study: StudyName, run: str) -> None:
+    """Execute one run of a study (what Snakemake calls)."""
+    from kc_utils.study.engine import execute_run
+
+    execute_run(study, run)
+
+
+@app.command()
+def book(study: StudyName = "laptop", cores: Cores = None) -> None:
+    """Run a study, write its pages, build the book, and print where it is and how long each stage took."""
+    from kc_utils.publishing.build import make_book
+
+    index, stages = make_book(study, cores)
+    for stage, seconds in stages.items():
+        print(f"{stage:28} {seconds:7.1f} s")
+    print(index)
+
+
+def main() -> None:
+    try:
+        app(standalone_mode=False)
+    except KCError as error:
+        print(f"kc: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("kc: stopped; finished cells are kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:  # click's own complaints about the command line carry their message
+        if hasattr(error, "format_message"):
+            print(f"kc: {error.format_message()}", file=sys.stderr)
+            sys.exit(2)
+        raise

@@ -1,0 +1,112 @@
+"""Apply a recipe to a model, in place, and say what was really done."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+
+import torch
+from torch import nn
+
+from kc_utils.compression.methods import method
+from kc_utils.compression.outcome import Storage
+from kc_utils.compression.recipe import Recipe, Step, modules_of
+from kc_utils.compression.report import Report, StepReport, count_zeros, measure
+from kc_utils.compression.untie import untie
+from kc_utils.errors import BadModel, BadRequest, BadResult
+from kc_utils.models.roles import Architecture
+from kc_utils.models.scopes import Matrix, matrices, select
+
+__all__ = ["Report", "apply", "modules_of"]
+
+
+def apply(
+    model: nn.Module, recipe: Recipe, tokenizer=None, architecture: Architecture | Mapping | None = None
+) -> Report:
+    """Do the recipe's steps to the model, in place, and report what they did.
+
+    The whole recipe is checked against the model before a weight is changed, and so are all weights for NaN and
+    infinity. A step on a tied head unties it first. tokenizer: for methods that need calibration text; architecture:
+    the roles of a model that the table lacks.
+
+    Raises BadRequest when the model has nothing in a scope, or a step comes after int8 on the same matrix; BadModel for
+    weights that are not finite or on the meta device, and for an unknown architecture; BadResult when a step did less
+    than it was asked for.
+    """
+    _check_finite(model)
+    plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
+    _check_plan(plan)
+    with torch.no_grad():
+        for step, chosen in plan:
+            if any(m.tied for m in chosen):
+                untie(model, _select(model, step, architecture))
+        steps, storage = [], {}
+        for step in recipe.steps:
+            steps.append(_do(model, step, _select(model, step, architecture), storage))
+        touched = {m.name for _, chosen in plan for m in chosen}
+        now = [m for m in matrices(model, architecture) if m.name in touched] if touched else []
+        return measure(str(recipe), model, now, storage, steps)
+
+
+def _select(model: nn.Module, step: Step, architecture) -> list[Matrix]:
+    kind = method(step.method)
+    return select(model, step.scope, step.options["preset"], quantizing=not kind.prunes, description=architecture)
+
+
+def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, Storage]) -> StepReport:
+    """One step, and the check that its matrices hold what was asked for."""
+    begin = time.perf_counter()
+    outcome = import_module(method(step.method).module).run(model, chosen, step)
+    seconds = time.perf_counter() - begin
+    storage.update(outcome.storage)
+    names = {m.name for m in chosen}
+    after = [_refreshed(model, m) for m in chosen]
+    zeros, weights = sum(count_zeros(m) for m in after), sum(m.numel for m in after)
+    if zeros < outcome.zeros_asked:
+        raise BadResult(f"recipe step {step}: {outcome.zeros_asked} zeros were asked for, {zeros} were made")
+    if not method(step.method).prunes and outcome.storage.keys() != names:
+        raise BadResult(f"recipe step {step}: {len(outcome.storage)} of {len(names)} matrices were quantized")
+    bits = {outcome.storage[n].value_bits for n in outcome.storage}
+    return StepReport(
+        step=str(step), method=step.method, scope=step.scope, matrices=len(chosen), weights=weights, zeros=zeros,
+        sparsity=zeros / weights, bits=max(bits) if bits else None, levels=outcome.levels, groups=outcome.groups,
+        seconds=round(seconds, 4),
+    )  # fmt: skip
+
+
+def _refreshed(model: nn.Module, matrix: Matrix) -> Matrix:
+    """The matrix with the module that the model holds now: int8 replaces modules, and stores (outputs, inputs)."""
+    module = model.get_submodule(matrix.name.rpartition(".")[0])
+    if module is matrix.module:
+        return matrix
+    shape = (matrix.outputs, matrix.inputs)
+    return replace(matrix, module=module, shape=shape, transposed=False)
+
+
+def _check_plan(plan: list[tuple[Step, list[Matrix]]]) -> None:
+    """What a step cannot do to its matrices is refused before the first step has changed any."""
+    int8_by: dict[str, Step] = {}
+    for step, chosen in plan:
+        for m in chosen:
+            if m.name in int8_by or m.is_int8:
+                before = f"after {int8_by[m.name]}" if m.name in int8_by else "of this model"
+                raise BadRequest(f"recipe step {step}: {m.name} is int8 {before}; int8 goes last")
+        check = getattr(import_module(method(step.method).module), "check", None)
+        if check:
+            check(chosen, step)
+        if step.method == "int8":
+            int8_by |= {m.name: step for m in chosen}
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise BadModel(f"{name} holds no weights (meta device); load the model before compressing it")
+        # A finite sum has finite terms: one pass without a copy. Only a sum that is not needs the second look.
+        weights = parameter.detach()
+        if not weights.is_floating_point() or weights.sum(dtype=torch.float32).isfinite():
+            continue
+        if bad := int((~weights.isfinite()).sum()):
+            raise BadModel(
+                f"{name}: {bad} of {weights.numel()} weights are NaN or infinite; get another copy of the model"
+            )

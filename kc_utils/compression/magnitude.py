@@ -1,0 +1,159 @@
+"""Magnitude pruning: the weights of smallest absolute value become zero.
+
+Idea: a small weight contributes little to a neuron's sum (Han et al. 2015, arXiv 1506.02626; global, over all layers
+at once, in Frankle & Carbin 2019, arXiv 1803.03635). Exactly k = round(sparsity * n) weights are zeroed, n being the
+weights of the scope (`per=model`), of each matrix (`per=layer`, torch's l1_unstructured), or of each output neuron
+(`per=row`, as in Wanda, arXiv 2306.11695). Among equal magnitudes the first by position goes first: matrices in module
+order, then the flat index of the stored weight. Masks equal those of torch.nn.utils.prune wherever no tie lies at the
+cut; how the k smallest are found without sorting is in `selection.py`.
+
+All functions work in place on float32, bfloat16 or float16 tensors on the CPU.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kc_utils.compression.chunks import CHUNK, in_threads, row_blocks
+from kc_utils.compression.outcome import Outcome
+from kc_utils.compression.recipe import Step
+from kc_utils.compression.selection import SHIFT, cuts, histogram
+from kc_utils.errors import BadModel, BadRequest
+from kc_utils.models.scopes import Matrix
+
+INFINITY = 0x7F800000  # bits of float32 infinity; NaNs are above it
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The k smallest magnitudes: those below `value`, and the first `take` of the `equal` ones that are equal to it."""
+
+    value: float
+    take: int
+    equal: int
+
+
+def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
+    """Prune the matrices as the step says. Raises BadModel for NaN, infinity and dtypes other than DTYPES."""
+    per = step.options["per"]
+    if per == "row":
+        asked = sum(prune_rows(m.rows, round(step.amount * m.inputs)) for m in matrices)
+    else:
+        asked = 0
+        for group in [[m] for m in matrices] if per == "layer" else [matrices]:
+            k = count_to_prune(step, sum(m.numel for m in group))
+            tensors = [m.weight for m in group]
+            zero_smallest(tensors, thresholds(tensors, [k])[0])
+            asked += k
+    return Outcome(zeros_asked=asked)
+
+
+def count_to_prune(step: Step, n: int) -> int:
+    """k of n weights: the step's `weights=`, or round(sparsity * n) as torch rounds. BadRequest when k > n."""
+    k = step.options["weights"] if step.amount is None else round(step.amount * n)
+    if k > n:
+        raise BadRequest(f"recipe step {step}: the scope holds {n} weights only; ask for fewer")
+    return k
+
+
+def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Threshold | None]:
+    """For each k, what separates the k smallest |w| of all tensors together; None for k = 0.
+
+    tensors: any shapes, contiguous. Two passes over the weights for any number of ks, at most
+    4 MB of memory a thread and a k.
+    Raises BadModel for NaN, infinity or another dtype; ValueError when a k is above the number of weights.
+    """
+    for tensor in tensors:
+        if tensor.dtype not in DTYPES:
+            raise BadModel(f"weights of dtype {tensor.dtype} cannot be pruned; load the model in float32 or bfloat16")
+    chunks = [chunk for tensor in tensors for chunk in _flat(tensor).split(CHUNK)]
+    high = histogram(chunks, _keys)
+    if high[INFINITY >> SHIFT :].any():
+        raise BadModel(f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first")
+    found = cuts(chunks, _keys, ks, high)
+    return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal) for cut in found]
+
+
+def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) -> None:
+    """Zero, in place, the weights that the threshold separates. One pass over the weights, no extra memory."""
+    if threshold is None or threshold.value == 0:
+        return  # what is asked for is zero already
+    all_equal_go = threshold.take == threshold.equal
+    chunks = [chunk for tensor in tensors for chunk in _flat(tensor).split(CHUNK)]
+
+    limits = {t.dtype: threshold.value if all_equal_go else _just_below(threshold.value, t.dtype) for t in tensors}
+
+    def shrink(part: Sequence[torch.Tensor]) -> None:
+        for chunk in part:  # |w| <= limit becomes zero and the rest stays, bit by bit, in place
+            torch.ops.aten.hardshrink.out(chunk, limits[chunk.dtype], out=chunk)
+
+    in_threads(shrink, chunks)
+    left = 0 if all_equal_go else threshold.take
+    key = np.float32(threshold.value).view(np.int32)
+    for chunk in chunks:
+        if not left:
+            return
+        ties = np.flatnonzero(_keys(chunk) == key)[:left]
+        if ties.size:
+            chunk[torch.from_numpy(ties)] = 0
+            left -= ties.size
+
+
+def sweep(matrices: Sequence[Matrix], sparsities: Sequence[float]) -> Iterator[tuple[float, int]]:
+    """Prune the matrices to one sparsity after the other, in rising order, in place; yields (sparsity, k) after each.
+
+    All cuts come from one pass, and each state equals pruning the original model to that sparsity at once: the k
+    smallest weights hold those of every smaller k.
+    """
+    tensors = [m.weight for m in matrices]
+    n = sum(t.numel() for t in tensors)
+    ordered = sorted(sparsities)
+    ks = [round(s * n) for s in ordered]
+    before: Threshold | None = None
+    for sparsity, k, threshold in zip(ordered, ks, thresholds(tensors, ks), strict=True):
+        now = threshold
+        if before and threshold and before.value == threshold.value:  # some of these ties are zero by now
+            now = Threshold(threshold.value, threshold.take - before.take, threshold.equal - before.take)
+        if now is None or now.take:
+            zero_smallest(tensors, now)
+        before = threshold
+        yield sparsity, k
+
+
+def smallest_in_rows(magnitudes: torch.Tensor, k: int) -> torch.Tensor:
+    """Boolean mask of the k smallest in each row of (rows, columns), ties by position; exactly k a row."""
+    if k == 0:
+        return torch.zeros_like(magnitudes, dtype=torch.bool)
+    value = magnitudes.kthvalue(k, dim=1, keepdim=True).values
+    below = magnitudes < value
+    equal = magnitudes == value
+    return below | (equal & (equal.cumsum(1) <= k - below.sum(1, keepdim=True)))
+
+
+def prune_rows(weight: torch.Tensor, k: int) -> int:
+    """Zero the k smallest |w| of each row of (outputs, inputs) in place; gives back how many that are."""
+
+    def prune(part: Sequence[torch.Tensor]) -> None:
+        for rows in part:
+            rows.masked_fill_(smallest_in_rows(rows.abs().float(), k), 0)
+
+    in_threads(prune, row_blocks(weight))
+    return k * weight.shape[0]
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().view(-1)
+
+
+def _keys(chunk: torch.Tensor) -> np.ndarray:
+    """|w| as int32 that order as the magnitudes do; half precisions are exact in float32."""
+    return chunk.float().numpy().view(np.int32) & 0x7FFFFFFF
+
+
+def _just_below(value: float, dtype: torch.dtype) -> float:
+    """The next smaller number of the dtype, for a positive number of the dtype."""
+    bits = torch.int32 if dtype == torch.float32 else torch.int16
+    return float((torch.tensor(value, dtype=dtype).view(bits) - 1).view(dtype))

@@ -1,0 +1,151 @@
+"""What a recipe did to a model, measured after its last step from the weights that the model really uses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from kc_utils.compression.outcome import Storage
+from kc_utils.models.scopes import Matrix, integers, is_int8
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step, measured right after it.
+
+    weights: in the step's matrices; zeros: zero weights there; sparsity: zeros / weights; bits: of one quantized value;
+    levels: the most distinct values in a group that shares a scale; groups: how many such groups; seconds: of the step.
+    """
+
+    step: str
+    method: str
+    scope: str
+    matrices: int
+    weights: int
+    zeros: int
+    sparsity: float
+    bits: int | None
+    levels: int | None
+    groups: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MatrixReport:
+    """One touched matrix. encoding: how it takes the fewest bits, see `Report`; bits: of the whole matrix in it."""
+
+    name: str
+    role: str
+    part: str
+    layer: int | None
+    numel: int
+    zeros: int
+    encoding: str
+    bits: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts of weights and bits for a recipe on a model.
+
+    recipe: canonical text; steps, per_matrix: see `StepReport`, `MatrixReport` (the matrices that any step touched);
+    weights_model: all elements of all parameters of the model that the recipe leaves, biases and norms included, each
+    shared parameter once; a head that the recipe untied counts beside the embedding, an int8 matrix with its weights;
+    weights_touched: elements of the touched matrices; touched_fraction: weights_touched / weights_model;
+    zeros, sparsity: zero weights of the touched matrices, and their share of weights_touched; for int8 the stored whole
+    numbers count; sparsity_model: zero elements of all parameters / weights_model;
+    bits_per_weight: bits of the touched matrices / weights_touched, each matrix in the encoding that takes the fewest:
+    `dense` (every value), `bitmask` (one bit for each weight, and the values that are not zero), `rows` (one bit for
+    each output neuron, and the values of those that are not all zero); scales and zero points are counted in all three,
+    a value takes the bits of its dtype or of its quantization. None when nothing was touched;
+    encodings: how many touched matrices are in each.
+    """
+
+    recipe: str
+    weights_model: int
+    weights_touched: int
+    touched_fraction: float
+    zeros: int
+    sparsity: float
+    sparsity_model: float
+    bits_per_weight: float | None
+    encodings: dict[str, int]
+    steps: tuple[StepReport, ...]
+    per_matrix: tuple[MatrixReport, ...]
+
+    def to_dict(self) -> dict:
+        """The report as plain lists, dicts, numbers and texts."""
+        plain = asdict(self)
+        return {**plain, "steps": list(plain["steps"]), "per_matrix": list(plain["per_matrix"])}
+
+
+def measure(
+    recipe: str,
+    model: nn.Module,
+    touched: Sequence[Matrix],
+    storage: Mapping[str, Storage],
+    steps: Sequence[StepReport],
+) -> Report:
+    """Count the model as it is now. touched: its matrices as they are now; storage: of the quantized ones, by name."""
+    rows = tuple(_matrix_report(m, storage.get(m.name)) for m in touched)
+    weights, zeros = sum(m.numel for m in rows), sum(m.zeros for m in rows)
+    total, total_zeros = _count_model(model, {m.name: r.zeros for m, r in zip(touched, rows, strict=True)})
+    return Report(
+        recipe=recipe,
+        weights_model=total,
+        weights_touched=weights,
+        touched_fraction=weights / total,
+        zeros=zeros,
+        sparsity=zeros / weights if weights else 0.0,
+        sparsity_model=total_zeros / total,
+        bits_per_weight=sum(m.bits for m in rows) / weights if weights else None,
+        encodings={e: n for e in ("dense", "bitmask", "rows") if (n := sum(m.encoding == e for m in rows))},
+        steps=tuple(steps),
+        per_matrix=rows,
+    )
+
+
+def count_zeros(matrix: Matrix) -> int:
+    """Zero weights of a matrix as the model uses it."""
+    return int(matrix.numel - torch.count_nonzero(stored(matrix)))
+
+
+def stored(matrix: Matrix) -> torch.Tensor:
+    """The numbers that the model stores for a matrix: (outputs, inputs), int8 or floating point."""
+    return integers(matrix.module) if matrix.is_int8 else matrix.rows
+
+
+def _matrix_report(matrix: Matrix, storage: Storage | None) -> MatrixReport:
+    values = stored(matrix)
+    zeros = int(matrix.numel - torch.count_nonzero(values))
+    rows_left = int((values != 0).any(1).sum()) if zeros >= matrix.inputs else matrix.outputs
+    value_bits, overhead = (storage.value_bits, storage.overhead_bits) if storage else (values.element_size() * 8, 0)
+    sizes = {
+        "dense": matrix.numel * value_bits + overhead,
+        "bitmask": matrix.numel + (matrix.numel - zeros) * value_bits + overhead,
+        "rows": matrix.outputs + rows_left * matrix.inputs * value_bits + overhead,
+    }
+    encoding = min(sizes, key=sizes.get)  # the first of equal ones
+    return MatrixReport(
+        matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoding, sizes[encoding]
+    )
+
+
+def _count_model(model: nn.Module, counted: Mapping[str, int]) -> tuple[int, int]:
+    """(elements, zeros) of all parameters and int8 matrices; counted: zeros known already, by name of the parameter."""
+    total = zeros = 0
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        tensors = dict(module._parameters)
+        if is_int8(module):
+            tensors = {"weight": integers(module), "bias": module.bias()}
+        for name, tensor in tensors.items():
+            if tensor is None or id(tensor) in seen:
+                continue
+            if isinstance(tensor, nn.Parameter):  # what int8 gives is a copy, and its id is soon another's
+                seen.add(id(tensor))
+            known = counted.get(f"{path}.{name}")
+            total += tensor.numel()
+            zeros += tensor.numel() - int(torch.count_nonzero(tensor.detach())) if known is None else known
+    return total, zeros

@@ -1,0 +1,91 @@
+"""Round to nearest: weights are put on a grid of 2**bits values, with no data and no correction of the error.
+
+The grid is that of GPTQ (Frantar et al. 2023, arXiv 2210.17323), so that the two methods differ in the rounding alone:
+for each group of weights that shares a scale,
+
+    scale = (max(w, 0) - min(w, 0)) / (2**bits - 1),  zero = round(-min(w, 0) / scale)
+    q = clamp(round(w / scale) + zero, 0, 2**bits - 1),  stored weight = scale * (q - zero)
+
+The zero point is a whole number, so a pruned weight stays exactly zero. `sym=true` sets max = -min = max |w| and zero
+to the middle. Rounding is half to even. The scale is kept to 16 bits (float16), the zero point to `bits` bits, and
+both count in the bits per weight. A group is `group` consecutive inputs of one neuron (the last one shorter where it
+does not divide them), all inputs of a neuron (`channel`), or the matrix (`tensor`). Weights stay in the
+model's dtype: this measures what rounding does to a model, not how fast it runs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from kc_utils.compression.chunks import in_threads, row_blocks
+from kc_utils.compression.outcome import Outcome, Storage
+from kc_utils.compression.recipe import Step
+from kc_utils.errors import BadResult
+from kc_utils.models.scopes import Matrix
+
+SCALE_BITS = 16
+
+
+def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
+    """Round each matrix in place. Raises BadResult when a group holds more values than the grid has."""
+    bits, group, sym = step.amount, step.options["group"], step.options["sym"]
+    storage, most, total = {}, 0, 0
+    for m in matrices:
+        levels, groups = quantize_(m.rows, bits, group, sym)
+        if levels > 2**bits:
+            raise BadResult(f"recipe step {step}: {m.name} holds {levels} values in a group, {2**bits} were asked for")
+        storage[m.name] = Storage(bits, groups * (SCALE_BITS + (0 if sym else bits)))
+        most, total = max(most, levels), total + groups
+    return Outcome(storage=storage, levels=most, groups=total)
+
+
+def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool = False) -> tuple[int, int]:
+    """Round (outputs, inputs) in place; gives the most distinct values in a group, and the number of groups."""
+    outputs, inputs = weight.shape
+    if group == "tensor":
+        grouped = weight.reshape(1, -1)
+        rounded, levels = round_groups(grouped, bits, sym)
+        weight.copy_(rounded.view(outputs, inputs))
+        return levels, 1
+    width = inputs if group == "channel" else min(group, inputs)
+    whole = inputs // width * width
+
+    def work(blocks: Sequence[torch.Tensor]) -> int:
+        most = 0
+        for rows in blocks:
+            for part, size in ((rows[:, :whole], width), (rows[:, whole:], inputs - whole)):
+                if size:
+                    rounded, levels = round_groups(part.reshape(-1, size), bits, sym)
+                    part.copy_(rounded.view(part.shape))
+                    most = max(most, levels)
+        return most
+
+    return max(in_threads(work, row_blocks(weight))), outputs * -(-inputs // width)
+
+
+def round_groups(groups: torch.Tensor, bits: int, sym: bool = False) -> tuple[torch.Tensor, int]:
+    """Each row of (groups, width) on its own grid, as float32, and the largest number of distinct values in a row."""
+    w = groups.float()
+    top = 2**bits - 1
+    low, high = w.amin(1, keepdim=True).clamp(max=0), w.amax(1, keepdim=True).clamp(min=0)
+    if sym:
+        high = torch.maximum(-low, high)
+        low = -high
+    tiny = torch.finfo(torch.float16).smallest_normal
+    scale = ((high - low) / top).clamp(tiny, torch.finfo(torch.float16).max).half().float()
+    zero = torch.full_like(scale, (top + 1) // 2) if sym else (-low / scale).round_().clamp_(0, top)
+    q = (w / scale).round_().add_(zero).clamp_(0, top)
+    levels = _most_levels(q.to(torch.uint8).numpy(), bits)
+    return q.sub_(zero).mul_(scale), levels
+
+
+def _most_levels(q: np.ndarray, bits: int) -> int:
+    """The largest number of distinct values in a row of whole numbers below 2**bits."""
+    if len(q) == 1:
+        return int(np.count_nonzero(np.bincount(q[0])))
+    if bits <= 4:  # a set of small numbers as the bits of one number
+        sets = np.bitwise_or.reduce(np.left_shift(np.uint16(1), q, dtype=np.uint16), axis=1)
+        return int(np.bitwise_count(sets).max())
+    ordered = np.sort(q, axis=1)
+    return int((ordered[:, 1:] != ordered[:, :-1]).sum(1).max(initial=0)) + 1

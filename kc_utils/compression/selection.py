@@ -1,0 +1,111 @@
+"""Which elements hold the k smallest keys: exactly k of them, in two passes and a fixed amount of memory.
+
+The absolute value of a float32, read as an integer, orders as the float does. So a histogram over the upper half of
+that integer finds the bucket that holds the k-th smallest, and a second histogram over the lower half of the bucket's
+members finds it exactly. Any number of ks share both passes, and nothing is sorted or copied as a whole
+(torch.nn.utils.prune concatenates all weights and sorts them: about 50 bytes a weight).
+
+Keys are int32 and not negative. Elements with equal keys are taken in order of position.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from kc_utils.compression.chunks import in_threads
+
+SHIFT = 17  # a 31-bit key is 14 upper bits, the first histogram, and 17 lower bits, the second
+HIGH = 1 << (31 - SHIFT)
+LOW = 1 << SHIFT
+FLUSH = 1 << 19  # members of buckets that wait before they are counted
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The k smallest keys are those below `key`, and the first `take` of the `equal` keys that are equal to it."""
+
+    key: int
+    take: int
+    equal: int
+
+
+def histogram(chunks: Sequence[T], keys: Callable[[T], np.ndarray]) -> np.ndarray:
+    """How many keys fall into each bucket of their upper 14 bits: int64 (HIGH,). `keys(chunk)` is int32."""
+
+    def count(part: Sequence[T]) -> np.ndarray:
+        total = np.zeros(HIGH, np.int64)
+        for chunk in part:
+            total += _bincount(keys(chunk) >> SHIFT, HIGH)
+        return total
+
+    return sum(in_threads(count, chunks), np.zeros(HIGH, np.int64))
+
+
+def cuts(
+    chunks: Sequence[T], keys: Callable[[T], np.ndarray], ks: Sequence[int], high: np.ndarray | None = None
+) -> list[Cut | None]:
+    """The cut for each k, None for k = 0.
+
+    chunks: pieces of about chunks.CHUNK keys, in order of position; keys: makes a piece's int32 keys, called twice a
+    piece, from several threads; high: their `histogram`, when the caller has it already. Raises ValueError when a k
+    is negative or above the number of keys.
+    """
+    high = histogram(chunks, keys) if high is None else high
+    total = np.cumsum(high)
+    if any(not 0 <= k <= total[-1] for k in ks):
+        raise ValueError(f"k has to lie between 0 and the number of keys, {total[-1]}: {list(ks)}")
+    bucket_of = {k: int(np.searchsorted(total, k)) for k in ks if k > 0}
+    low = _low_histograms(chunks, keys, sorted(set(bucket_of.values())))
+    found: list[Cut | None] = []
+    for k in ks:
+        if k == 0:
+            found.append(None)
+            continue
+        bucket = bucket_of[k]
+        inside = k - int(total[bucket] - high[bucket])  # the k-th smallest is this bucket's `inside`-th
+        running = np.cumsum(low[bucket])
+        value = int(np.searchsorted(running, inside))
+        equal = int(low[bucket][value])
+        found.append(Cut((bucket << SHIFT) | value, inside - int(running[value] - equal), equal))
+    return found
+
+
+def _low_histograms(chunks, keys, buckets: list[int]) -> dict[int, np.ndarray]:
+    def count(part: Sequence) -> dict[int, np.ndarray]:
+        counts = {bucket: np.zeros(LOW, np.int64) for bucket in buckets}
+        waiting: list[np.ndarray] = []
+
+        def flush() -> None:
+            members = np.concatenate(waiting)
+            waiting.clear()
+            upper = members >> SHIFT
+            for bucket in buckets:
+                counts[bucket] += _bincount(members[upper == bucket] & (LOW - 1), LOW)
+
+        for chunk in part:
+            key = keys(chunk)
+            upper = (key >> SHIFT).astype(np.int16)
+            wanted = upper == buckets[0]
+            for bucket in buckets[1:]:
+                wanted |= upper == bucket
+            waiting.append(key[np.flatnonzero(wanted)])
+            if len(waiting) >= 1024 or waiting[-1].size * len(waiting) >= FLUSH:
+                flush()
+        if waiting:
+            flush()
+        return counts
+
+    totals = {bucket: np.zeros(LOW, np.int64) for bucket in buckets}
+    for counts in in_threads(count, chunks) if buckets else ():
+        for bucket in buckets:
+            totals[bucket] += counts[bucket]
+    return totals
+
+
+def _bincount(values: np.ndarray, size: int) -> np.ndarray:
+    return torch.bincount(torch.from_numpy(values), minlength=size).numpy()  # numpy's own converts to int64 first

@@ -1,0 +1,40 @@
+"""The one kind of error that a user can act on.
+
+Every message says what was wrong, where, and what to do. The command line prints it as one line and leaves with
+`exit_code`; anything else that is raised is a defect and keeps its traceback.
+"""
+
+
+class KCError(Exception):
+    """Something the user asked for cannot be done, and the message says what to do about it."""
+
+    exit_code = 2
+
+
+class BadRequest(KCError):
+    """An unknown or impossible parameter: model, scope, method, amount, relation, study key."""
+
+
+class MissingData(KCError):
+    """A file, package or download that is needed is absent, truncated or not the one that was frozen."""
+
+    exit_code = 3
+
+
+class BadModel(KCError):
+    """A model whose weights or architecture cannot be worked on (NaN, unknown matrices, unsafe format)."""
+
+    exit_code = 4
+
+
+class BadResult(KCError):
+    """A step did less than it said or a score is not a number: no result is better than one that looks fine."""
+
+    exit_code = 5
+
+
+def listed(names, limit: int = 12) -> str:
+    """`a, b, c` for an error message, cut after `limit` names."""
+    names = [str(n) for n in names]
+    tail = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + tail

@@ -1,0 +1,160 @@
+"""What a decoder says next: log-probabilities of the next token after many contexts, each prefix computed once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kc_utils.knowledge.prefix_tree import as_batch, grow
+
+Context = tuple[int, ...]
+
+
+@dataclass
+class Reading:
+    """Next-token scores after some of the contexts asked for.
+
+    contexts  [n] indices into the sequence of contexts
+    logits    [n, vocabulary] float32
+    log_norm  [n] their log-sum-exp: `logits - log_norm` are log-probabilities
+    valid     [n] whether every score of the row is a number
+    """
+
+    contexts: list[int]
+    logits: torch.Tensor
+    log_norm: torch.Tensor
+    valid: torch.Tensor
+
+    @classmethod
+    def of(cls, contexts: list[int], logits: torch.Tensor) -> Reading:
+        logits = logits.float()
+        log_norm = torch.logsumexp(logits, dim=-1)
+        # one NaN or +inf anywhere in the row shows in its sum of exponentials; -inf alone is a probability of zero
+        return cls(contexts, logits, log_norm, torch.isfinite(log_norm))
+
+    def logprob(self, row: int, tokens: list[int]) -> list[float]:
+        """Log-probabilities of some tokens in one row."""
+        return (self.logits[row, tokens] - self.log_norm[row]).tolist()
+
+
+class NextToken:
+    """Reads next-token scores off one decoder.
+
+    model         a causal language model of transformers in evaluation mode
+    max_nodes     tokens in one tree (one row of a batch)
+    batch_tokens  tokens in one forward pass
+    read_rows     contexts whose scores over the vocabulary are held at a time
+
+    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks on two short
+    trees that this one does, against its own plain forward pass, and falls back to plain padded batches where not.
+    """
+
+    def __init__(self, model, max_nodes: int = 128, batch_tokens: int = 1024, read_rows: int = 256):
+        self.model = model
+        self.max_nodes = max_nodes
+        self.batch_tokens = batch_tokens
+        self.read_rows = read_rows
+        self.tokens_computed = 0
+        self._trees_work: bool | None = None
+
+    @torch.inference_mode()
+    def read(self, contexts: Sequence[Context], done: Callable[[int], None] | None = None) -> Iterator[Reading]:
+        """Yield readings that together cover every distinct context; `done(n)` is told of n contexts finished."""
+        contexts = list(contexts)
+        if not contexts:
+            return
+        if self._trees_work is None:
+            self._trees_work = self._check_trees(contexts)
+        hidden_states = self._tree_states if self._trees_work else self._padded_states
+        for indices, states in hidden_states(contexts):
+            for start in range(0, len(indices), self.read_rows):
+                part = slice(start, start + self.read_rows)
+                logits = states[part] if not self._trees_work else self._head(states[part])
+                yield Reading.of(indices[part], logits)
+                if done:
+                    done(len(indices[part]))
+
+    def _tree_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Last hidden states [n, width] at the end of each context, tree by tree."""
+        branches = grow(contexts, self.max_nodes)
+        rows = max(1, self.batch_tokens // self.max_nodes)
+        branches.sort(key=len, reverse=True)
+        for start in range(0, len(branches), rows):
+            batch = branches[start : start + rows]
+            tokens, positions, visible = (t.to(self.model.device) for t in as_batch(batch, pad_token=0))
+            mask = torch.zeros(visible.shape, dtype=self._dtype(), device=visible.device)
+            mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
+            output = self.model.base_model(
+                input_ids=tokens, position_ids=positions, attention_mask=mask[:, None], use_cache=False
+            )
+            self.tokens_computed += tokens.numel()
+            ends = [(row, node, index) for row, branch in enumerate(batch) for index, node in branch.ends]
+            at_rows, at_nodes, indices = (list(x) for x in zip(*ends, strict=True))
+            yield indices, output.last_hidden_state[at_rows, at_nodes]
+
+    def _padded_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Logits [n, vocabulary] at the end of each context from plain batches, padded on the right, longest first."""
+        order = sorted(range(len(contexts)), key=lambda i: -len(contexts[i]))
+        start = 0
+        while start < len(order):
+            width = len(contexts[order[start]])
+            part = order[start : start + max(1, self.batch_tokens // width)]
+            start += len(part)
+            tokens = torch.zeros((len(part), width), dtype=torch.long)
+            mask = torch.zeros((len(part), width), dtype=torch.long)
+            for row, index in enumerate(part):
+                tokens[row, : len(contexts[index])] = torch.tensor(contexts[index])
+                mask[row, : len(contexts[index])] = 1
+            logits = self.model(
+                input_ids=tokens.to(self.model.device), attention_mask=mask.to(self.model.device), use_cache=False
+            ).logits
+            self.tokens_computed += tokens.numel()
+            yield part, logits[range(len(part)), [len(contexts[i]) - 1 for i in part]]
+
+    def _head(self, states: torch.Tensor) -> torch.Tensor:
+        logits = self.model.get_output_embeddings()(states)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if not cap else cap * torch.tanh(logits / cap)
+
+    def _dtype(self) -> torch.dtype:
+        floating = (p.dtype for p in self.model.parameters() if p.is_floating_point())
+        return next(floating, torch.float32)
+
+    def _check_trees(self, contexts: Sequence[Context]) -> bool:
+        """Whether the tree gives the plain forward pass's log-probabilities on a few contexts of this call."""
+        sample = sorted(contexts, key=len)[:64:16] + [contexts[0]]
+        counted = self.tokens_computed
+        plain = dict(self._gathered(self._padded_states(sample), torch.nn.Identity()))
+        try:
+            tree = dict(self._gathered(self._tree_states(sample), self._head))
+        except (TypeError, RuntimeError, ValueError, IndexError):
+            tree = {}
+        self.tokens_computed = counted
+        if not all(torch.isfinite(row).all() for row in plain.values()):
+            return bool(tree)  # a broken model says nothing about trees
+        worst = max((float((plain[i] - tree[i]).abs().max()) for i in plain if i in tree), default=float("inf"))
+        if len(tree) == len(plain) and worst < self._tolerance():
+            return True
+        warnings.warn(
+            f"{type(self.model).__name__} does not take trees of tokens (off by {worst:.2g}); each statement is computed "
+            "on its own, which is slower and gives the same scores",
+            stacklevel=2,
+        )
+        return False
+
+    def _tolerance(self) -> float:
+        """Largest difference in log-probability put down to rounding.
+
+        Dynamic int8 rounds the activations of a batch together, so that its scores depend a little on the batch."""
+        rounds_batches = any("dynamic" in type(m).__module__ for m in self.model.modules())
+        if rounds_batches:
+            return 2.0
+        return 1e-2 if self._dtype() == torch.float32 else 0.5
+
+    @staticmethod
+    def _gathered(states: Iterator[tuple[list[int], torch.Tensor]], head) -> Iterator[tuple[int, torch.Tensor]]:
+        for indices, rows in states:
+            yield from zip(indices, torch.log_softmax(head(rows).float(), dim=-1), strict=True)

@@ -1,0 +1,165 @@
+"""Facts as records: what every source gives and every protocol reads.
+
+The record follows LAMA (Petroni et al. 2019): a subject, a relation with templates in which `[X]` stands for the
+subject and `[Y]` for the answer, and one or more right answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+
+from kc_utils.errors import BadRequest, listed
+
+RELATION_TYPES = ("1-1", "N-1", "N-M")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A kind of fact.
+
+    id            short name, e.g. `capital`
+    label         for figures and tables, e.g. `capital`
+    wikidata      property id such as `P36`, or None
+    type          `1-1`, `N-1` or `N-M`, as in LAMA
+    templates     sentences holding `[X]` and `[Y]` once each
+    answer_space  every answer a closed set may be drawn from, canonical spellings, sorted
+    """
+
+    id: str
+    label: str
+    wikidata: str | None
+    type: str
+    templates: tuple[str, ...]
+    answer_space: tuple[str, ...]
+
+    def __post_init__(self):
+        if self.type not in RELATION_TYPES:
+            raise BadRequest(f"relation {self.id}: type {self.type!r} is not one of {listed(RELATION_TYPES)}")
+        for template in self.templates:
+            if template.count("[X]") != 1 or template.count("[Y]") != 1:
+                raise BadRequest(f"relation {self.id}: template {template!r} must hold [X] and [Y] once each")
+
+    @property
+    def left_to_right(self) -> tuple[str, ...]:
+        """The templates that end with the answer, so that a decoder can be asked for it as the next token."""
+        return tuple(t for t in self.templates if t.rstrip(" .").endswith("[Y]") and t.index("[X]") < t.index("[Y]"))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact. `answers` are the right answers in canonical spelling, the main one first; `aliases` are further
+    spellings that count as right too; `popularity` (population or the like; None where unknown) ranks head and tail."""
+
+    id: str
+    relation: str
+    subject: str
+    answers: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    popularity: float | None = None
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every spelling that counts as right, without repetition, canonical ones first."""
+        return tuple(dict.fromkeys(self.answers + self.aliases))
+
+
+def fill(template: str, subject: str) -> str:
+    """The template with its subject, which takes a capital where it opens the sentence. `[Y]` stays."""
+    if template.startswith("[X]"):
+        subject = subject[:1].upper() + subject[1:]
+    return template.replace("[X]", subject)
+
+
+@dataclass(frozen=True)
+class FactSet:
+    """A frozen list of facts with its relations. `filters` names and counts what was left out on the way."""
+
+    name: str
+    relations: dict[str, Relation]
+    facts: tuple[Fact, ...]
+    filters: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = {f.relation for f in self.facts} - set(self.relations)
+        if unknown:
+            raise BadRequest(f"{self.name}: facts of unknown relations {listed(sorted(unknown))}")
+        if len({f.id for f in self.facts}) != len(self.facts):
+            raise BadRequest(f"{self.name}: fact ids repeat")
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of every fact and relation in order: two equal hashes are the same items, asked the same way."""
+        record = [[asdict(self.relations[r]) for r in sorted(self.relations)], [asdict(f) for f in self.facts]]
+        text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def by_relation(self) -> dict[str, list[Fact]]:
+        groups: dict[str, list[Fact]] = defaultdict(list)
+        for fact in self.facts:
+            groups[fact.relation].append(fact)
+        return dict(groups)
+
+    def only(self, relations: Iterable[str]) -> FactSet:
+        """The facts of these relations, in the same order."""
+        wanted = list(dict.fromkeys(relations))
+        unknown = [r for r in wanted if r not in self.relations]
+        if unknown:
+            raise BadRequest(
+                f"{self.name} has no relation {listed(unknown)}; it has {listed(sorted(self.relations), 40)}"
+            )
+        kept = tuple(f for f in self.facts if f.relation in wanted)
+        return replace(self, relations={r: self.relations[r] for r in wanted}, facts=kept)
+
+    def sample(self, limit: int | None, seed: int = 0) -> FactSet:
+        """A frozen sample of `limit` facts, as equal a number from each relation as its size allows.
+
+        Drawn by a seed and by fact id alone, so that adding a relation does not reshuffle the others.
+        """
+        if limit is None or limit >= len(self.facts):
+            return self
+        if limit < 1:
+            raise BadRequest(f"limit must be at least 1, got {limit}")
+        groups = self.by_relation()
+        order = {
+            relation: sorted(facts, key=lambda f: hashlib.sha256(f"{seed}/{f.id}".encode()).hexdigest())
+            for relation, facts in groups.items()
+        }
+        share = _equal_shares({r: len(f) for r, f in groups.items()}, limit)
+        chosen = {f.id for relation, facts in order.items() for f in facts[: share[relation]]}
+        return replace(self, facts=tuple(f for f in self.facts if f.id in chosen))
+
+    def alternatives(self, fact: Fact, count: int, seed: int = 0) -> tuple[str, ...]:
+        """Up to `count` wrong answers for a closed-set question, drawn from the relation's answer space by seed and
+        fact id. Fewer where the answer space has no more to offer, so that chance differs between relations.
+
+        Raises BadRequest where it offers none.
+        """
+        accepted = {a.casefold() for a in fact.accepted}
+        space = [a for a in self.relations[fact.relation].answer_space if a.casefold() not in accepted]
+        if not space or count < 1:
+            raise BadRequest(f"{fact.id}: {count} alternatives asked for, relation {fact.relation} offers {len(space)}")
+        return tuple(random.Random(f"{seed}/{fact.id}").sample(space, min(count, len(space))))
+
+
+def _equal_shares(sizes: dict[str, int], total: int) -> dict[str, int]:
+    """Split `total` over groups as evenly as their sizes allow (largest equal share; remainders by name order)."""
+    share = dict.fromkeys(sizes, 0)
+    left = total
+    while left > 0:
+        open_groups = [g for g in sorted(sizes) if share[g] < sizes[g]]
+        step = max(1, left // len(open_groups))
+        for group in open_groups:
+            take = min(step, sizes[group] - share[group], left)
+            share[group] += take
+            left -= take
+            if left == 0:
+                break
+    return share

@@ -1,0 +1,88 @@
+"""Many token sequences as one tree, so that a shared beginning is computed once.
+
+Facts of one relation begin alike ("The capital of ..."), and the wrong answers of a closed-set question all follow
+the same statement. The sequences are therefore merged into a tree and a decoder sees whole branches at once: every
+node is one token, attends to its ancestors alone, and stands at its own depth. The idea is the tree attention of
+speculative decoding (Miao et al. 2024, SpecInfer), used here to read rather than to draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class Branch:
+    """A tree of at most `max_nodes` tokens that is computed as one row of a batch.
+
+    tokens[i] is the token of node i, parents[i] its parent's index (-1 for a root), depths[i] its position.
+    ends[j] is the (sequence, node) pair of the j-th sequence that ends inside this tree.
+    """
+
+    tokens: list[int]
+    parents: list[int]
+    depths: list[int]
+    ends: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Branch]:
+    """Merge sequences into as few trees of at most `max_nodes` nodes as their sorted order allows.
+
+    A sequence longer than `max_nodes` gets a tree of its own. Repeated sequences end at the same node.
+    """
+    branches: list[Branch] = []
+    branch = Branch([], [], [], [])
+    path: list[int] = []  # nodes of the sequence added last
+    previous: tuple[int, ...] = ()
+    for index in sorted(range(len(sequences)), key=lambda i: sequences[i]):
+        sequence = sequences[index]
+        if not sequence:
+            raise ValueError("an empty sequence has no last token to read from")
+        shared = _common_length(previous, sequence) if len(branch) else 0
+        if len(branch) and len(branch) + len(sequence) - shared > max_nodes:
+            branches.append(branch)
+            branch, path, shared = Branch([], [], [], []), [], 0
+        path = path[:shared]
+        for depth in range(shared, len(sequence)):
+            branch.tokens.append(sequence[depth])
+            branch.parents.append(path[-1] if path else -1)
+            branch.depths.append(depth)
+            path.append(len(branch) - 1)
+        branch.ends.append((index, path[-1]))
+        previous = sequence
+    if len(branch):
+        branches.append(branch)
+    return branches
+
+
+def _common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length
+
+
+def as_batch(branches: Sequence[Branch], pad_token: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids [B, T], positions [B, T] and visibility [B, T, T] (True where row token i may see token j).
+
+    Padding sees itself only, so that no row of the softmax is empty; nothing else sees padding.
+    """
+    width = max(len(b) for b in branches)
+    tokens = torch.full((len(branches), width), pad_token, dtype=torch.long)
+    positions = torch.zeros((len(branches), width), dtype=torch.long)
+    visible = torch.eye(width, dtype=torch.bool).repeat(len(branches), 1, 1)
+    for row, branch in enumerate(branches):
+        tokens[row, : len(branch)] = torch.tensor(branch.tokens)
+        positions[row, : len(branch)] = torch.tensor(branch.depths)
+        for node, parent in enumerate(branch.parents):
+            if parent >= 0:
+                visible[row, node] |= visible[row, parent]
+    return tokens, positions, visible

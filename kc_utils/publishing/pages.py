@@ -1,0 +1,133 @@
+"""From executed notebooks to pages of the book: titles, figure labels, alternative texts, rows to download, contents.
+
+Everything is written under `book/results/`, which is not tracked; a page whose content did not change is not touched,
+so that a second build has nothing to do.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import yaml
+
+from kc_utils.errors import MissingData
+from kc_utils.places import project_dir
+from kc_utils.publishing import fragments
+from kc_utils.study import store
+from kc_utils.study.grids import split_template
+from kc_utils.study.studyfile import Run, Study
+
+FAMILY_ORDER = ("decoder", "encoder", "encoder-decoder")
+
+
+class Pages:
+    """Writes the pages of one study and remembers what it wrote, so that stale ones can be removed."""
+
+    def __init__(self, study: Study, book: Path | None = None):
+        self.study = study
+        self.book = book or project_dir() / "book"
+        self.folder = self.book / "results"
+        self._written: set[Path] = set()
+
+    def write(self) -> None:
+        """Write every page and fragment. Raises MissingData where a run of the study has not been executed."""
+        missing = [run.id for run in self.study.runs if not run.output.is_file()]
+        if missing:
+            raise MissingData(
+                f"run {missing[0]} of study {self.study.name} has no executed notebook; run `kc study run {self.study.name}`"
+            )
+        for run in self.study.runs:
+            self._rows(run)
+            self._page(run)
+        texts, pictures = fragments.of_study(self.study)
+        for name, text in texts.items():
+            self._put(name, text.encode())
+        for name, picture in pictures.items():
+            self._put(name, picture)
+        self._put("_toc.yml", self._contents().encode())
+        self._remove_stale()
+
+    def _put(self, name: str, content: bytes) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file() or file.read_bytes() != content:
+            file.write_bytes(content)
+        self._written.add(file)
+
+    def _remove_stale(self) -> None:
+        for file in sorted(self.folder.rglob("*")):
+            if file.is_file() and file not in self._written:
+                file.unlink()
+        for folder in sorted(self.folder.rglob("*"), reverse=True):
+            if folder.is_dir() and not any(folder.iterdir()):
+                shutil.rmtree(folder)
+
+    def _rows(self, run: Run) -> None:
+        """The rows behind a page, one file: ids, scores and flags, with the recipe of each row."""
+        parts = [store.read(c.key).rows.assign(model=c.model, recipe=c.recipe) for c in run.cells]
+        frame = pd.concat(parts, ignore_index=True)
+        front = ["model", "recipe"]
+        frame = frame[front + [c for c in frame.columns if c not in front]]
+        file = self.folder / "rows" / f"{run.id}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file() or not pd.read_parquet(file).equals(_as_read(frame)):
+            frame.to_parquet(file, index=False, compression="zstd")
+        self._written.add(file)
+
+    def _page(self, run: Run) -> None:
+        book = nbformat.read(run.output, as_version=4)
+        book.cells = [page_cell(cell, run) for cell in book.cells if "remove-cell" not in cell.metadata.get("tags", [])]
+        tail = nbformat.v4.new_markdown_cell(fragments.rows_and_provenance(run))
+        tail.id = "rows-and-provenance"
+        book.cells.append(tail)
+        book.metadata = {k: book.metadata[k] for k in ("kernelspec", "language_info") if k in book.metadata}
+        self._put(f"{run.id}.ipynb", (nbformat.writes(book, version=4) + "\n").encode())
+
+    def _contents(self) -> str:
+        """`_toc.yml` of the project with the run pages in its part `Results`, after the pages that are not generated."""
+        contents = yaml.safe_load((self.book.parent / "_toc.yml").read_text(encoding="utf-8"))
+        for part in contents["parts"]:
+            if part.get("caption") == "Results":
+                own = [c for c in part["chapters"] if not c["file"].startswith("results/")]
+                generated = [c for c in part["chapters"] if c["file"].startswith("results/")]
+                runs = [{"file": f"results/{run.id}"} for run in in_order(self.study.runs)]
+                part["chapters"] = own + runs + generated
+        return yaml.safe_dump(contents, sort_keys=False)
+
+
+def in_order(runs) -> list[Run]:
+    return sorted(runs, key=lambda run: FAMILY_ORDER.index(split_template(run.template)[0]))
+
+
+def page_cell(cell, run: Run):
+    """One cell of an executed notebook as the book wants it."""
+    cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")}
+    if cell.cell_type == "markdown":
+        cell.source = re.sub(r"^# (.+)$", rf"# \1: {run.parameters.model}", cell.source, count=1, flags=re.M)
+        cell.source = cell.source.replace("](../book/", "](../")
+        return cell
+    tags = set(cell.metadata.get("tags", []))
+    cell.metadata["tags"] = sorted((tags - {"parameters", "injected-parameters"}) | {"hide-input"})
+    cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    for output in cell.outputs:
+        figure = output.get("metadata", {}).pop("kc", None)
+        if figure:
+            cell.metadata["mystnb"] = {
+                "image": {"alt": figure["alt"], "width": "100%"},
+                "figure": {"caption": figure["caption"], "name": f"fig-{run.id}-{figure['name']}"},
+            }
+    cell.execution_count = None
+    return cell
+
+
+def _as_read(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as it comes back from Parquet, so that it can be compared with a stored one."""
+    import io
+
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return pd.read_parquet(io.BytesIO(buffer.getvalue()))

@@ -1,0 +1,64 @@
+"""A cell: one model, one recipe, one probe. The unit that is cached, resumed and distributed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kc_utils.compression.recipe import Recipe, modules_of
+from kc_utils.knowledge.probe import Probe
+from kc_utils.models.registry import resolve
+from kc_utils.study.code import code_hash
+from kc_utils.study.provenance import SCORING_PACKAGES, versions
+
+CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.knowledge.probe", "kc_utils.study.evaluate")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """model: an id of the registry or `path:DIR`; recipe: canonical text; probe: what is asked."""
+
+    model: str
+    recipe: str
+    probe: Probe
+
+    @classmethod
+    def of(cls, model: str, recipe: str, probe: Probe) -> Cell:
+        """A cell with its model known and its recipe in canonical form. Raises KCError for what is unknown."""
+        resolve(model)
+        return cls(model, str(Recipe.parse(recipe)), probe)
+
+    @property
+    def baseline(self) -> Cell:
+        return Cell(self.model, "none", self.probe)
+
+    @property
+    def depends_on(self) -> dict:
+        """Everything that can change the rows of this cell."""
+        from kc_utils.models.loading import fingerprint
+
+        return {
+            "model": fingerprint(resolve(self.model)),
+            "recipe": self.recipe,
+            "probe": self.probe.model_dump(mode="json"),
+            "facts": _facts_hash(self.probe),
+            "code": _code_of(self.recipe),
+            "versions": versions(SCORING_PACKAGES),
+        }
+
+    @property
+    def key(self) -> str:
+        """Name of the cell in the store: a hash of what it depends on."""
+        return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=64)
+def _facts_hash(probe: Probe) -> str:
+    return probe.factset().sha256
+
+
+@lru_cache(maxsize=256)
+def _code_of(recipe: str) -> str:
+    return code_hash((*CODE, *modules_of(Recipe.parse(recipe))))

@@ -1,0 +1,165 @@
+"""Running a study: Snakemake starts the runs, this module plans them and shows how far they are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from kc_utils.errors import BadResult, KCError, MissingData
+from kc_utils.places import project_dir, results_dir, write_text
+from kc_utils.study import store
+from kc_utils.study.cells import Cell
+from kc_utils.study.notebooks import execute
+from kc_utils.study.studyfile import Study, load_study
+
+POLL_SECONDS = 1.0
+SECONDS_PER_CONTEXT = (
+    0.02  # of a 100 M-parameter model on one core; only the first estimate, before anything is measured
+)
+
+
+def plan(study: Study) -> list[dict]:
+    """One row per distinct cell: run, model, recipe, questions asked, whether it is done, estimated seconds."""
+    seen: dict[Cell, str] = {}
+    for run in study.runs:
+        for cell in run.cells:
+            seen.setdefault(cell, run.id)
+    measured = _measured_seconds(seen)
+    rows = []
+    for cell, run_id in seen.items():
+        questions = _questions(cell)
+        done = store.has(cell.key)
+        rows.append(
+            {
+                "run": run_id,
+                "model": cell.model,
+                "recipe": cell.recipe,
+                "questions": questions,
+                "done": done,
+                "estimate_s": 0.0 if done else round(questions * measured.get(cell.model, SECONDS_PER_CONTEXT), 1),
+            }
+        )
+    return rows
+
+
+def _questions(cell: Cell) -> int:
+    templates = cell.probe.templates if isinstance(cell.probe.templates, int) else 3
+    return len(cell.probe.factset()) * len(cell.probe.protocols) * templates
+
+
+def _measured_seconds(cells: dict[Cell, str]) -> dict[str, float]:
+    """Seconds per question of each model, from its cells that are stored already."""
+    spent: dict[str, list[float]] = {}
+    for cell in cells:
+        found = store.read(cell.key)
+        if found is not None:
+            spent.setdefault(cell.model, []).append(sum(found.record["made"]["seconds"].values()) / _questions(cell))
+    return {model: sum(values) / len(values) for model, values in spent.items()}
+
+
+def run_study(name: str, cores: int | None = None, show_progress: bool = True) -> Study:
+    """Run everything of a study that is not done. Stopping it in any way and starting it again loses no finished cell.
+
+    Raises BadResult with the first error of the runs.
+    """
+    study = load_study(name)
+    cores = cores or len(os.sched_getaffinity(0))
+    waiting = {c.key for c in study.cells if not store.has(c.key)}
+    unfinished = [run for run in study.runs if not run.output.is_file()]
+    if not unfinished:
+        return study
+    prepare_models(study)
+    log_file = results_dir() / "logs" / f"{study.name}.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(project_dir() / "Snakefile"),
+        "--cores",
+        str(cores),
+        "--config",
+        f"study={name}",
+        "--directory",
+        str(project_dir()),
+        "--nolock",
+        "--rerun-incomplete",
+        "--rerun-triggers",
+        "mtime",
+        "--keep-going",
+        "--quiet",
+        "all",
+    ]
+    try:
+        log = log_file.open("w", encoding="utf-8")
+    except OSError as error:
+        raise MissingData(
+            f"cannot write {log_file}: {error.strerror}; choose another folder with KC_RESULTS"
+        ) from error
+    with (
+        log,
+        tqdm(
+            total=len(study.cells),
+            initial=len(study.cells) - len(waiting),
+            unit="cell",
+            desc=f"study {name}",
+            disable=not show_progress,
+            file=sys.stderr,
+            mininterval=POLL_SECONDS,
+        ) as bar,
+    ):
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"KC_QUIET": "1"})
+        try:
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
+                finished = {key for key in waiting if (store.folder_of(key) / "cell.json").is_file()}
+                waiting -= finished
+                bar.update(len(finished))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        bar.update(len({key for key in waiting if store.has(key)}))
+    missing = [run for run in study.runs if not run.output.is_file()]
+    if missing:
+        raise BadResult(f"{len(missing)} of {len(study.runs)} runs failed; first, {_why(missing[0].output, log_file)}")
+    return study
+
+
+def prepare_models(study: Study) -> None:
+    """Fetch and convert every model before the first run, so that parallel runs find it ready."""
+    from kc_utils.models.loading import folder_of
+    from kc_utils.models.registry import resolve
+
+    for model in dict.fromkeys(run.parameters.model for run in study.runs):
+        folder_of(resolve(model))
+
+
+def error_file(output: Path) -> Path:
+    return output.with_suffix(".error.txt")
+
+
+def _why(output: Path, log_file: Path) -> str:
+    if error_file(output).is_file():
+        return error_file(output).read_text(encoding="utf-8").strip()
+    return f"{output.stem}: see {log_file}"
+
+
+def execute_run(name: str, run_id: str) -> None:
+    """Execute one run's notebook. What stopped it is written beside its output for `run_study` to tell."""
+    run = load_study(name).run(run_id)
+    if run.output.is_file():
+        return
+    report = error_file(run.output)
+    try:
+        execute(run.template, run.values, run.output)
+    except KCError as error:
+        write_text(report, f"{run.id}: {error}\n")
+        raise
+    report.unlink(missing_ok=True)

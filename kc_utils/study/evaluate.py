@@ -1,0 +1,72 @@
+"""From cells to rows: load, compress, probe, store; what is stored already is not repeated."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import torch
+from tqdm.auto import tqdm
+
+from kc_utils.compression.apply import apply
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import KCError
+from kc_utils.knowledge.probe import ask
+from kc_utils.models.loading import load
+from kc_utils.study import provenance, store
+from kc_utils.study.cells import Cell
+
+
+def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, store.CellResult]:
+    """The result of every cell, computed where the store has none. Progress and an estimate go to standard error.
+
+    A KCError of one cell ends the evaluation; the cells finished before it stay stored.
+    """
+    cells = list(dict.fromkeys(cells))
+    results: dict[Cell, store.CellResult] = {}
+    with tqdm(total=len(cells), unit="cell", disable=not show_progress, file=sys.stderr) as bar:
+        for cell in cells:
+            bar.set_description(f"{cell.model} {cell.recipe}"[:48])
+            results[cell] = store.read(cell.key) or _compute_once(cell)
+            bar.update()
+    return results
+
+
+def _compute_once(cell: Cell) -> store.CellResult:
+    with store.lock(cell.key):
+        return store.read(cell.key) or compute(cell)
+
+
+def compute(cell: Cell) -> store.CellResult:
+    """Compute one cell and store it."""
+    seconds = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        seconds[stage] = round(time.perf_counter() - clock, 3)
+        clock = time.perf_counter()
+
+    loaded = load(cell.model)
+    lap("load")
+    try:
+        report = apply(loaded.model, Recipe.parse(cell.recipe), tokenizer=loaded.tokenizer)
+    except KCError as error:
+        raise type(error)(f"{cell.model}, {cell.recipe}: {error}") from error
+    lap("compress")
+    rows = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe)
+    lap("probe")
+    made = {
+        "at": provenance.now(),
+        "seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
+    }
+    return store.write(cell, rows, report.to_dict(), made)
+
+
+def pending(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that the store does not hold yet."""
+    return [c for c in dict.fromkeys(cells) if not store.has(c.key)]

@@ -1,0 +1,70 @@
+"""What a result was made with: versions, hardware, time."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+
+SCORING_PACKAGES = ("torch", "transformers", "tokenizers")
+PACKAGES = (
+    *SCORING_PACKAGES,
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "statsmodels",
+    "seaborn",
+    "matplotlib",
+    "papermill",
+    "jupyter-book",
+    "snakemake",
+    "gguf",
+)
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def versions(packages=PACKAGES) -> dict[str, str]:
+    """Installed versions, without packages that are not installed."""
+    return {p: v for p in packages if (v := version_of(p))}
+
+
+@cache
+def hardware() -> dict:
+    """Processor, cores, memory in GiB, accelerator. No host name, no paths."""
+    import psutil
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,75 @@
+"""The store of finished cells: one folder each, complete or absent, checked when read."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from kc_utils.models.packaged import sha256_of
+from kc_utils.places import complete_or_absent, results_dir
+from kc_utils.study.cells import Cell
+
+
+@dataclass
+class CellResult:
+    """What was stored of a cell. rows: one per fact, protocol and template; report: what the recipe really touched."""
+
+    key: str
+    rows: pd.DataFrame
+    report: dict
+    record: dict
+
+
+def folder_of(key: str) -> Path:
+    return results_dir() / "cells" / key[:2] / key
+
+
+def has(key: str) -> bool:
+    """Whether a whole, undamaged cell of this key is stored."""
+    folder = folder_of(key)
+    try:
+        record = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        return record["rows_sha256"] == sha256_of(folder / "rows.parquet")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def read(key: str) -> CellResult | None:
+    """The stored cell, or None where there is none or it is damaged."""
+    if not has(key):
+        return None
+    folder = folder_of(key)
+    record = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    return CellResult(key, pd.read_parquet(folder / "rows.parquet"), record["report"], record)
+
+
+def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:
+    """Store a cell. `made` says when, with what and how long."""
+    key = cell.key
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False, compression="zstd")
+    with complete_or_absent(folder_of(key)) as folder:
+        folder.mkdir()
+        (folder / "rows.parquet").write_bytes(buffer.getvalue())
+        record = {
+            "key": key,
+            "model": cell.model,
+            "depends_on": cell.depends_on,
+            "report": report,
+            "made": made,
+            "rows_sha256": sha256_of(folder / "rows.parquet"),
+        }
+        (folder / "cell.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    return read(key)
+
+
+def lock(key: str) -> FileLock:
+    """Held while a cell is computed, so that two runs which share it compute it once. Freed if its holder is killed."""
+    folder = results_dir() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{key}.lock")

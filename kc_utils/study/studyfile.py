@@ -1,0 +1,126 @@
+"""Study files: YAML that lists runs. A run is one notebook with one set of parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kc_utils.errors import BadRequest, listed
+from kc_utils.places import project_dir, results_dir
+from kc_utils.study.cells import Cell
+from kc_utils.study.code import code_hash
+from kc_utils.study.grids import Parameters, explain, parameters
+from kc_utils.study.notebooks import merged_parameters, template_file
+
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+PAGE_CODE = ("kc_utils.publishing.notebook",)
+
+
+class RunEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notebook: str
+    parameters: dict = Field(default_factory=dict)
+
+
+class StudyFile(BaseModel):
+    """The file as written: a title, parameters common to all runs, and the runs by id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    about: str = ""
+    defaults: dict = Field(default_factory=dict)
+    runs: dict[str, RunEntry]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook with checked parameters. `id` names its page."""
+
+    study: str
+    id: str
+    template: str
+    values: dict
+    parameters: Parameters
+
+    @property
+    def cells(self) -> list[Cell]:
+        return self.parameters.cells()
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the executed notebook depends on: its cells, its template, the code that draws and writes."""
+        parts = [
+            [c.key for c in self.cells],
+            self.values,
+            hashlib.sha256(template_file(self.template).read_bytes()).hexdigest(),
+            code_hash(PAGE_CODE),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    @property
+    def output(self) -> Path:
+        """Where the executed notebook is kept, by digest: a file that exists needs no second run."""
+        return results_dir() / "runs" / self.study / f"{self.id}-{self.digest}.ipynb"
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    title: str
+    about: str
+    runs: tuple[Run, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every distinct cell of every run, in order."""
+        return list(dict.fromkeys(c for run in self.runs for c in run.cells))
+
+    def run(self, run_id: str) -> Run:
+        for run in self.runs:
+            if run.id == run_id:
+                return run
+        raise BadRequest(f"study {self.name} has no run {run_id!r}: it has {listed((r.id for r in self.runs), 40)}")
+
+
+def study_file(name: str) -> Path:
+    """The file of a study: a name in studies/, or a path to a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        file = Path(name)
+    else:
+        file = project_dir() / "studies" / f"{name}.yaml"
+    if not file.is_file():
+        known = sorted(p.stem for p in (project_dir() / "studies").glob("*.yaml"))
+        raise BadRequest(f"no study {name!r}: choose {listed(known)}, or give the path of a .yaml file")
+    return file
+
+
+def load_study(name: str) -> Study:
+    """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault."""
+    file = study_file(name)
+    try:
+        written = StudyFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
+    except ValidationError as error:
+        raise BadRequest(f"{file}: {explain(error, StudyFile)}") from error
+    if not written.runs:
+        raise BadRequest(f"{file}: names no runs")
+    runs = []
+    for run_id, entry in written.runs.items():
+        if not RUN_ID.fullmatch(run_id):
+            raise BadRequest(f"{file}: run id {run_id!r} must be lower-case letters, digits, dots and hyphens")
+        try:
+            values = merged_parameters(entry.notebook, {**written.defaults, **entry.parameters})
+            checked = parameters(entry.notebook, **values)
+        except BadRequest as error:
+            raise BadRequest(f"{file.name}, run {run_id}: {error}") from error
+        runs.append(Run(file.stem, run_id, entry.notebook, values, checked))
+    return Study(file.stem, written.title, written.about, tuple(runs))
