@@ -3,12 +3,15 @@
 # A run is named by the hash of what it depends on and skipped when it is there; inside a run, finished cells are
 # read from results/cells. Usually started by `kc study run NAME`, which shows the progress.
 
+import sys
+
 from kc_utils.study.studyfile import load_study
 
-STUDY = load_study(config.get("study", "laptop"))
+NAME = config.get("study", "laptop")
+STUDY = load_study(NAME)
 RUNS = {run.output.stem: run for run in STUDY.runs}
 FOLDER = str(STUDY.runs[0].output.parent)
-NAME = config.get("study", "laptop")
+PYTHON = sys.executable
 
 
 rule all:
@@ -26,4 +29,4 @@ rule run:
     threads: max(1, workflow.cores // len(RUNS)) if workflow.cores else 1
     priority: 1
     shell:
-        "OMP_NUM_THREADS={threads} kc study execute {NAME} {params.id}"
+        "OMP_NUM_THREADS={threads} {PYTHON:q} -m kc_utils study execute {NAME:q} {params.id:q}"

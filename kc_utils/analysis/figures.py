@@ -63,30 +63,38 @@ def panels(
     names = {**PROTOCOL_NAMES, **(names or {})}
     columns, rows = list(dict.fromkeys(frame[column])), list(dict.fromkeys(frame[row])) if row else [None]
     fig, axes = plt.subplots(
-        len(rows), len(columns), figsize=(4.9 * len(columns), 3.9 * len(rows)), squeeze=False, sharex=True, sharey="row"
+        len(rows),
+        len(columns),
+        figsize=(4.9 * len(columns), 3.7 * len(rows) + 0.5),
+        squeeze=False,
+        sharex=True,
+        sharey="row",
     )
     for i, row_value in enumerate(rows):
+        in_row = frame if row is None else frame[frame[row] == row_value]
         for j, column_value in enumerate(columns):
             ax = axes[i, j]
-            part = frame[(frame[column] == column_value) & (True if row is None else frame[row] == row_value)]
+            part = in_row[in_row[column] == column_value]
             draw_lines(ax, part, x, hue, y, low, high, joined)
             _references(ax, part, reference, chance)
             title = names.get(column_value, str(column_value))
             ax.set_title(title if row is None else f"{names.get(row_value, row_value)}\n{title}", fontsize="small")
-            ax.set_ylim(bottom=min(0, 100 * np.nanmin(part[low].to_numpy(float), initial=0)))
             ax.set_xlabel(xlabel if i == len(rows) - 1 else "")
             ax.set_ylabel(ylabel if j == 0 else "")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(
-        handles,
-        labels,
-        loc="outside lower center" if fig.get_layout_engine() else "lower center",
-        ncols=min(5, len(labels)),
-        frameon=False,
-        bbox_to_anchor=(0.5, -0.01),
-    )
-    fig.tight_layout(rect=(0, 0.11 if len(rows) == 1 else 0.06, 1, 1))
+        lowest, highest = (
+            100 * in_row[[c for c in (low, high, reference) if c]].astype(float).agg(f).agg(f) for f in ("min", "max")
+        )
+        axes[i, 0].set_ylim(min(0, lowest * 1.08), max(highest * 1.08, 1))
+    legend_below(fig, axes[0, 0])
     return fig
+
+
+def legend_below(fig: plt.Figure, ax: plt.Axes) -> None:
+    """One legend for the figure in a strip of its own under the axes."""
+    handles, labels = ax.get_legend_handles_labels()
+    strip = 0.42 / fig.get_figheight()
+    fig.legend(handles, labels, loc="lower center", ncols=min(6, len(labels)), frameon=False, bbox_to_anchor=(0.5, 0))
+    fig.tight_layout(rect=(0, strip, 1, 1))
 
 
 def draw_lines(ax, part, x, hue, y, low, high, joined) -> None:
@@ -134,7 +142,7 @@ def relation_bars(frame: pd.DataFrame, before: str, after: str, protocol: str) -
     theme()
     frame = frame[frame["protocol"] == protocol]
     order = frame[frame["recipe"] == before].sort_values("accuracy")["relation"].tolist()
-    fig, ax = plt.subplots(figsize=(7.6, 0.34 * len(order) + 1.5))
+    fig, ax = plt.subplots(figsize=(7.6, 0.36 * len(order) + 1.6))
     palette = sns.color_palette("colorblind")
     for colour, marker, recipe, label in ((palette[0], "o", before, "uncompressed"), (palette[1], "s", after, after)):
         line = frame[frame["recipe"] == recipe].set_index("relation").loc[order]
@@ -143,7 +151,7 @@ def relation_bars(frame: pd.DataFrame, before: str, after: str, protocol: str) -
         ax.errorbar(
             middle,
             np.arange(len(order)) + offset,
-            xerr=[middle - below, above - middle],
+            xerr=[np.maximum(middle - below, 0), np.maximum(above - middle, 0)],
             fmt=marker,
             color=colour,
             markersize=6,
@@ -157,8 +165,7 @@ def relation_bars(frame: pd.DataFrame, before: str, after: str, protocol: str) -
     ax.set_yticks(range(len(order)), [f"{r.replace('_', ' ')} (n = {counts[r]})" for r in order])
     ax.set_xlabel("right answers (%)")
     ax.set_xlim(0, 102)
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.16 if len(order) < 6 else -0.1), ncols=3)
-    fig.tight_layout()
+    legend_below(fig, ax)
     return fig
 
 

@@ -16,16 +16,25 @@ LEVEL = 0.05
 ASKED = {"cloze": "as the likeliest next token", "rank": "in the closed-set ranking"}
 
 
+NBSP = "\u00a0"
+
+
+def whole(value: float) -> str:
+    """A fraction in whole per cent, without its sign of per cent: `63`, `−12`, never `-0`."""
+    number = round(100 * value)
+    return f"{number}".replace("-", "\u2212")
+
+
 def percent(value: float) -> str:
-    return "undefined" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+    return "undefined" if value is None or math.isnan(value) else f"{whole(value)}{NBSP}%"
 
 
 def interval(low: float, high: float) -> str:
-    return "interval undefined" if math.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} %"
+    return "interval undefined" if math.isnan(low) else f"{whole(low)} to {whole(high)}{NBSP}%"
 
 
 def chance_text(chance: float) -> str:
-    return "below 0.1 %" if chance < 0.001 else f"{100 * chance:.1f} %"
+    return f"below 0.1{NBSP}%" if chance < 0.001 else f"{100 * chance:.1f}{NBSP}%"
 
 
 def baseline_sentence(summary: pd.DataFrame, protocol: str) -> str:
@@ -38,11 +47,13 @@ def baseline_sentence(summary: pd.DataFrame, protocol: str) -> str:
 
 def kept(line: pd.Series) -> str:
     """Retention of one recipe with its interval, and the answers that changed."""
-    return (
-        f"keeps {percent(line['retention'])} of what was known above chance "
-        f"({interval(line['retention_low'], line['retention_high'])}); {percent(line['lost'])} of all answers turn wrong "
-        f"and {percent(line['gained'])} turn right"
+    between = f"({interval(line['retention_low'], line['retention_high'])})"
+    much = (
+        f"keeps {percent(line['retention'])} of what was known above chance {between}"
+        if line["retention"] > 0
+        else f"keeps nothing of what was known above chance (retention {percent(line['retention'])} {between})"
     )
+    return f"{much}; {percent(line['lost'])} of all answers turn wrong and {percent(line['gained'])} turn right"
 
 
 def clearly_worse(line: pd.Series) -> bool:
@@ -84,7 +95,7 @@ def lines_of(summary: pd.DataFrame, protocol: str) -> list[str]:
 
 
 def _amount(value: float, unit: str) -> str:
-    return f"{100 * value:g} {unit}" if unit.startswith("%") else f"{value:g} {unit}"
+    return f"{100 * value:g}{NBSP}{unit}" if unit.startswith("%") else f"{value:g}{NBSP}{unit}"
 
 
 def scope_contrast(summary: pd.DataFrame, protocol: str, amount: float, scopes=("attention", "feed_forward")) -> str:

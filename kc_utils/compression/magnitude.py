@@ -62,9 +62,8 @@ def count_to_prune(step: Step, n: int) -> int:
 def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Threshold | None]:
     """For each k, what separates the k smallest |w| of all tensors together; None for k = 0.
 
-    tensors: any shapes, contiguous. Two passes over the weights for any number of ks, at most
-    4 MB of memory a thread and a k.
-    Raises BadModel for NaN, infinity or another dtype; ValueError when a k is above the number of weights.
+    tensors: any shapes, contiguous. Two passes over the weights for any number of ks, at most 4 MB of memory a
+    thread and a k. Raises BadModel for NaN, infinity or another dtype; ValueError for a k above the number of weights.
     """
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
@@ -83,8 +82,7 @@ def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) 
         return  # what is asked for is zero already
     all_equal_go = threshold.take == threshold.equal
     chunks = [chunk for tensor in tensors for chunk in _flat(tensor).split(CHUNK)]
-
-    limits = {t.dtype: threshold.value if all_equal_go else _just_below(threshold.value, t.dtype) for t in tensors}
+    limits = {t.dtype: _limit(threshold.value, t.dtype, all_equal_go) for t in tensors}
 
     def shrink(part: Sequence[torch.Tensor]) -> None:
         for chunk in part:  # |w| <= limit becomes zero and the rest stays, bit by bit, in place
@@ -128,8 +126,10 @@ def smallest_in_rows(magnitudes: torch.Tensor, k: int) -> torch.Tensor:
     if k == 0:
         return torch.zeros_like(magnitudes, dtype=torch.bool)
     value = magnitudes.kthvalue(k, dim=1, keepdim=True).values
-    below = magnitudes < value
-    equal = magnitudes == value
+    smallest = magnitudes <= value
+    if int(smallest.sum()) == k * len(magnitudes):
+        return smallest
+    below, equal = magnitudes < value, magnitudes == value
     return below | (equal & (equal.cumsum(1) <= k - below.sum(1, keepdim=True)))
 
 
@@ -153,7 +153,10 @@ def _keys(chunk: torch.Tensor) -> np.ndarray:
     return chunk.float().numpy().view(np.int32) & 0x7FFFFFFF
 
 
-def _just_below(value: float, dtype: torch.dtype) -> float:
-    """The next smaller number of the dtype, for a positive number of the dtype."""
-    bits = torch.int32 if dtype == torch.float32 else torch.int16
-    return float((torch.tensor(value, dtype=dtype).view(bits) - 1).view(dtype))
+def _limit(value: float, dtype: torch.dtype, inclusive: bool) -> float:
+    """The largest number of the dtype that is at most `value` (a positive float32), or below it if not inclusive."""
+    number = torch.tensor(value, dtype=dtype)
+    if float(number) > value or (float(number) == value and not inclusive):
+        bits = torch.int32 if dtype == torch.float32 else torch.int16
+        number = (number.view(bits) - 1).view(dtype)
+    return float(number)

@@ -25,6 +25,7 @@ from kc_utils.errors import BadResult
 from kc_utils.models.scopes import Matrix
 
 SCALE_BITS = 16
+SMALLEST_SCALE = 2.0**-24  # the smallest positive float16: a group of zeros stays zero
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
@@ -72,20 +73,26 @@ def round_groups(groups: torch.Tensor, bits: int, sym: bool = False) -> tuple[to
     if sym:
         high = torch.maximum(-low, high)
         low = -high
-    tiny = torch.finfo(torch.float16).smallest_normal
-    scale = ((high - low) / top).clamp(tiny, torch.finfo(torch.float16).max).half().float()
-    zero = torch.full_like(scale, (top + 1) // 2) if sym else (-low / scale).round_().clamp_(0, top)
-    q = (w / scale).round_().add_(zero).clamp_(0, top)
+    scale = ((high - low) / top).clamp(SMALLEST_SCALE, torch.finfo(torch.float16).max).half().float()
+    zero = torch.full_like(scale, (top + 1) // 2) if sym else _round(-low / scale).clamp_(0, top)
+    q = _round(w / scale).add_(zero).clamp_(0, top)
     levels = _most_levels(q.to(torch.uint8).numpy(), bits)
     return q.sub_(zero).mul_(scale), levels
+
+
+def _round(x: torch.Tensor) -> torch.Tensor:
+    """Half to even, in place. torch's own round shares even 2,048 elements among threads (see chunks.py)."""
+    np.rint(x.numpy(), out=x.numpy())
+    return x
 
 
 def _most_levels(q: np.ndarray, bits: int) -> int:
     """The largest number of distinct values in a row of whole numbers below 2**bits."""
     if len(q) == 1:
         return int(np.count_nonzero(np.bincount(q[0])))
-    if bits <= 4:  # a set of small numbers as the bits of one number
-        sets = np.bitwise_or.reduce(np.left_shift(np.uint16(1), q, dtype=np.uint16), axis=1)
+    if bits <= 4:  # the set of a row's numbers as the bits of one number
+        sets = np.bitwise_or.reduce(np.left_shift(1, q, dtype=np.uint16), axis=1)
         return int(np.bitwise_count(sets).max())
-    ordered = np.sort(q, axis=1)
-    return int((ordered[:, 1:] != ordered[:, :-1]).sum(1).max(initial=0)) + 1
+    present = np.zeros((len(q), 2**bits), bool)
+    present[np.arange(len(q))[:, None], q] = True
+    return int(present.sum(1).max())

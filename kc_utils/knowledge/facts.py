@@ -11,7 +11,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from kc_utils.errors import BadRequest, listed
 
@@ -97,7 +97,7 @@ class FactSet:
     @property
     def sha256(self) -> str:
         """Hash of every fact and relation in order: two equal hashes are the same items, asked the same way."""
-        record = [[asdict(self.relations[r]) for r in sorted(self.relations)], [asdict(f) for f in self.facts]]
+        record = [[vars(self.relations[r]) for r in sorted(self.relations)], [vars(f) for f in self.facts]]
         text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -40,8 +40,8 @@ def build_html(root: Path, output: Path | None = None) -> Path:
     output = output or root
     command = [
         sys.executable,
-        "-m",
-        "jupyter_book",
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
         "build",
         str(root / "book"),
         "--config",
@@ -59,6 +59,6 @@ def build_html(root: Path, output: Path | None = None) -> Path:
     index = output / "_build" / "html" / "index.html"
     if done.returncode != 0 or not index.is_file():
         text = (done.stdout + done.stderr).splitlines()
-        complaints = [line for line in text if "WARNING" in line or "ERROR" in line] or text[-15:]
+        complaints = list(dict.fromkeys(line for line in text if "WARNING" in line or "ERROR" in line)) or text[-15:]
         raise BadResult("the book does not build strictly:\n" + "\n".join(complaints[:30]))
     return index

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kc_utils.analysis import figures, findings
 from kc_utils.analysis.summary import SCOPE_NAMES, summarise
-from kc_utils.knowledge.sources import worldfacts
+from kc_utils.knowledge.sources.worldfacts import CARD
 from kc_utils.models.registry import registry, resolve
 from kc_utils.study import store
 from kc_utils.study.grids import split_template
@@ -27,7 +27,7 @@ def of_study(study: Study) -> tuple[dict[str, str], dict[str, bytes]]:
         "summary.md": runs_table(study),
         "status.md": status_tables(study),
         "models.md": models_table(),
-        "worldfacts_card.md": worldfacts.card(),
+        "worldfacts_card.md": CARD.read_text(encoding="utf-8"),
     }
     return texts, {"landing.png": picture}
 
@@ -131,9 +131,7 @@ def _landing_panels(frame: pd.DataFrame) -> plt.Figure:
         ax.axhline(100, color=figures.INK, linewidth=1.1, linestyle="--", zorder=1)
         ax.axhline(0, color=figures.FAINT, linewidth=1.3, linestyle=":", zorder=1)
     axes[0].set_ylabel("knowledge kept (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, bbox_to_anchor=(0.5, -0.02))
-    fig.tight_layout(rect=(0, 0.08, 1, 1))
+    figures.legend_below(fig, axes[0])
     return fig
 
 

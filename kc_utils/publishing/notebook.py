@@ -105,7 +105,9 @@ class OpenRun:
         return with_axes(frame.assign(weights_removed=0.0), "scope", SCOPE_NAMES)
 
     def sentences(self, texts) -> None:
-        display(Markdown("\n".join(f"- {text}" for text in texts if text)))
+        """Show sentences as a list; nothing where there are none."""
+        if found := [text for text in texts if text]:
+            display(Markdown("\n".join(f"- {text}" for text in found)))
 
     def table(self) -> None:
         """Show the comparison of every recipe with the uncompressed model, one line per recipe and protocol."""
@@ -148,32 +150,25 @@ def with_axes(frame: pd.DataFrame, hue: str, names: dict) -> pd.DataFrame:
     return frame.assign(_order=protocols).sort_values("_order", kind="stable").drop(columns="_order")
 
 
-def table_of(summary: pd.DataFrame):
-    """The summary as a table for the page."""
-    shown = pd.DataFrame(
-        {
-            "recipe": summary["recipe"],
-            "asked by": summary["protocol"],
-            "n": summary["n"],
-            "right": [
-                f"{findings.percent(a)} ({findings.interval(lo, hi)})"
-                for a, lo, hi in zip(summary["accuracy"], summary["low"], summary["high"], strict=True)
-            ],
-            "kept": [
-                f"{findings.percent(a)} ({findings.interval(lo, hi)})"
-                for a, lo, hi in zip(
-                    summary["retention"], summary["retention_low"], summary["retention_high"], strict=True
-                )
-            ],
-            "lost": summary["lost"].map(findings.percent),
-            "gained": summary["gained"].map(findings.percent),
-            "p (Holm)": [("" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}") for p in summary["p_holm"]],
-            "zeros": summary["sparsity"].map(lambda s: f"{100 * s:.1f} %"),
-            "touched": summary["touched_fraction"].map(lambda s: f"{100 * s:.1f} %"),
-            "bits": summary["bits_per_weight"].map(lambda b: "" if pd.isna(b) else f"{b:.2f}"),
-        }
-    )
-    return HTML(shown.to_html(index=False, border=0, classes="dataframe kc-table"))
+def table_of(summary: pd.DataFrame) -> HTML:
+    """The summary as a table for the page: one line per recipe and protocol, shares in per cent."""
+    shares = {"right": ("accuracy", "low", "high"), "kept": ("retention", "retention_low", "retention_high")}
+    shown = pd.DataFrame({"recipe": summary["recipe"], "asked by": summary["protocol"], "n": summary["n"]})
+    for name, (middle, low, high) in shares.items():
+        values = zip(summary[middle], summary[low], summary[high], strict=True)
+        shown[f"{name}, %"] = [
+            ""
+            if pd.isna(m)
+            else findings.whole(m) + ("" if pd.isna(a) else f" ({findings.whole(a)} to {findings.whole(b)})")
+            for m, a, b in values
+        ]
+    shown["lost, %"] = summary["lost"].map(findings.whole)
+    shown["gained, %"] = summary["gained"].map(findings.whole)
+    shown["p (Holm)"] = ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in summary["p_holm"]]
+    shown["touched, %"] = [f"{100 * s:.1f}" for s in summary["touched_fraction"]]
+    shown["zeros, %"] = [f"{100 * s:.1f}" for s in summary["sparsity"]]
+    shown["bits a weight"] = ["" if pd.isna(b) else f"{b:.2f}" for b in summary["bits_per_weight"]]
+    return HTML(f'<div class="kc-scroll">{shown.to_html(index=False, border=0, classes="dataframe kc-table")}</div>')
 
 
 def show(fig: plt.Figure, name: str, caption: str, alt: str) -> None:

@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 import yaml
 
-from kc_utils.errors import MissingData
+from kc_utils.errors import BadResult, MissingData
 from kc_utils.places import project_dir
 from kc_utils.publishing import fragments
 from kc_utils.study import store
@@ -111,10 +111,13 @@ def page_cell(cell, run: Run):
         cell.source = cell.source.replace("](../book/", "](../")
         return cell
     tags = set(cell.metadata.get("tags", []))
-    cell.metadata["tags"] = sorted((tags - {"parameters", "injected-parameters"}) | {"hide-input"})
+    hidden = "remove-input" if "injected-parameters" in tags else None
+    cell.metadata["tags"] = sorted((tags - {"parameters", "injected-parameters"}) | ({hidden} if hidden else set()))
     cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
     for output in cell.outputs:
         figure = output.get("metadata", {}).pop("kc", None)
+        if figure and len(cell.outputs) > 1:
+            raise BadResult(f"{run.template}: figure {figure['name']!r} must be the only output of its cell")
         if figure:
             cell.metadata["mystnb"] = {
                 "image": {"alt": figure["alt"], "width": "100%"},

@@ -120,7 +120,10 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
                 time.sleep(POLL_SECONDS)
                 finished = {key for key in waiting if (store.folder_of(key) / "cell.json").is_file()}
                 waiting -= finished
-                bar.update(len(finished))
+                if finished:
+                    bar.update(len(finished))
+                elif not waiting and not bar.postfix:
+                    bar.set_postfix_str("writing the notebooks")
         finally:
             if process.poll() is None:
                 process.terminate()

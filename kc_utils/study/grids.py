@@ -58,18 +58,26 @@ class Quantization(Parameters):
 
 
 class PruningThenQuantization(Parameters):
-    """quantizations: second steps with `{scope}` for the scope, each applied after magnitude pruning."""
+    """quantizations: second steps, each a method and, where it takes one, an amount: `int8`, `rtn 4`."""
 
     scopes: tuple[str, ...] = ("all", "attention", "feed_forward")
     sparsities: tuple[float, ...] = (0.2, 0.4)
-    quantizations: tuple[str, ...] = ("int8@{scope}", "rtn@{scope}=4,group=64")
+    quantizations: tuple[str, ...] = ("int8", "rtn 4")
 
     def recipes(self) -> list[str]:
         """Each step alone, so that the pair can be read against its parts, then the pairs."""
-        pruned = [(s, f"magnitude@{s}={a}") for s in self.scopes for a in self.sparsities]
-        second = [q.format(scope=s) for q in self.quantizations for s in self.scopes]
-        pairs = [f"{p}+{q.format(scope=s)}" for q in self.quantizations for s, p in pruned]
-        return [p for _, p in pruned] + second + pairs
+        parts, pairs = [], []
+        for scope in self.scopes:
+            first = [f"magnitude@{scope}={amount}" for amount in self.sparsities]
+            second = [_with_scope(q, scope) for q in self.quantizations]
+            parts += first + second
+            pairs += [f"{p}+{q}" for q in second for p in first]
+        return parts + pairs
+
+
+def _with_scope(quantization: str, scope: str) -> str:
+    method, _, amount = quantization.strip().partition(" ")
+    return f"{method}@{scope}" + (f"={amount.strip()}" if amount else "")
 
 
 class FinalLayer(Parameters):

@@ -1,11 +1,9 @@
 """worldfacts: true, clean, frozen, and served from a cache that cannot lie."""
 
 import importlib.metadata
-import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import pytest
@@ -33,21 +31,17 @@ TRUE = [
     ("capital_of", "Mbabane", "Swaziland"),
     ("continent", "the Netherlands", "Europe"),
     ("continent", "Suriname", "South America"),
-    ("continent", "Jamaica", "North America"),
-    ("official_language", "Austria", "German"),
     ("official_language", "Switzerland", "Romansh"),
     ("official_language", "Iran", "Farsi"),
     ("official_language", "Brazil", "Portuguese"),
     ("official_language", "Kenya", "Swahili"),
     ("currency", "Croatia", "euro"),
-    ("currency", "Japan", "yen"),
     ("currency", "China", "renminbi"),
     ("currency", "Ecuador", "US dollar"),
     ("currency", "Senegal", "CFA franc"),
     ("borders", "Portugal", "Spain"),
     ("borders", "France", "Switzerland"),
     ("borders", "the United States", "Mexico"),
-    ("borders", "Mongolia", "China"),
     ("demonym", "the Netherlands", "Dutch"),
     ("demonym", "Denmark", "Dane"),
     ("city_country", "Mumbai", "India"),
@@ -55,20 +49,16 @@ TRUE = [
     ("city_country", "Istanbul", "Turkey"),
     ("city_country", "Cologne", "Germany"),
     ("city_state", "Seattle", "Washington"),
-    ("city_state", "Houston", "Texas"),
     ("state_capital", "California", "Sacramento"),
-    ("state_capital", "New York", "Albany"),
     ("element_symbol", "tungsten", "W"),
     ("symbol_element", "Al", "aluminium"),
     ("atomic_number", "oxygen", "8"),
     ("number_element", "79", "gold"),
     ("element_class", "neon", "noble gases"),
     ("element_class", "chlorine", "halogens"),
-    ("iso2", "Germany", "DE"),
     ("iso3", "Switzerland", "CHE"),
     ("domain_country", ".de", "Germany"),
     ("dialling_country", "+49", "Germany"),
-    ("dialling_country", "+81", "Japan"),
     ("currency_code", "the British pound", "GBP"),
     ("code_currency", "CHF", "Swiss franc"),
     ("language_code", "Spanish", "es"),
@@ -80,15 +70,11 @@ TRUE = [
 DROPPED = [
     ("capital", "Mexico", "the answer is in the subject"),
     ("capital", "Singapore", "city and state are one"),
-    ("capital", "Luxembourg", "city and state are one"),
-    ("capital", "Panama", "Panama City"),
     ("capital", "Israel", "disputed"),
     ("capital", "Georgia", "also a US state"),
     ("capital_of", "Amsterdam", "needs an article"),
     ("capital_of", "Kingston", "two capitals and many towns"),
-    ("capital_of", "London", "needs an article"),
     ("continent", "Turkey", "two continents"),
-    ("continent", "Russia", "two continents"),
     ("currency", "Bulgaria", "joined the euro in 2026"),
     ("demonym", "Costa Rica", "copied word"),
     ("demonym", "New Zealand", "copied word"),
@@ -98,7 +84,6 @@ DROPPED = [
     ("city_country", "Paris", "asked as a capital"),
     ("city_state", "Springfield", "in many states"),
     ("city_state", "Columbus", "Ohio and Georgia"),
-    ("city_state", "Queens", "a borough"),
     ("city_state", "Oklahoma City", "the answer is in the subject"),
     ("dialling_country", "+7", "Russia and Kazakhstan"),
     ("dialling_country", "+1", "the United States and Canada"),
@@ -120,6 +105,14 @@ def facts(built):
 @pytest.fixture(scope="module")
 def by_subject(facts):
     return {(f.relation, f.subject): f for f in facts.facts}
+
+
+@pytest.fixture
+def prebuilt(built, monkeypatch):
+    """Building again gives what it gave before: the real build has its own tests and takes two seconds."""
+    calls = []
+    monkeypatch.setattr(worldfacts, "build", lambda: calls.append(1) or built)
+    return calls
 
 
 @pytest.fixture
@@ -290,7 +283,7 @@ def test_hand_lists_match_something(facts):
     assert set(_hand_list()["names"]) <= cities
 
 
-def test_cache_is_used_and_imports_none_of_the_packages(cache):
+def test_cache_is_used_and_imports_none_of_the_packages(cache, prebuilt):
     assert worldfacts.load().sha256 == worldfacts.SHA256
     assert cache.is_file()
     assert [p.name for p in cache.parent.iterdir()] == [cache.name], "temporary files must not stay"
@@ -306,35 +299,38 @@ def test_cache_is_used_and_imports_none_of_the_packages(cache):
     assert not imported
 
 
-def test_cached_equals_built(cache, facts):
+def test_cached_equals_built(cache, facts, prebuilt):
     worldfacts.load()
     worldfacts.load.cache_clear()
     assert worldfacts._read(cache) == facts
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "filters", "not json", "empty"])
-def test_corrupt_cache_is_rebuilt(cache, damage):
+def test_corrupt_cache_is_rebuilt(cache, prebuilt, damage):
     worldfacts.load()
     good = cache.read_text(encoding="utf-8")
-    stored = json.loads(good)
-    stored["payload"]["filters"]["contested"] += 1
     cache.write_text(
         {
             "truncated": good[: len(good) // 2],
             "altered": good.replace("Canberra", "Sydney"),
-            "filters": json.dumps(stored),
+            "filters": good.replace('"contested": ', '"contested": 1'),
             "not json": "facts",
             "empty": "",
         }[damage],
         encoding="utf-8",
     )
+    assert cache.read_text(encoding="utf-8") != good
     assert worldfacts._read(cache) is None
     worldfacts.load.cache_clear()
     assert worldfacts.load().sha256 == worldfacts.SHA256
     assert cache.read_text(encoding="utf-8") == good
+    assert len(prebuilt) == 2
+    worldfacts.load.cache_clear()
+    worldfacts.load()
+    assert len(prebuilt) == 2, "a sound cache is not rebuilt"
 
 
-def test_unwritable_cache_only_costs_time(tmp_path, monkeypatch):
+def test_unwritable_cache_only_costs_time(tmp_path, prebuilt, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "file"))
     worldfacts.load.cache_clear()
@@ -375,13 +371,9 @@ def test_other_version_of_a_package(cache, monkeypatch):
 
 
 def test_other_data_in_a_package(cache, monkeypatch):
-    original = Sources.countries.func
-
-    def altered(self):
-        countries = original(self)
-        return {**countries, "FR": {**countries["FR"], "population": 1}}
-
-    monkeypatch.setattr(Sources, "countries", property(altered))
+    countries = Sources().countries
+    altered = {**countries, "FR": {**countries["FR"], "population": 1}}
+    monkeypatch.setattr(Sources, "countries", altered)
     with pytest.raises(MissingData, match="data of a package differ"):
         worldfacts.load()
     assert not cache.exists()
@@ -393,7 +385,7 @@ def test_versions_are_those_of_the_constraints():
         assert f"{package}=={version}" in constraints
 
 
-def test_card_is_up_to_date():
+def test_card_is_up_to_date(prebuilt):
     text = worldfacts.CARD.read_text(encoding="utf-8")
     assert text.startswith("# worldfacts: data card\n")
     generated = text.partition(worldfacts.CARD_BEGIN)[2].partition(worldfacts.CARD_END)[0].strip()
@@ -403,10 +395,3 @@ def test_card_is_up_to_date():
         assert f"| {version} |" in text
     assert "CC BY 4.0" in text
     assert "Unicode License" in text
-
-
-def test_load_is_quick_the_second_time(cache):
-    worldfacts.load()
-    start = time.perf_counter()
-    worldfacts.load()
-    assert time.perf_counter() - start < 0.05

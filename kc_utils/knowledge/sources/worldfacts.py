@@ -23,7 +23,7 @@ from kc_utils.knowledge.sources.worldfacts_parts import HERE, Builder, Sources, 
 from kc_utils.places import cache_dir
 
 NAME = "worldfacts"
-SHA256 = "f7ab354d325794bf605b3b9a631fb584fd2b437915b50182620add787ff604bb"
+SHA256 = "d0eaf9b80641b8fe4333488b9effa11e3397cdf0d8da4f13f567863f4dcb8e13"
 """Hash of the frozen list (`FactSet.sha256`)."""
 
 CARD = HERE / "worldfacts.md"
@@ -92,9 +92,10 @@ def load() -> FactSet:
         return cached
     factset, _ = build()
     if factset.sha256 != SHA256:
+        command = install_hint().replace("install", "install --force-reinstall", 1)
         raise MissingData(
             f"worldfacts built from the installed packages has hash {factset.sha256[:16]}, the frozen list "
-            f"{SHA256[:16]}: the data of a package differ. Run: {install_hint().replace('install', 'install --force-reinstall', 1)}"
+            f"{SHA256[:16]}: the data of a package differ. Run: {command}"
         )
     _write(path, factset)
     return factset
@@ -109,17 +110,13 @@ def _payload(factset: FactSet) -> dict:
     }
 
 
-def _checksum(payload: dict) -> str:
-    return hashlib.sha256(json.dumps(payload, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
 def _read(path: Path) -> FactSet | None:
     """The cached list, or None where it is absent, truncated or altered."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        payload = stored["payload"]
-        if stored["checksum"] != _checksum(payload):
+        checksum, text = path.read_text(encoding="utf-8").split("\n", 1)
+        if checksum != hashlib.sha256(text.encode()).hexdigest():
             return None
+        payload = json.loads(text)
         relations = {
             r["id"]: Relation(**{**r, **_tuples(r, "templates", "answer_space")}) for r in payload["relations"]
         }
@@ -136,8 +133,8 @@ def _tuples(record: dict, *keys: str) -> dict:
 
 def _write(path: Path, factset: FactSet) -> None:
     """Store the list whole or not at all; without a writable cache the next run builds it again."""
-    payload = _payload(factset)
-    text = json.dumps({"checksum": _checksum(payload), "payload": payload}, ensure_ascii=False)
+    text = json.dumps(_payload(factset), ensure_ascii=False)
+    text = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"  # the hash covers the filters too
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,8 +161,8 @@ def card() -> str:
     for name, relation in factset.relations.items():
         out = sum(count for (r, _), count in dropped.items() if r == name)
         lines.append(
-            f"| `{name}` | {relation.label} | {relation.wikidata or '–'} | {relation.type} | {len(groups[name])} | {out} "
-            f"| {len(relation.answer_space)} | {sources.relations[name]['popularity']} |"
+            f"| `{name}` | {relation.label} | {relation.wikidata or '–'} | {relation.type} | {len(groups[name])} "
+            f"| {out} | {len(relation.answer_space)} | {sources.relations[name]['popularity']} |"
         )
     lines += ["", "What was left out, by filter:", "", "| filter | facts | meaning |", "|---|---:|---|"]
     lines += [f"| `{reason}` | {count} | {FILTERS[reason]} |" for reason, count in factset.filters.items()]
@@ -181,7 +178,7 @@ def card() -> str:
         for code, fix in sorted(sources.corrections[table].items()):
             now = f"left out ({fix['drop']})" if "drop" in fix else ", ".join(fix["answers"])
             lines.append(
-                f"| `{relation}` | {sources.country_name(code)} | {now} | {fix.get('reason', 'CLDR incomplete')} |"
+                f"| `{relation}` | {sources.country_name(code)} | {now} | {fix.get('reason', 'CLDR lists others')} |"
             )
     for table, word in (("borders_add", "added"), ("borders_remove", "removed")):
         for one, other, reason in sources.corrections[table]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 
-import yaml
-
 from kc_utils.knowledge.sources.worldfacts_countries import capital_names, country_answer
-from kc_utils.knowledge.sources.worldfacts_parts import HERE, Builder, Sources, folded
+from kc_utils.knowledge.sources.worldfacts_parts import Builder, Sources, folded, read_yaml
 
 MIN_CITY = 200_000
 """Cities from this population on."""
@@ -25,7 +23,7 @@ NAMESAKE = 0.05
 
 @cache
 def _hand_list() -> dict:
-    return yaml.safe_load((HERE / "worldfacts_cities.yaml").read_text(encoding="utf-8"))
+    return read_yaml("worldfacts_cities.yaml")
 
 
 def add_cities(builder: Builder, sources: Sources) -> None:

@@ -20,21 +20,23 @@ CONTINENTS = {
     "SA": "South America",
 }
 
+COUNTRY_RELATIONS = (
+    "capital",
+    "continent",
+    "official_language",
+    "currency",
+    "borders",
+    "demonym",
+    "iso2",
+    "iso3",
+    "domain_country",
+    "dialling_country",
+)
+
 
 def add_countries(builder: Builder, sources: Sources) -> None:
     """Every relation whose subject or answer is a country, cities apart."""
-    for relation in [
-        "capital",
-        "continent",
-        "official_language",
-        "currency",
-        "borders",
-        "demonym",
-        "iso2",
-        "iso3",
-        "domain_country",
-        "dialling_country",
-    ]:
+    for relation in COUNTRY_RELATIONS:
         fixes = sources.corrections
         builder.drop(relation, "dissolved_country", len(fixes["dissolved"]))
         builder.drop(relation, "no_population", len(fixes["uninhabited"]))

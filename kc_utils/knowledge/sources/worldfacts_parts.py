@@ -62,7 +62,14 @@ def package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise MissingData(f"worldfacts cannot find the files of {package}. Run: {install_hint()}")
-    return Path(list(spec.submodule_search_locations)[0])
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def read_yaml(name: str) -> dict:
+    """One of the data files beside this module."""
+    # libyaml reads ten times as fast; wheels have it, some source builds do not
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((HERE / name).read_text(encoding="utf-8"), Loader=loader)
 
 
 def plain(text: str) -> str:
@@ -94,11 +101,11 @@ class Sources:
 
     @cached_property
     def corrections(self) -> dict:
-        return yaml.safe_load((HERE / "worldfacts_corrections.yaml").read_text(encoding="utf-8"))
+        return read_yaml("worldfacts_corrections.yaml")
 
     @cached_property
     def relations(self) -> dict:
-        return yaml.safe_load((HERE / "worldfacts.yaml").read_text(encoding="utf-8"))
+        return read_yaml("worldfacts.yaml")
 
     @cached_property
     def _geonames(self):
@@ -174,8 +181,10 @@ class Builder:
             self.dropped[relation, reason] += count
 
     def add(self, relation, key, subject, answers, aliases=(), popularity=None) -> None:
-        """Keep the fact unless its subject gives an answer away."""
+        """Keep the fact unless its subject gives an answer away or an answer begins with an article."""
         answers = tuple(dict.fromkeys(answers))
+        if any(answer.casefold().startswith("the ") for answer in answers):
+            return self.drop(relation, "answer_takes_article")
         if any(shares_a_word(subject, answer) for answer in answers):
             return self.drop(relation, "answer_in_subject")
         known, extra = set(answers), []

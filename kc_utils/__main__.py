@@ -1,0 +1,3 @@
+from kc_utils.cli import main
+
+main()

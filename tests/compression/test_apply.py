@@ -1,0 +1,202 @@
+"""Whole recipes on models: untying, saving and loading, reports, errors."""
+
+import json
+import sys
+import types
+
+import pytest
+import torch
+import transformers
+
+from kc_utils.compression import methods
+from kc_utils.compression.apply import apply
+from kc_utils.compression.outcome import Outcome
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadModel, BadRequest, BadResult
+from kc_utils.models.scopes import select
+from tests.models.architectures import TINY, logits, tiny
+
+FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "t5", "flan-t5, lamini", "bart", "llama",
+            "llama, tied", "qwen2", "gemma", "opt", "gpt2", "gpt_neox"]  # fmt: skip
+SAVEABLE = ["magnitude@head=0.5", "random@head=0.3", "random-rows@head=0.2", "rows-l1@head=0.2", "magnitude@all=0.5",
+            "rtn@all=4,group=8", "2:4@all+rtn@head=4,group=8"]  # fmt: skip
+
+
+def reloaded(model, folder):
+    model.save_pretrained(folder)
+    return type(model).from_pretrained(folder).eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_saved_and_loaded_models_give_the_same_logits(name, tmp_path):
+    whole = logits(tiny(name))
+    for number, recipe in enumerate(SAVEABLE):
+        model = tiny(name)
+        apply(model, Recipe.parse(recipe))
+        scores = logits(model)
+        assert not torch.equal(scores, whole), recipe
+        again = reloaded(model, tmp_path / str(number))
+        assert torch.equal(logits(again), scores), recipe
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_pruning_the_head_leaves_the_embedding_alone(name):
+    model, before = tiny(name), tiny(name)
+    report = apply(model, Recipe.parse("magnitude@head=0.5"))
+    (head,) = select(model, "head")
+    assert not head.tied
+    assert int((head.weight == 0).sum()) == round(head.numel / 2) == report.zeros
+    assert torch.equal(model.get_input_embeddings().weight, before.get_input_embeddings().weight)
+    model.tie_weights()  # what loading and resizing call: it must not tie the head again
+    assert int((select(model, "head")[0].weight == 0).sum()) == report.zeros
+
+
+def test_untying_says_so_in_the_config_where_only_the_head_was_tied():
+    for name, tied in (("llama, tied", False), ("gpt2", False), ("bert", False), ("t5", True), ("bart", True)):
+        model = tiny(name)
+        whole = logits(model)
+        apply(model, Recipe.parse("magnitude@head=0"))
+        assert model.config.tie_word_embeddings is tied, name
+        assert torch.equal(logits(model), whole)
+    encoder, decoder = model.model.encoder.embed_tokens, model.model.decoder.embed_tokens
+    assert encoder.weight is decoder.weight is model.model.shared.weight  # BART's stacks still share
+
+
+def test_the_head_of_a_tied_model_counts_beside_its_embedding():
+    before = tiny("llama, tied").num_parameters()
+    report = apply(tiny("llama, tied"), Recipe.parse("magnitude@head=0.5"))
+    assert report.weights_model == before + 40 * 16
+    assert report.touched_fraction == 40 * 16 / (before + 40 * 16)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "t5"])
+def test_report_counts(name):
+    model = tiny(name)
+    report = apply(model, Recipe.parse("magnitude@attention=0.5+rtn@feed_forward=4,group=8"))
+    attention, feed_forward = select(model, "attention"), select(model, "feed_forward")
+    assert report.weights_model == sum(p.numel() for p in model.parameters())
+    assert report.weights_touched == sum(m.numel for m in [*attention, *feed_forward])
+    assert report.touched_fraction == report.weights_touched / report.weights_model
+    zeros = sum(int((m.weight == 0).sum()) for m in [*attention, *feed_forward])
+    assert (report.zeros, report.sparsity) == (zeros, zeros / report.weights_touched)
+    assert report.sparsity_model == sum(int((p == 0).sum()) for p in model.parameters()) / report.weights_model
+    assert {m.name: m.zeros for m in report.per_matrix} == {
+        m.name: int((m.weight == 0).sum()) for m in [*attention, *feed_forward]
+    }
+    assert [s.step for s in report.steps] == ["magnitude@attention=0.5", "rtn@feed_forward=4,group=8"]
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["recipe"] == "magnitude@attention=0.5+rtn@feed_forward=4,group=8"
+    assert plain["steps"][0]["sparsity"] == report.steps[0].sparsity
+    assert plain["per_matrix"][0]["role"].startswith(("attention", "feed_forward"))
+
+
+def test_bits_of_each_encoding_by_hand():
+    dense = apply(tiny("llama"), Recipe.parse("magnitude@all=0.01"))
+    assert (dense.encodings, dense.bits_per_weight) == ({"dense": 14}, 32)
+    half = apply(tiny("llama"), Recipe.parse("magnitude@all=0.5,per=layer"))
+    assert half.encodings == {"bitmask": 14}
+    assert half.bits_per_weight == 1 + 0.5 * 32
+    rows = apply(tiny("llama"), Recipe.parse("rows-l1@feed_forward.up=0.5"))
+    assert rows.encodings == {"rows": 2}
+    assert rows.bits_per_weight == 1 / 16 + 0.5 * 32
+    both = apply(tiny("llama"), Recipe.parse("magnitude@attention.query=0.75+rtn@attention.query=8,group=16"))
+    stored = 1 + (1 - both.sparsity) * 8 + 24 / 16
+    assert both.bits_per_weight == pytest.approx(stored)
+
+
+@pytest.mark.parametrize("second", ["rtn@all=4,group=8", "rtn@all=8,sym=true", "rtn@all=3,group=tensor", "int8@all"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "albert", "bart"])
+def test_what_was_pruned_is_still_zero_after_quantization(name, second):
+    alone = apply(tiny(name), Recipe.parse("magnitude@all=0.4"))
+    both = apply(tiny(name), Recipe.parse(f"magnitude@all=0.4+{second}"))
+    assert both.zeros >= alone.zeros == round(0.4 * alone.weights_touched)
+    assert both.bits_per_weight < alone.bits_per_weight
+    assert both.steps[0].zeros == alone.zeros  # measured right after the step
+    assert both.steps[1].zeros == both.zeros  # and after the last one
+
+
+def test_pruning_after_rounding_stays_on_the_grid():
+    model = tiny("llama")
+    report = apply(model, Recipe.parse("rtn@all=4,group=8+magnitude@all=0.5"))
+    assert report.sparsity >= 0.5
+    assert report.bits_per_weight == pytest.approx(1 + (1 - report.sparsity) * 4 + 20 / 8, rel=0.02)
+    for m in select(model, "all"):
+        assert max(len(g.unique()) for g in m.weight.reshape(-1, 8)) <= 16
+
+
+def test_none_touches_nothing():
+    model = tiny("gpt2")
+    report = apply(model, Recipe.parse("none"))
+    assert (report.recipe, report.touched_fraction, report.steps) == ("none", 0, ())
+    assert report.bits_per_weight is None
+    assert torch.equal(logits(model), logits(tiny("gpt2")))
+    assert model.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_method_runs_on_every_architecture(name):
+    steps = "magnitude@all=0.3 random@attention=0.3 rows-l2@all=0.3 random-rows@head=0.1 2:4@attention "
+    for step in (steps + "rtn@feed_forward=3 int8@attention").split():
+        model = tiny(name)
+        report = apply(model, Recipe.parse(step))
+        assert report.weights_touched > 0
+        assert bool(logits(model).isfinite().all())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])
+def test_a_model_with_weights_that_are_not_finite_is_refused(bad, where):
+    model = tiny("llama")
+    model.get_parameter(where).data.view(-1)[3] = bad
+    with pytest.raises(BadModel, match=f"{where}: 1 of"):
+        apply(model, Recipe.parse("none"))
+
+
+def test_large_finite_weights_are_not_taken_for_infinite():
+    model = tiny("llama")
+    model.model.norm.weight.data.fill_(3e38)  # the sum overflows
+    apply(model, Recipe.parse("magnitude@all=0.5"))
+
+
+def test_a_model_on_the_meta_device_is_refused():
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=1))
+    with pytest.raises(BadModel, match="meta device"):
+        apply(model, Recipe.parse("magnitude@all=0.5"))
+
+
+def test_a_scope_that_the_model_lacks_is_refused_before_anything_changes():
+    model = tiny("llama")
+    with pytest.raises(BadRequest, match=r"decoder\.cross_attention"):
+        apply(model, Recipe.parse("magnitude@all=0.5+magnitude@decoder.cross_attention=0.5"))
+    assert torch.equal(logits(model), logits(tiny("llama")))
+
+
+@pytest.fixture
+def lazy_method(monkeypatch):
+    """Replace what magnitude's and rtn's modules do."""
+
+    def install(outcome):
+        module = types.ModuleType("tests.lazy_method")
+        module.run = lambda model, matrices, step: outcome(matrices)
+        monkeypatch.setitem(sys.modules, "kc_utils.compression.lazy", module)
+        for name in ("magnitude", "rtn"):
+            old = methods.METHODS[name]
+            new = methods.Method(name, "kc_utils.compression.lazy", old.prunes, old.amount, old.amount_or, old.options)
+            monkeypatch.setitem(methods.METHODS, name, new)
+        methods.method.cache_clear()
+
+    yield install
+    methods.method.cache_clear()
+
+
+def test_a_step_that_prunes_less_than_asked_is_an_error(lazy_method):
+    lazy_method(lambda matrices: Outcome(zeros_asked=100))
+    with pytest.raises(BadResult, match="100 zeros were asked for, 0 were made"):
+        apply(tiny("llama"), Recipe.parse("magnitude@all=0.5"))
+
+
+def test_a_step_that_quantizes_less_than_asked_is_an_error(lazy_method):
+    lazy_method(lambda matrices: Outcome())
+    with pytest.raises(BadResult, match="0 of 14 matrices were quantized"):
+        apply(tiny("llama"), Recipe.parse("rtn@all=4"))

@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+from torch.nn.utils import prune
+
+from kc_utils.compression import magnitude
+from kc_utils.compression.apply import apply
+from kc_utils.compression.chunks import CHUNK
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadModel, BadRequest
+from kc_utils.models.scopes import select
+from tests.models.architectures import tiny
+
+FINITE = st.floats(-4, 4, width=32)
+VALUES = st.one_of(FINITE, st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, -1e-40]))  # with ties and denormals
+MATRICES = st.lists(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 9)), elements=VALUES), min_size=1, max_size=3
+)
+
+
+def smallest_by_sorting(arrays, k):
+    """Keep-mask of all arrays in a row: a stable sort by |w| takes equal ones by position."""
+    flat = np.abs(np.concatenate([a.ravel() for a in arrays]))
+    keep = np.ones(flat.size, bool)
+    keep[np.argsort(flat, kind="stable")[:k]] = False
+    return keep
+
+
+def flat(tensors):
+    return torch.cat([t.flatten() for t in tensors]).float().numpy()
+
+
+@given(MATRICES, st.floats(0, 1))
+def test_exactly_the_k_smallest_go_with_ties_by_position(arrays, share):
+    k = round(share * sum(a.size for a in arrays))
+    tensors = [torch.from_numpy(a.copy()) for a in arrays]
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [k])[0])
+    before = np.concatenate([a.ravel() for a in arrays])
+    np.testing.assert_array_equal(flat(tensors), np.where(smallest_by_sorting(arrays, k), before, 0))
+
+
+@given(MATRICES, st.floats(0, 1))
+def test_pruning_twice_changes_nothing(arrays, share):
+    tensors = [torch.from_numpy(a.copy()) for a in arrays]
+    k = round(share * sum(a.size for a in arrays))
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [k])[0])
+    once = flat(tensors)
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [k])[0])
+    np.testing.assert_array_equal(flat(tensors), once)
+
+
+@given(
+    MATRICES, st.lists(st.floats(0, 0.999), min_size=1, max_size=5), st.sampled_from([torch.bfloat16, torch.float16])
+)
+def test_a_sweep_equals_pruning_afresh_also_in_half_precision(arrays, sparsities, dtype):
+    originals = [torch.from_numpy(a).to(dtype) for a in arrays]
+    swept = [o.clone() for o in originals]
+    matrices = [Holder(t) for t in swept]
+    for _, k in magnitude.sweep(matrices, sparsities):
+        fresh = [o.clone() for o in originals]
+        magnitude.zero_smallest(fresh, magnitude.thresholds(fresh, [k])[0])
+        assert all(torch.equal(a, b) for a, b in zip(swept, fresh, strict=True))
+        keep = smallest_by_sorting([o.float().numpy() for o in originals], k)
+        np.testing.assert_array_equal(flat(swept), np.where(keep, flat(originals), 0))
+
+
+class Holder:
+    def __init__(self, weight):
+        self.weight = weight
+
+
+def test_mixed_dtypes_share_one_cut():
+    tensors = [torch.tensor([1.001, 0.5]), torch.tensor([1.0, 2.0], dtype=torch.bfloat16)]
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [3])[0])
+    assert [t.tolist() for t in tensors] == [[0, 0], [0, 2]]
+    tensors = [torch.tensor([1.001]), torch.tensor([1.0078125], dtype=torch.bfloat16)]  # neighbours in bfloat16
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [1])[0])
+    assert [float(t) for t in tensors] == [0, 1.0078125]
+
+
+def test_ties_over_several_chunks_and_threads():
+    tensors = [torch.full((CHUNK + 5,), -0.25), torch.full((3, CHUNK), 0.25), torch.tensor([0.1, 0.25])]
+    n = sum(t.numel() for t in tensors)
+    k = 2 * CHUNK + 77
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [k])[0])
+    zero = flat(tensors) == 0
+    assert zero.sum() == k
+    assert zero[: k - 1].all() and zero[n - 2]  # 0.1 at the end is smaller; of the equal ones the first went
+
+
+def test_thresholds_say_what_they_are():
+    found = magnitude.thresholds([torch.tensor([3.0, -1.0, 1.0, 2.0])], [0, 1, 2, 4])
+    assert found[0] is None
+    assert [(t.value, t.take, t.equal) for t in found[1:]] == [(1.0, 1, 2), (1.0, 2, 2), (3.0, 1, 1)]
+    with pytest.raises(ValueError, match="between 0 and the number of keys, 4"):
+        magnitude.thresholds([torch.ones(4)], [5])
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.995]))
+def test_global_mask_equals_torch(seed, sparsity):
+    ours, theirs = linears(seed), linears(seed)
+    tensors = [m.weight.detach() for m in ours]
+    k = round(sparsity * sum(t.numel() for t in tensors))
+    magnitude.zero_smallest(tensors, magnitude.thresholds(tensors, [k])[0])
+    prune.global_unstructured([(m, "weight") for m in theirs], pruning_method=prune.L1Unstructured, amount=sparsity)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.weight.detach(), b.weight.detach(), rtol=0, atol=0)
+
+
+def linears(seed):
+    torch.manual_seed(seed)
+    return [nn.Linear(17, 33), nn.Linear(64, 9), nn.Linear(5, 200)]
+
+
+@pytest.mark.parametrize("per", ["model", "layer"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bert"])
+def test_recipe_equals_torch_on_models(name, per):
+    ours, theirs = tiny(name), tiny(name)
+    report = apply(ours, Recipe.parse(f"magnitude@all=0.37,per={per}"))
+    pairs = [(m.module, "weight") for m in select(theirs, "all")]
+    if per == "model":
+        prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=0.37)
+    else:
+        for module, weight in pairs:
+            prune.l1_unstructured(module, weight, amount=0.37)
+    for module, weight in pairs:
+        prune.remove(module, weight)
+    expected = theirs.state_dict()
+    assert expected.keys() == ours.state_dict().keys()
+    assert all(torch.equal(weight, expected[key]) for key, weight in ours.state_dict().items())
+    asked = (
+        round(0.37 * report.weights_touched)
+        if per == "model"
+        else sum(round(0.37 * m.numel) for m in report.per_matrix)
+    )
+    assert report.zeros == asked
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=VALUES), st.floats(0, 0.999))
+def test_rows_are_pruned_each_by_itself(array, sparsity):
+    k = round(sparsity * array.shape[1])
+    weight = torch.from_numpy(array.copy())
+    assert magnitude.prune_rows(weight, k) == k * len(array)
+    for row, original in zip(weight.numpy(), array, strict=True):
+        np.testing.assert_array_equal(row, np.where(smallest_by_sorting([original], k), original, 0))
+
+
+def test_per_row_means_output_neurons_of_a_conv1d_too():
+    model = tiny("gpt2")
+    apply(model, Recipe.parse("magnitude@feed_forward.up=0.25,per=row"))
+    stored = model.transformer.h[0].mlp.c_fc.weight  # (in, out)
+    assert (stored == 0).sum(0).tolist() == [4] * stored.shape[1]
+
+
+@pytest.mark.parametrize("scope", ["attention", "feed_forward"])
+def test_a_budget_in_weights_is_met_exactly(scope):
+    model = tiny("llama")
+    report = apply(model, Recipe.parse(f"magnitude@{scope},weights=500"))
+    assert report.zeros == 500
+    assert sum(int((m.weight == 0).sum()) for m in select(model, scope)) == 500
+
+
+def test_a_budget_above_the_scope_is_refused():
+    with pytest.raises(BadRequest, match="holds 1536 weights only"):
+        apply(tiny("llama"), Recipe.parse("magnitude@attention,weights=10k"))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", magnitude.DTYPES)
+def test_weights_that_are_not_finite_are_refused(bad, dtype):
+    weight = torch.ones(3, 5, dtype=dtype)
+    weight[1, 2] = bad
+    with pytest.raises(BadModel, match="1 weights are NaN or infinite"):
+        magnitude.thresholds([torch.ones(4, dtype=dtype), weight], [2])
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(BadModel, match="float64"):
+        magnitude.thresholds([torch.ones(4, dtype=torch.float64)], [2])

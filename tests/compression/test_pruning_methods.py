@@ -1,0 +1,148 @@
+"""Random, row and N:M pruning."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+
+from kc_utils.compression import n_of_m, random_weights, rows
+from kc_utils.compression.apply import apply
+from kc_utils.compression.chunks import CHUNK
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest
+from kc_utils.models.scopes import select
+from tests.models.architectures import tiny
+
+
+def drawn(sizes, k, seed):
+    tensors = {name: torch.ones(size) for name, size in sizes.items()}
+    random_weights.zero_random(tensors, k, seed)
+    return {name: t == 0 for name, t in tensors.items()}
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.floats(0, 1), st.integers(0, 2**40))
+def test_random_pruning_is_exact(sizes, share, seed):
+    named = {f"m{i}": (s,) for i, s in enumerate(sizes)}
+    k = round(share * sum(sizes))
+    assert sum(int(z.sum()) for z in drawn(named, k, seed).values()) == k
+
+
+def test_random_pruning_depends_on_seed_and_names_and_not_on_order():
+    sizes = {"a": (CHUNK + 3,), "b": (40, 50)}
+    first = drawn(sizes, 9000, 1)
+    again = drawn(dict(reversed(sizes.items())), 9000, 1)
+    other = drawn(sizes, 9000, 2)
+    assert all(torch.equal(first[n], again[n]) for n in sizes)
+    assert not torch.equal(first["a"], other["a"])
+    more = drawn(sizes, 12000, 1)
+    assert all(bool((more[n] | ~first[n]).all()) for n in sizes)  # the larger draw holds the smaller
+
+
+def test_random_pruning_is_uniform():
+    """Each matrix loses its share, and two draws overlap as chance says: within five standard deviations."""
+    sizes = {"a": (300, 200), "b": (100, 400)}
+    first, second = drawn(sizes, 30_000, 3), drawn(sizes, 30_000, 4)
+    assert abs(int(first["a"].sum()) - 18_000) < 5 * (30_000 * 0.6 * 0.4 * 0.7) ** 0.5
+    overlap = sum(int((first[n] & second[n]).sum()) for n in sizes)
+    assert abs(overlap - 9_000) < 5 * (9_000 * 0.7) ** 0.5
+    halves = first["a"][:150].sum() - first["a"][150:].sum()
+    assert abs(int(halves)) < 5 * (60_000 * 0.3 * 0.7) ** 0.5
+
+
+def test_random_pruning_of_a_model():
+    model, before = tiny("llama"), tiny("llama")
+    report = apply(model, Recipe.parse("random@feed_forward=0.3,seed=7"))
+    assert report.zeros == round(0.3 * report.weights_touched)
+    for now, then in zip(select(model, "all"), select(before, "all"), strict=True):
+        kept = now.weight != 0
+        assert torch.equal(now.weight[kept], then.weight[kept])
+        assert kept.all() == now.role.startswith("attention")
+
+
+@pytest.mark.parametrize(("method", "order"), [("rows-l1", 1), ("rows-l2", 2)])
+@pytest.mark.parametrize("amount", [0.0, 0.1, 0.25, 0.5, 0.9])
+def test_rows_equal_torch(method, order, amount):
+    ours, theirs = tiny("opt"), tiny("opt")
+    apply(ours, Recipe.parse(f"{method}@all={amount}"))
+    for m in select(theirs, "all"):
+        prune.ln_structured(m.module, "weight", amount=amount, n=order, dim=0)
+        prune.remove(m.module, "weight")
+    for a, b in zip(select(ours, "all"), select(theirs, "all"), strict=True):
+        assert torch.equal(a.weight, b.weight), a.name
+
+
+def test_rows_of_a_conv1d_are_its_columns():
+    model, before = tiny("gpt2"), tiny("gpt2")
+    apply(model, Recipe.parse("rows-l1@feed_forward.up=0.25"))
+    stored = model.transformer.h[0].mlp.c_fc.weight
+    linear = nn.Linear(*stored.shape)
+    linear.weight.data = before.transformer.h[0].mlp.c_fc.weight.data.t()
+    prune.ln_structured(linear, "weight", amount=0.25, n=1, dim=0)
+    assert torch.equal(stored, linear.weight.t())
+
+
+def test_equal_rows_go_by_position():
+    assert rows.smallest_rows(torch.ones(5, 3), 2, 1).tolist() == [0, 1]
+
+
+def test_random_rows():
+    model = tiny("bart")
+    report = apply(model, Recipe.parse("random-rows@head=0.2,seed=3"))
+    weight = model.lm_head.weight
+    gone = (weight == 0).all(1)
+    assert int(gone.sum()) == 8 == report.zeros // 16
+    assert bool((weight[~gone] != 0).all())
+    other = tiny("bart")
+    apply(other, Recipe.parse("random-rows@head=0.2,seed=4"))
+    assert not torch.equal(gone, (other.lm_head.weight == 0).all(1))
+    assert (
+        rows.random_rows(40, 8, 3, "lm_head.weight").tolist()
+        == gone.nonzero().flatten()[torch.argsort(torch.argsort(rows.random_rows(40, 8, 3, "lm_head.weight")))].tolist()
+    )
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 3)])
+def test_n_of_m_by_brute_force(n, m):
+    """Of all ways to keep n of m, the one of largest sum stays (weights without ties)."""
+    torch.manual_seed(0)
+    weight = torch.randn(5, 2 * m)
+    expected = weight.clone()
+    for row, first in itertools.product(range(5), (0, m)):
+        group = weight[row, first : first + m]
+        best = max(itertools.combinations(range(m), n), key=lambda keep: float(group[list(keep)].abs().sum()))
+        for i in set(range(m)) - set(best):
+            expected[row, first + i] = 0
+    n_of_m.prune(weight, n, m)
+    assert torch.equal(weight, expected)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.sampled_from([(2, 4), (4, 8), (1, 2), (3, 5)]), st.integers(0, 3))
+def test_n_of_m_zeroes_exactly_with_ties_by_position(outputs, groups, pattern, seed):
+    n, m = pattern
+    weight = torch.from_numpy(np.random.default_rng(seed).integers(1, 3, (outputs, groups * m)).astype(np.float32))
+    expected = weight.clone().view(-1, m)
+    for group in expected:
+        group[torch.from_numpy(np.argsort(group.abs().numpy(), kind="stable")[: m - n].copy())] = 0
+    n_of_m.prune(weight, n, m)
+    assert torch.equal(weight.view(-1, m), expected)
+
+
+def test_n_of_m_runs_along_the_inputs_of_a_conv1d():
+    model = tiny("gpt2")
+    report = apply(model, Recipe.parse("2:4@feed_forward"))
+    assert report.sparsity == 0.5
+    stored = model.transformer.h[1].mlp.c_proj.weight  # (in, out)
+    assert bool(((stored.t().reshape(-1, 4) == 0).sum(1) == 2).all())
+
+
+def test_a_width_that_m_does_not_divide_is_refused_before_anything_changes():
+    model = tiny("llama")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(BadRequest, match=r"mlp\.down_proj\.weight has 24 inputs, not a multiple of 16"):
+        apply(model, Recipe.parse("magnitude@all=0.5+8:16@all"))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -1,0 +1,150 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kc_utils.compression.methods import METHODS, Count, method
+from kc_utils.compression.recipe import Recipe, Step, modules_of
+from kc_utils.errors import BadRequest
+from kc_utils.models.roles import SCOPES
+
+CANONICAL = [
+    ("none", "none"),
+    ("magnitude@attention=0.5", "magnitude@attention=0.5"),
+    (" magnitude@attention = 0.50 ", "magnitude@attention=0.5"),
+    ("magnitude@all=0.5,per=model", "magnitude@all=0.5"),
+    ("magnitude@all=.5,preset=paper,per=layer", "magnitude@all=0.5,per=layer,preset=paper"),
+    ("magnitude@all=0", "magnitude@all=0"),
+    ("random@head=0.3,seed=1", "random@head=0.3,seed=1"),
+    ("random@head=0.3,seed=0", "random@head=0.3"),
+    ("rows-l1@head=0.2", "rows-l1@head=0.2"),
+    ("random-rows@head=2e-1", "random-rows@head=0.2"),
+    ("2:4@all", "2:4@all"),
+    ("rtn@feed_forward=4,group=64", "rtn@feed_forward=4"),
+    ("rtn@feed_forward=4,sym=True,group=channel", "rtn@feed_forward=4,group=channel,sym=true"),
+    ("magnitude@all=0.4 + int8@all", "magnitude@all=0.4+int8@all"),
+    ("magnitude@attention,weights=10000000", "magnitude@attention,weights=10M"),
+    ("magnitude@attention,weights=1.50M", "magnitude@attention,weights=1.5M"),
+    ("magnitude@attention.qkv[0-3]=0.5", "magnitude@attention.qkv[0-3]=0.5"),
+    ("magnitude@attention.qkv[3-3]=0.5", "magnitude@attention.qkv[3]=0.5"),
+]
+
+
+@pytest.mark.parametrize(("text", "canonical"), CANONICAL)
+def test_canonical_text(text, canonical):
+    recipe = Recipe.parse(text)
+    assert str(recipe) == canonical
+    assert Recipe.parse(canonical) == recipe
+    assert hash(Recipe.parse(canonical)) == hash(recipe)
+
+
+@st.composite
+def steps(draw):
+    name = draw(st.sampled_from([*METHODS, "2:4", "4:8", "1:16"]))
+    kind = method(name)
+    scope = draw(st.sampled_from(sorted(SCOPES)))
+    if scope not in ("head", "transform") and draw(st.booleans()):
+        first = draw(st.integers(0, 99))
+        scope += f"[{first}-{draw(st.integers(first, 99))}]"
+    options = {"preset": draw(st.sampled_from(["paper", "consistent"]))}
+    if "seed" in kind.options:
+        options["seed"] = draw(st.integers(0, 10**9))
+    if name == "rtn":
+        options |= {"group": draw(st.one_of(st.sampled_from(["tensor", "channel"]), st.integers(1, 5000)))}
+        options |= {"sym": draw(st.booleans())}
+    if name == "int8":
+        options["per"] = draw(st.sampled_from(["tensor", "channel"]))
+    if kind.amount is None:
+        return Step(name, scope, None, options)
+    if name == "rtn":
+        return Step(name, scope, draw(st.sampled_from([2, 3, 4, 8])), options)
+    if "weights" in kind.options and draw(st.booleans()):
+        return Step(name, scope, None, options | {"weights": draw(st.integers(1, 10**12))})
+    if name == "magnitude":
+        options["per"] = draw(st.sampled_from(["model", "layer", "row"]))
+    return Step(name, scope, draw(st.floats(0, 1, exclude_max=True)), options)
+
+
+@given(st.lists(steps(), max_size=4))
+def test_a_recipe_reads_back_from_its_text(found):
+    recipe = Recipe(tuple(found))
+    again = Recipe.parse(str(recipe))
+    assert again == recipe
+    assert str(again) == str(recipe)
+
+
+@given(st.integers(1, 10**13))
+def test_counts_are_exact_and_never_longer_than_digits(number):
+    text = Count().write(number)
+    assert Count().read(text) == number
+    assert len(text) <= len(str(number))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "write none"),
+        ("magnitude", "METHOD@SCOPE"),
+        ("magnitude@", "unknown scope ''"),
+        ("magnitude@all", "how much"),
+        ("magnitude@all=", "nothing follows"),
+        ("magnitude@all=1", "from 0 to below 1"),
+        ("magnitude@all=-0.1", "from 0 to below 1"),
+        ("magnitude@all=nan", "from 0 to below 1"),
+        ("magnitude@all=inf", "from 0 to below 1"),
+        ("magnitude@all=half", "from 0 to below 1"),
+        ("magnitude@everything=0.5", "unknown scope 'everything'.*attention"),
+        ("magnitudes@all=0.5", "unknown method 'magnitudes'.*magnitude, random"),
+        ("magnitude@all=0.5,sed=1", "no option 'sed'; it has per, preset, weights"),
+        ("magnitude@all=0.5,per=column", "per=column: it is one of model, layer, row"),
+        ("magnitude@all=0.5,per", "not option=value"),
+        ("magnitude@all=0.5,per=row,per=row", "given twice"),
+        ("magnitude@all=0.5,weights=10M", "exclude each other"),
+        ("magnitude@all,weights=10M,per=row", "leave per= out"),
+        ("magnitude@all,weights=0", "number of weights"),
+        ("magnitude@all,weights=1.5", "number of weights"),
+        ("magnitude@all=0.5,preset=original", "consistent, paper"),
+        ("magnitude@all=0.5++int8@all", "a step is missing"),
+        ("none+int8@all", "none stands alone"),
+        ("random@head=0.3,seed=-1", "whole number of at least 0"),
+        ("rtn@all=5", "one of 2, 3, 4, 8"),
+        ("rtn@all=4.0", "one of 2, 3, 4, 8"),
+        ("rtn@all=4,group=0", "tensor, channel"),
+        ("rtn@all=4,sym=yes", "true or false"),
+        ("int8@all=8", "takes no amount"),
+        ("2:4@all=0.5", "takes no amount"),
+        ("4:2@all", "unknown method '4:2'"),
+        ("0:4@all", "unknown method '0:4'"),
+    ],
+)
+def test_what_no_model_could_do_is_refused(text, message):
+    with pytest.raises(BadRequest, match=message) as caught:
+        Recipe.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_step_made_in_code_is_checked_too():
+    assert str(Step("rtn", "all", 4)) == "rtn@all=4"
+    for wrong in (("rtn", "all", 4.5), ("rtn", "all", True), ("magnitude", "all", "0.5x"), ("magnitude", "al", 0.5)):
+        with pytest.raises(BadRequest):
+            Step(*wrong)
+    with pytest.raises(TypeError):
+        Step("magnitude", "all", 0.5).options["per"] = "row"
+
+
+def test_options_hold_their_defaults():
+    assert dict(Step("rtn", "all", 4).options) == {"group": 64, "preset": "consistent", "sym": False}
+
+
+def test_modules_of_a_recipe():
+    assert modules_of(Recipe.parse("none")) == ()
+    found = modules_of(Recipe.parse("rows-l1@all=0.1+2:4@attention+int8@all"))
+    assert found == tuple(f"kc_utils.compression.{name}" for name in ("int8", "n_of_m", "rows"))
+
+
+def test_reading_a_recipe_needs_no_torch():
+    code = "import sys; from kc_utils.compression.recipe import Recipe as R; R.parse('2:4@all'); "
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

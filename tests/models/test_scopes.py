@@ -1,0 +1,224 @@
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from kc_utils.errors import BadModel, BadRequest
+from kc_utils.models.roles import SCOPES, Architecture, Scope
+from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.scopes import matrices, scopes_of, select
+from tests.models.architectures import BLOCK_MATRICES, TINY, tiny
+
+
+def independent_count(model):
+    """Weight matrices and their elements, from the parameters alone (each shared one once)."""
+    weights = [p for p in model.parameters() if p.dim() >= 2]
+    return len(weights), sum(p.numel() for p in weights)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_weight_matrix_has_exactly_one_role(name, capsys):
+    model = tiny(name)
+    found = matrices(model)
+    assert (len(found), sum(m.numel for m in found)) == independent_count(model)
+    assert len({m.name for m in found}) == len(found)
+    for m in found:
+        assert model.get_parameter(m.name).shape == m.shape
+        assert m.rows.shape == (m.outputs, m.inputs)
+
+    attention, feed_forward = select(model, "attention"), select(model, "feed_forward")
+    assert (len(attention), len(feed_forward)) == BLOCK_MATRICES[name]
+    names = [m.name for m in [*attention, *feed_forward]]
+    assert sorted(names) == sorted(m.name for m in select(model, "all"))
+    # the finest scopes split the blocks: nothing twice, nothing left out (fused gate and up has no scope of its own)
+    fine = Counter()
+    for scope in ("attention.qkv", "attention.output", "feed_forward.up", "feed_forward.gate", "feed_forward.down"):
+        fine.update(m.name for m in matrices(model) if Scope(scope).covers(m.role, m.part, m.layer))
+    fused = {m.name for m in found if m.role == "feed_forward.gate_up"}
+    assert set(fine.values()) == {1}
+    assert set(fine) == set(names) - fused
+    with capsys.disabled():
+        print(
+            f"\n{name:22s} all {len(names):3d}  attention {len(attention):2d}  feed-forward {len(feed_forward):2d}",
+            end="",
+        )
+
+
+def test_every_row_of_the_table_is_built_here():
+    assert {tiny(name).config.model_type for name in TINY} == set(ARCHITECTURES)
+
+
+def test_linear_modules_outside_blocks_are_the_known_ones():
+    """Each nn.Linear or Conv1D is in a block or has one of the roles outside: counted from module types."""
+    for name in TINY:
+        model = tiny(name)
+        linear = [n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
+        roles = {m.name.removesuffix(".weight"): m.role for m in [*matrices(model), *select(model, "head")]}
+        assert all(roles[n] != "embedding" for n in linear)
+        others = set(linear) - {m.name.removesuffix(".weight") for m in select(model, "all")}
+        assert {roles[n] for n in others} <= {"head", "transform", "projection", "pooler"}
+
+
+@pytest.fixture(scope="module")
+def bert_base():
+    with torch.device("meta"):
+        return transformers.BertForMaskedLM(transformers.BertConfig())
+
+
+@pytest.mark.parametrize(
+    ("scope", "preset", "number", "weights"),
+    [  # the paper's counts: SCIENCE.md; the consistent ones: 768*768 and 768*3072 by hand
+        ("attention", "paper", 36, 36 * 768 * 768),
+        ("feed_forward", "paper", 36, 24 * 768 * 3072 + 12 * 768 * 768),
+        ("all", "paper", 73, 85_524_480),
+        ("attention", "consistent", 48, 48 * 768 * 768),
+        ("feed_forward", "consistent", 24, 24 * 768 * 3072),
+        ("all", "consistent", 72, 84_934_656),
+        ("transform", "consistent", 1, 768 * 768),
+    ],
+)
+def test_bert_base_counts(bert_base, scope, preset, number, weights):
+    found = select(bert_base, scope, preset)
+    assert (len(found), sum(m.numel for m in found)) == (number, weights)
+
+
+def test_paper_counts_as_it_states_them(bert_base):
+    millions = [sum(m.numel for m in select(bert_base, s, "paper")) / 1e6 for s in ("attention", "feed_forward", "all")]
+    assert [round(m, 1) for m in millions] == [21.2, 63.7, 85.5]
+
+
+def test_paper_takes_the_head_in_only_when_quantizing():
+    for name in ("bert", "llama", "t5", "gpt2"):
+        model = tiny(name)
+        pruned = {m.role for m in select(model, "all", "paper")}
+        quantized = {m.role for m in select(model, "all", "paper", quantizing=True)}
+        assert "head" not in pruned
+        assert quantized == pruned | {"head"}
+
+
+def test_paper_attention_is_qkv_in_bert_and_roberta_only():
+    for name in TINY:
+        model = tiny(name)
+        roles = {m.role for m in select(model, "attention", "paper")}
+        assert ("attention.output" in roles) == (model.config.model_type not in ("bert", "roberta"))
+
+
+def test_parts_of_an_encoder_decoder():
+    model = tiny("bart")  # 2 encoder layers, 3 decoder layers
+    counts = {
+        s: len(select(model, s)) for s in ("encoder.attention", "decoder.self_attention", "decoder.cross_attention")
+    }
+    assert counts == {"encoder.attention": 8, "decoder.self_attention": 12, "decoder.cross_attention": 12}
+    assert len(select(model, "decoder.attention")) == 24
+    assert len(select(model, "decoder")) == 24 + 6
+    assert all("encoder_attn" in m.name for m in select(model, "decoder.cross_attention"))
+
+
+def test_layer_ranges():
+    model = tiny("bart")
+    assert {m.layer for m in select(model, "all[1-2]")} == {1, 2}
+    assert {m.part for m in select(model, "all[2]")} == {"decoder", "cross"}
+    assert [m.name for m in select(tiny("llama"), "attention.query[1]")] == ["model.layers.1.self_attn.q_proj.weight"]
+    with pytest.raises(BadRequest, match="layers of this llama model are 0 to 1"):
+        select(tiny("llama"), "attention[2-3]")
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "message"),
+    [
+        ("llama", "decoder.cross_attention", "has no such matrix; it has all, attention"),
+        ("llama", "encoder", "has no such matrix"),
+        ("gpt2", "attention.query", "use attention.qkv"),
+        ("phi3", "feed_forward.gate", "use feed_forward"),
+        ("bert", "feed_forward.gate", "has no such matrix"),
+        ("llama", "transform", "has no such matrix"),
+    ],
+)
+def test_a_scope_that_the_model_lacks(name, scope, message):
+    with pytest.raises(BadRequest, match=message):
+        select(tiny(name), scope)
+
+
+@pytest.mark.parametrize(
+    "scope", ["attn", "all.query", "head[0]", "attention[3-1]", "attention[]", "", "embedding", "all[-1]"]
+)
+def test_a_scope_that_no_model_has(scope):
+    with pytest.raises(BadRequest, match="scope"):
+        Scope.parse(scope)
+
+
+def test_scope_names_read_back():
+    for name in SCOPES:
+        assert str(Scope.parse(name)) == name
+    assert str(Scope.parse("all[3-3]")) == "all[3]"
+    assert str(Scope.parse("all[03-12]")) == "all[3-12]"
+
+
+def test_a_tied_head_is_one_matrix_and_still_selectable():
+    model = tiny("llama, tied")
+    assert [m.role for m in matrices(model) if m.numel == 40 * 16] == ["embedding"]
+    (head,) = select(model, "head")
+    assert head.tied and head.name == "lm_head.weight"
+    assert not select(tiny("llama"), "head")[0].tied
+
+
+def test_table_for_inspection():
+    rows = {r.scope: r for r in scopes_of(tiny("llama, tied"))}
+    assert (rows["all"].matrices, rows["all"].weights) == (14, 2 * (16 * 16 * 2 + 2 * 8 * 16 + 3 * 16 * 24))
+    assert rows["head"].tied and not rows["embedding"].selectable
+    assert "decoder.attention" not in rows  # the same as attention here
+    assert "decoder.cross_attention" in {r.scope for r in scopes_of(tiny("t5"))}
+
+
+class Strange(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.ModuleDict({"mix": nn.Linear(4, 4), "out": nn.Linear(4, 4)}) for _ in range(2)])
+        self.words = nn.Embedding(9, 4)
+
+
+def test_an_unknown_architecture_is_refused_with_its_matrices():
+    with pytest.raises(BadModel, match=r"layers\.\*\.mix\.weight \(4 x 4\).*words\.weight \(9 x 4\).*architecture:"):
+        matrices(Strange())
+
+
+def test_an_unknown_architecture_can_be_described():
+    description = {
+        "family": "decoder",
+        "decoder": {"layers": "layers.*", "attention": {"qkv": "mix", "output": "out"}},
+        "embedding": "words",
+    }
+    assert [m.name for m in select(Strange(), "attention.qkv[1]", description=description)] == ["layers.1.mix.weight"]
+    with pytest.raises(BadModel, match="words"):
+        matrices(Strange(), {**description, "embedding": []})
+    with pytest.raises(BadRequest, match="embeddings"):
+        matrices(Strange(), {**description, "embeddings": "words"})
+    with pytest.raises(BadRequest, match="an encoder or a decoder"):
+        Architecture.read({"family": "decoder"})
+
+
+def test_a_matrix_without_a_role_is_refused():
+    model = tiny("llama")
+    model.model.layers[0].adapter = nn.Linear(16, 16)
+    with pytest.raises(BadModel, match=r"model\.layers\.0\.adapter\.weight"):
+        matrices(model)
+
+
+def test_a_7b_model_on_the_meta_device_resolves_in_two_seconds():
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig())  # the default shape is Llama-7B's
+    begin = time.perf_counter()
+    found = select(model, "all")
+    assert time.perf_counter() - begin < 2
+    assert sum(m.numel for m in found) == 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    assert len(scopes_of(model)) > 5
+
+
+def test_scope_names_need_no_torch():
+    code = "import sys; from kc_utils.models.roles import Scope; Scope.parse('all'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
