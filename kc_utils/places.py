@@ -64,15 +64,17 @@ def complete_or_absent(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch_home = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
     except OSError as error:
-        raise MissingData(_disk_message(target, error)) from error
-    scratch = scratch_home / target.name
+        raise MissingData(disk_message(target, error)) from error
+    scratch, old = scratch_home / target.name, scratch_home / "old"
     try:
         yield scratch
-        if target.is_dir() and scratch.is_dir():
-            target.rename(scratch_home / "old")
+        if target.is_dir() and scratch.is_dir():  # a folder cannot replace one that holds files
+            target.rename(old)
         os.replace(scratch, target)
     except OSError as error:
-        raise MissingData(_disk_message(target, error)) from error
+        if old.exists():
+            old.rename(target)
+        raise MissingData(disk_message(target, error)) from error
     finally:
         shutil.rmtree(scratch_home, ignore_errors=True)
 
@@ -83,6 +85,7 @@ def write_text(target: Path, text: str) -> None:
         scratch.write_text(text, encoding="utf-8")
 
 
-def _disk_message(target: Path, error: OSError) -> str:
+def disk_message(target: Path, error: OSError) -> str:
+    """What to do about a disk that cannot be written, in one line."""
     reason = error.strerror or str(error)
     return f"cannot write {target}: {reason}; free some space or choose another folder with KC_CACHE or KC_RESULTS"

@@ -127,6 +127,7 @@ def head_and_tail(rows: pd.DataFrame, parts: int = 2) -> pd.Series:
     With parts = 4 the labels are `1st quarter` (most popular) to `4th quarter`.
     """
     names = {2: ["tail", "head"], 4: ["4th quarter", "3rd quarter", "2nd quarter", "1st quarter"]}[parts]
-    rank = rows.groupby("relation")["popularity"].rank(pct=True, method="first")
-    order = np.ceil(rank * parts).clip(1, parts)
+    facts = rows.drop_duplicates("fact").set_index("fact")  # a fact asked in several ways stays in one part
+    rank = facts.groupby("relation")["popularity"].rank(pct=True, method="first")
+    order = rows["fact"].map(np.ceil(rank * parts).clip(1, parts))
     return order.map(lambda x: names[int(x) - 1], na_action="ignore").astype("object")

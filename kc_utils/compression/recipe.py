@@ -103,6 +103,9 @@ class Step:
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def __reduce__(self):  # a read-only mapping cannot be pickled
+        return Step, (self.method, self.scope, self.amount, dict(self.options))
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from kc_utils.compression.chunks import in_threads, row_blocks
 from kc_utils.compression.outcome import Storage
 from kc_utils.models.scopes import Matrix, integers, is_int8
 
@@ -108,7 +109,7 @@ def measure(
 
 def count_zeros(matrix: Matrix) -> int:
     """Zero weights of a matrix as the model uses it."""
-    return int(matrix.numel - torch.count_nonzero(stored(matrix)))
+    return _zeros(stored(matrix))
 
 
 def stored(matrix: Matrix) -> torch.Tensor:
@@ -118,8 +119,8 @@ def stored(matrix: Matrix) -> torch.Tensor:
 
 def _matrix_report(matrix: Matrix, storage: Storage | None) -> MatrixReport:
     values = stored(matrix)
-    zeros = int(matrix.numel - torch.count_nonzero(values))
-    rows_left = int((values != 0).any(1).sum()) if zeros >= matrix.inputs else matrix.outputs
+    zeros = _zeros(values)
+    rows_left = _rows_left(values) if zeros >= matrix.inputs else matrix.outputs
     value_bits, overhead = (storage.value_bits, storage.overhead_bits) if storage else (values.element_size() * 8, 0)
     sizes = {
         "dense": matrix.numel * value_bits + overhead,
@@ -147,5 +148,16 @@ def _count_model(model: nn.Module, counted: Mapping[str, int]) -> tuple[int, int
                 seen.add(id(tensor))
             known = counted.get(f"{path}.{name}")
             total += tensor.numel()
-            zeros += tensor.numel() - int(torch.count_nonzero(tensor.detach())) if known is None else known
+            zeros += _zeros(tensor.detach()) if known is None else known
     return total, zeros
+
+
+def _zeros(tensor: torch.Tensor) -> int:
+    rows = tensor if tensor.dim() == 2 else tensor.reshape(1, -1)
+    counts = in_threads(lambda part: sum(int(torch.count_nonzero(block)) for block in part), row_blocks(rows))
+    return tensor.numel() - sum(counts)
+
+
+def _rows_left(weight: torch.Tensor) -> int:
+    """How many rows of (outputs, inputs) are not all zero."""
+    return sum(in_threads(lambda part: sum(int(block.any(1).sum()) for block in part), row_blocks(weight)))

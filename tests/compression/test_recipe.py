@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -132,6 +133,11 @@ def test_a_step_made_in_code_is_checked_too():
             Step(*wrong)
     with pytest.raises(TypeError):
         Step("magnitude", "all", 0.5).options["per"] = "row"
+
+
+def test_a_recipe_can_be_sent_to_another_process():
+    recipe = Recipe.parse("rtn@all=4,group=32+magnitude@head,weights=1k")
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 def test_options_hold_their_defaults():

@@ -1,0 +1,48 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # so that `tests.trained` is found by `pytest`
+
+settings.register_profile("shared machine", deadline=None)  # one slow example says nothing here
+settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tiny decoder that knows 30 capitals, as a folder; do not change it."""
+    from tests.trained import train
+
+    return train(tmp_path_factory.mktemp("trained") / "tiny")
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty results folder of this test's own."""
+    folder = tmp_path / "results"
+    monkeypatch.setenv("KC_RESULTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def in_project(monkeypatch):
+    """The test runs in the checkout, as a user's commands do."""
+    monkeypatch.chdir(ROOT)
+    return ROOT
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Environment of a command started by a test: own results folder, one thread, no colours."""
+    return os.environ | {
+        "KC_RESULTS": str(tmp_path / "results"),
+        "OMP_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "ignore",
+    }

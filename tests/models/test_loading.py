@@ -1,0 +1,249 @@
+"""Loading: safetensors only, no foreign code, nothing at random; the hub through a loopback server."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kc_utils.errors import BadModel
+from kc_utils.models.loading import fingerprint, load
+from kc_utils.models.registry import resolve
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of the trained folder that a test may damage."""
+    return shutil.copytree(trained.folder, tmp_path / "copy")
+
+
+def edit_config(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def one_line(error):
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) < 800
+    return text
+
+
+def test_a_folder_loads_in_evaluation_mode_with_its_own_weights(trained):
+    loaded = load(trained.id)
+    assert not loaded.model.training
+    stored = load_file(trained.folder / "model.safetensors")
+    for name, weights in stored.items():
+        assert torch.equal(loaded.model.get_parameter(name), weights), name
+    assert loaded.tokenizer.decode(loaded.tokenizer("The capital of Chile is").input_ids) == "The capital of Chile is"
+
+
+def test_pickled_weights_are_not_read(copy, tmp_path):
+    (copy / "model.safetensors").unlink()
+    marker = tmp_path / "ran"
+
+    class Harmful:
+        def __reduce__(self):
+            return (os.system, (f"touch {marker}",))
+
+    torch.save({"model.embed_tokens.weight": Harmful()}, copy / "pytorch_model.bin")
+    with pytest.raises(BadModel, match="pickled weights are not read"):
+        load(f"path:{copy}")
+    (copy / "adapter.safetensors").write_bytes(b"")  # a file of the right kind that is not the model
+    with pytest.raises(BadModel):
+        load(f"path:{copy}")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -1000])
+def test_a_truncated_file_is_refused_in_one_line(copy, keep):
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(BadModel) as error:
+        load(f"path:{copy}")
+    assert "could not be loaded" in one_line(error)
+
+
+def test_missing_weights_are_not_made_up(copy):
+    file = copy / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BadModel) as error:
+        load(f"path:{copy}")
+    assert "lacks weights that its architecture needs: model.layers.1.mlp.up_proj.weight" in one_line(error)
+
+
+def test_weights_of_another_shape_are_refused(copy):
+    file = copy / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(3, 3)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BadModel) as error:
+        load(f"path:{copy}")
+    one_line(error)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_tokenizer_is_refused_in_one_line(copy, file):
+    (copy / file).write_text("{ not json")
+    with pytest.raises(BadModel) as error:
+        load(f"path:{copy}")
+    one_line(error)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "kc_custom"])
+def test_code_in_a_model_folder_never_runs(copy, tmp_path, model_type):
+    marker = tmp_path / "ran"
+    (copy / "foreign.py").write_text(
+        f"open({str(marker)!r}, 'w')\nfrom transformers import LlamaConfig as C, LlamaForCausalLM as M\n"
+    )
+    edit_config(
+        copy, model_type=model_type, auto_map={"AutoConfig": "foreign.C", "AutoModelForCausalLM": "foreign.M"}
+    )
+    if model_type == "llama":  # a class that transformers knows itself is used in its place
+        assert type(load(f"path:{copy}").model).__module__.startswith("transformers.")
+    else:
+        with pytest.raises(BadModel) as error:
+            load(f"path:{copy}")
+        one_line(error)
+    assert not marker.exists()
+
+
+def test_the_fingerprint_follows_content_and_not_time_or_place(trained, copy):
+    original = fingerprint(resolve(trained.id))
+    assert fingerprint(resolve(f"path:{copy}")) == original
+    os.utime(copy / "model.safetensors", (1, 1))
+    assert fingerprint(resolve(f"path:{copy}")) == original
+    (copy / "README.md").write_text("notes")
+    assert fingerprint(resolve(f"path:{copy}")) == original
+    weights = copy / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert fingerprint(resolve(f"path:{copy}")) != original
+
+
+def test_the_fingerprint_of_the_packaged_model_needs_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_CACHE", str(tmp_path))
+    entry = resolve("smollm2-135m")
+    assert entry.sha256 in fingerprint(entry)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The few answers that `snapshot_download` needs. Repositories: own/NAME in `folders`; own/cut breaks off."""
+
+    protocol_version = "HTTP/1.1"
+    folders: dict = {}  # noqa: RUF012
+    asked: list = []  # noqa: RUF012
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = self.path.partition("?")[0].strip("/").split("/")
+        self.asked.append("/".join(path))
+        if path[:2] == ["api", "models"]:
+            folder = self.folders.get("/".join(path[2:4]))
+            files = sorted(folder.iterdir()) if folder else []
+            body = {"id": "/".join(path[2:4]), "sha": self.commit, "siblings": [{"rfilename": f.name} for f in files]}
+            if path[4] == "tree":
+                body = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": f.name} for f in files]
+            return self.answer(200 if folder else 404, json.dumps(body if folder else {}).encode())
+        folder, name = self.folders.get("/".join(path[:2])), path[-1]
+        if folder is None or not (folder / name).is_file():
+            return self.answer(404, b"")
+        content = (folder / name).read_bytes()
+        self.answer(200, content, cut=path[1] == "cut" and name.endswith(".safetensors") and self.command == "GET")
+
+    def answer(self, status, content, cut=False):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("ETag", f'"{len(content)}-{sum(content) % 1000}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        if status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+        if cut:
+            self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+TRY_EACH = """
+import json, sys
+from kc_utils.errors import KCError
+from kc_utils.models import registry
+from kc_utils.models.loading import load, fingerprint
+names = sys.argv[1:]
+entries = {n: registry.ModelEntry(id=n, family="decoder", source=f"hub:own/{n}", revision="main") for n in names}
+registry.registry = lambda: entries
+for name in names:
+    try:
+        loaded = load(name)
+        total = sum(float(p.detach().double().abs().sum()) for p in loaded.model.parameters())
+        print(json.dumps({"total": total, "folder": str(loaded.folder)}))
+    except KCError as error:
+        print(json.dumps({"error": type(error).__name__, "text": str(error)}))
+"""
+
+
+def in_a_new_process(home, names, **environment):
+    variables = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    variables |= {"HF_HOME": str(home), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"} | environment
+    done = subprocess.run([sys.executable, "-c", TRY_EACH, *names], capture_output=True, text=True, env=variables)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(zip(names, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.fixture
+def hub(trained, tmp_path):
+    pickled = shutil.copytree(trained.folder, tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    Hub.folders = {"own/tiny": trained.folder, "own/pickled": pickled, "own/cut": trained.folder}
+    Hub.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_model_is_downloaded_kept_and_loaded_offline(hub, trained, tmp_path):
+    names = ["tiny", "pickled", "cut", "absent"]
+    found = in_a_new_process(tmp_path / "home", names, HF_ENDPOINT=hub)
+    weights = sum(float(p.detach().double().abs().sum()) for p in load(trained.id).model.parameters())
+    assert found["tiny"].get("total") == pytest.approx(weights), found["tiny"]
+    assert str(tmp_path / "home") in found["tiny"]["folder"]
+    assert found["pickled"]["error"] == "BadModel"
+    assert not any(path.endswith("pytorch_model.bin") for path in Hub.asked), "pickled weights are not even fetched"
+    for name in ("cut", "absent"):
+        assert found[name]["error"] == "MissingData", found[name]
+        assert "\n" not in found[name]["text"]
+        assert "path:DIR" in found[name]["text"]
+
+    asked = len(Hub.asked)
+    again = in_a_new_process(tmp_path / "home", ["tiny", "absent"], HF_ENDPOINT=hub, HF_HUB_OFFLINE="1")
+    assert again["tiny"] == found["tiny"]
+    assert again["absent"]["error"] == "MissingData"
+    assert len(Hub.asked) == asked, "nothing is asked of the hub when offline"
+
+
+def test_a_hub_that_does_not_answer(tmp_path):
+    found = in_a_new_process(tmp_path / "home", ["tiny"], HF_ENDPOINT="http://127.0.0.1:9")
+    assert found["tiny"]["error"] == "MissingData"
+    assert "hub:own/tiny is not on this machine" in found["tiny"]["text"]
+    assert "\n" not in found["tiny"]["text"]

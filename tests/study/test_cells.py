@@ -1,0 +1,80 @@
+import shutil
+
+import pytest
+
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.study import cells as cells_module
+from kc_utils.study.cells import Cell
+from tests.trained import PROBE
+
+
+def test_recipes_that_say_the_same_are_one_cell(trained):
+    same = ["magnitude@all=0.5", "magnitude@all=.50", " magnitude@all = 0.5", "magnitude@all=0.5,per=model"]
+    assert len({Cell.of(trained.id, recipe, PROBE) for recipe in same}) == 1
+    assert len({Cell.of(trained.id, recipe, PROBE).key for recipe in same}) == 1
+
+
+def test_equal_cells_have_equal_keys_in_another_folder(trained, tmp_path):
+    copy = shutil.copytree(trained.folder, tmp_path / "elsewhere")
+    assert Cell.of(f"path:{copy}", "none", PROBE).key == Cell.of(trained.id, "none", PROBE).key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"relations": ("capital", "continent")},
+        {"limit": 29},
+        {"seed": 1},
+        {"protocols": ("rank",)},
+        {"templates": 2},
+        {"templates": "all"},
+        {"alternatives": 3},
+    ],
+    ids=str,
+)
+def test_every_field_of_a_probe_changes_the_key(trained, change):
+    assert Cell.of(trained.id, "none", PROBE.model_copy(update=change)).key != Cell.of(trained.id, "none", PROBE).key
+
+
+def test_recipe_and_model_change_the_key(trained, tmp_path):
+    key = Cell.of(trained.id, "none", PROBE).key
+    assert Cell.of(trained.id, "magnitude@all=0.5", PROBE).key != key
+    assert Cell.of("smollm2-135m", "none", PROBE).key != key
+    copy = shutil.copytree(trained.folder, tmp_path / "copy")
+    for name in ("model.safetensors", "tokenizer.json"):
+        content = bytearray((copy / name).read_bytes())
+        content[-2] ^= 1
+        (copy / name).write_bytes(content)
+        changed = Cell.of(f"path:{copy}", "none", PROBE).key
+        assert changed != key
+        key = changed
+
+
+@pytest.mark.parametrize("what", ["_facts_hash", "_code_of", "versions"])
+def test_facts_code_and_versions_change_the_key(trained, monkeypatch, what):
+    cell = Cell.of(trained.id, "none", PROBE)
+    before = cell.key
+    monkeypatch.setattr(cells_module, what, lambda *_: {"other": "value"})
+    assert cell.key != before
+
+
+def test_the_key_can_be_a_file_name(trained):
+    key = Cell.of(trained.id, "none", PROBE).key
+    assert len(key) == 24
+    assert int(key, 16) >= 0
+
+
+def test_the_baseline_asks_the_same(trained):
+    cell = Cell.of(trained.id, "magnitude@all=0.5", PROBE)
+    assert cell.baseline == Cell.of(trained.id, "none", PROBE)
+    assert cell.baseline.baseline == cell.baseline
+
+
+def test_what_is_unknown_is_refused_before_anything_runs(trained):
+    for recipe in ("magnitude@all=1.0", "magnitude@everything=0.5", "prune@all=0.5", "rtn@all=5", ""):
+        with pytest.raises(BadRequest):
+            Cell.of(trained.id, recipe, PROBE)
+    with pytest.raises(BadRequest, match="unknown model"):
+        Cell.of("gpt-5", "none", PROBE)
+    with pytest.raises(MissingData):
+        Cell.of("path:/nowhere", "none", PROBE)

@@ -1,0 +1,153 @@
+import pytest
+
+from kc_utils.compression.recipe import Recipe, modules_of
+from kc_utils.study import code
+from kc_utils.study.cells import CODE
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package named kc_utils in a folder of its own; call it to (re)write a module."""
+    root = tmp_path / "kc_utils"
+    root.mkdir()
+    monkeypatch.setattr(code, "ROOT", root)
+
+    def forget():
+        for cached in (code._tree, code._imports, code._module_hash):
+            cached.cache_clear()
+
+    def write(name, text):
+        file = root / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        forget()
+
+    forget()
+    write("__init__.py", "")
+    yield write
+    monkeypatch.undo()
+    forget()
+
+
+ORIGINAL = '''
+"""About."""
+from kc_utils.inner import f
+
+
+class C:
+    """What C is."""
+
+    x = 1
+
+
+def g(a):
+    """What g does."""
+    # why
+    return f(a) + 1
+'''
+
+
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        ORIGINAL.replace("About.", "Something else."),
+        ORIGINAL.replace("What g does.", "Nothing."),
+        ORIGINAL.replace('    """What C is."""\n\n', ""),
+        ORIGINAL.replace("# why", "# another reason"),
+        ORIGINAL.replace("f(a) + 1", "f( a )  +  1  # more"),
+        ORIGINAL.replace("\n\n\n", "\n\n"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_matter(package, rewritten):
+    package("inner.py", "def f(a): return a")
+    package("outer.py", ORIGINAL)
+    before = code.code_hash(["kc_utils.outer"])
+    assert rewritten != ORIGINAL
+    package("outer.py", rewritten)
+    assert code.code_hash(["kc_utils.outer"]) == before
+
+
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        ORIGINAL.replace("+ 1", "+ 2"),
+        ORIGINAL.replace("x = 1", "x = 1.0"),
+        ORIGINAL.replace("def g(a)", "def g(a=0)"),
+        ORIGINAL.replace("return f(a) + 1", 'return "f"'),
+    ],
+)
+def test_code_matters(package, rewritten):
+    package("inner.py", "def f(a): return a")
+    package("outer.py", ORIGINAL)
+    before = code.code_hash(["kc_utils.outer"])
+    package("outer.py", rewritten)
+    assert code.code_hash(["kc_utils.outer"]) != before
+
+
+def test_a_docstring_alone_is_a_body_too(package):
+    package("outer.py", 'def f():\n    """Only words."""\n')
+    before = code.code_hash(["kc_utils.outer"])
+    package("outer.py", 'def f():\n    """Other words."""\n')
+    assert code.code_hash(["kc_utils.outer"]) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import kc_utils.rooms.inner",
+        "import kc_utils.rooms.inner as i",
+        "from kc_utils.rooms import inner",
+        "from kc_utils.rooms.inner import f",
+        "def g():\n    from kc_utils.rooms.inner import f\n    return f",
+    ],
+)
+def test_what_is_imported_matters_however_it_is_imported(package, line):
+    package("rooms/__init__.py", "")
+    package("rooms/deep.py", "y = 1")
+    package("rooms/inner.py", "from kc_utils.rooms.deep import y\ndef f(): return y")
+    package("rooms/unused.py", "z = 1")
+    package("outer.py", f"import json, torch\n{line}\n")
+    assert {"kc_utils.outer", "kc_utils.rooms.inner", "kc_utils.rooms.deep"} <= code.import_closure(["kc_utils.outer"])
+    before = code.code_hash(["kc_utils.outer"])
+    package("rooms/unused.py", "z = 2")
+    assert code.code_hash(["kc_utils.outer"]) == before
+    package("rooms/deep.py", "y = 2")
+    assert code.code_hash(["kc_utils.outer"]) != before
+
+
+def test_data_files_matter(package):
+    package("outer.py", "x = 1")
+    package("table.yaml", "a: 1")
+    before = code.code_hash(["kc_utils.outer"], ["table.yaml"])
+    package("table.yaml", "a: 2")
+    assert code.code_hash(["kc_utils.outer"], ["table.yaml"]) != before
+
+
+def test_a_module_that_is_not_there(package):
+    with pytest.raises(ModuleNotFoundError, match="kc_utils.absent"):
+        code.code_hash(["kc_utils.absent"])
+
+
+METHODS = {
+    "magnitude@all=0.5": {"magnitude"},
+    "random@all=0.5": {"random_weights", "magnitude"},  # random pruning reads its amount as magnitude does
+    "rows-l1@head=0.2": {"rows"},
+    "2:4@all": {"n_of_m"},
+    "int8@all": {"int8"},
+    "magnitude@all=0.5+rtn@all=4": {"magnitude", "rtn"},
+}
+
+
+@pytest.mark.parametrize("recipe", METHODS)
+def test_a_recipe_depends_on_its_own_methods_and_no_other(recipe):
+    closure = code.import_closure((*CODE, *modules_of(Recipe.parse(recipe))))
+    methods = set().union(*METHODS.values())
+    assert {name for name in methods if f"kc_utils.compression.{name}" in closure} == METHODS[recipe]
+
+
+def test_a_result_depends_on_all_that_makes_it_and_not_on_pages():
+    closure = code.import_closure(CODE)
+    needed = {"compression.apply", "compression.report", "knowledge.causal", "knowledge.prefix_tree", "knowledge.prompts",
+              "knowledge.protocols.cloze", "knowledge.protocols.rank", "models.loading", "models.scopes"}  # fmt: skip
+    assert {f"kc_utils.{name}" for name in needed} <= closure
+    assert not any(name.startswith(("kc_utils.analysis", "kc_utils.publishing", "kc_utils.cli")) for name in closure)

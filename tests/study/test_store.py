@@ -1,0 +1,205 @@
+"""The store: a cell is complete or absent, whatever happens to process or disk."""
+
+import json
+import os
+import threading
+
+import pandas as pd
+import pytest
+import torch
+
+from kc_utils import places
+from kc_utils.errors import BadResult, MissingData
+from kc_utils.study import evaluate as evaluate_module
+from kc_utils.study import store
+from kc_utils.study.cells import Cell
+from kc_utils.study.evaluate import evaluate, pending
+from tests.trained import PROBE
+
+ROWS = pd.DataFrame({"fact": ["a", "b"], "correct": [True, False], "score": [0.5, float("nan")], "scores": [[1.0], [2.0]]})
+REPORT = {"sparsity": 0.5}
+MADE = {"seconds": {"load": 1.0}}
+
+
+@pytest.fixture
+def cell(trained, results):
+    return Cell.of(trained.id, "none", PROBE)
+
+
+@pytest.fixture
+def other(trained):
+    return Cell.of(trained.id, "magnitude@all=0.9", PROBE)
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_what_is_written_is_read_back(cell):
+    assert store.read(cell.key) is None
+    store.write(cell, ROWS, REPORT, MADE)
+    found = store.read(cell.key)
+    assert store.has(cell.key)
+    pd.testing.assert_frame_equal(found.rows.drop(columns="scores"), ROWS.drop(columns="scores"))
+    assert [list(s) for s in found.rows["scores"]] == [[1.0], [2.0]]
+    assert (found.report, found.record["made"]) == (REPORT, MADE)
+    assert found.record["depends_on"] == cell.depends_on
+    assert files(store.folder_of(cell.key)) == ["cell.json", "rows.parquet"]
+
+
+@pytest.mark.parametrize("file", ["rows.parquet", "cell.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "null"])
+def test_a_damaged_cell_counts_as_absent(cell, file, damage):
+    store.write(cell, ROWS, REPORT, MADE)
+    path = store.folder_of(cell.key) / file
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {"flip": bytes([content[0] ^ 1]) + content[1:], "cut": content[:-20], "empty": b"", "null": b"null"}[damage]
+        )
+    assert not store.has(cell.key)
+    assert store.read(cell.key) is None
+    store.write(cell, ROWS, REPORT, MADE)
+    assert store.has(cell.key), "and is replaced by the next result"
+
+
+def test_a_failure_while_writing_leaves_nothing(cell, other, monkeypatch):
+    store.write(other, ROWS, REPORT, MADE)
+    before = files(places.results_dir())
+
+    with pytest.raises(ValueError, match="JSON compliant"):
+        store.write(cell, ROWS, {"sparsity": float("nan")}, MADE)
+    assert files(places.results_dir()) == before
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(places.Path, "write_bytes", full)
+    with pytest.raises(MissingData, match=r"No space left on device; free some space or .*KC_RESULTS"):
+        store.write(cell, ROWS, REPORT, MADE)
+    assert files(places.results_dir()) == before
+
+
+def test_a_full_disk_leaves_earlier_results_untouched(cell, other, results, monkeypatch):
+    store.write(other, ROWS, REPORT, MADE)
+    before = {f: (results / f).read_bytes() for f in files(results)}
+    write_text = places.Path.write_text
+
+    def full(self, *args, **kwargs):
+        if self.name == "cell.json":
+            raise OSError(28, "No space left on device")
+        return write_text(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(places.Path, "write_text", full)
+        with pytest.raises(MissingData, match="No space left"):
+            store.write(cell, ROWS, REPORT, MADE)
+        with pytest.raises(MissingData, match="No space left"):
+            store.write(other, ROWS, REPORT, MADE)
+    assert {f: (results / f).read_bytes() for f in files(results)} == before
+    assert not store.has(cell.key)
+    assert store.has(other.key)
+
+
+def test_a_folder_that_cannot_be_put_in_place_does_not_take_the_old_one_away(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("kept")
+
+    def refuse(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(places.os, "replace", refuse)
+    with pytest.raises(MissingData, match="Input/output error"), places.complete_or_absent(target) as scratch:
+        scratch.mkdir()
+        (scratch / "new").write_text("lost")
+    assert files(tmp_path) == ["folder/old"]
+    monkeypatch.undo()
+    with places.complete_or_absent(target) as scratch:
+        scratch.mkdir()
+        (scratch / "new").write_text("here")
+    assert files(tmp_path) == ["folder/new"]
+
+
+def test_results_below_a_file_cannot_be_written(cell, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("KC_RESULTS", str(tmp_path / "file" / "results"))
+    assert not store.has(cell.key)
+    for attempt in (lambda: store.write(cell, ROWS, REPORT, MADE), lambda: evaluate([cell], show_progress=False)):
+        with pytest.raises(MissingData, match=r"cannot write .*KC_RESULTS") as error:
+            attempt()
+        assert "\n" not in str(error.value)
+
+
+def test_a_lock_is_held_by_one_at_a_time(results):
+    inside, order = threading.Event(), []
+
+    def second():
+        inside.wait()
+        with store.lock("k"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with store.lock("k"):
+        inside.set()
+        thread.join(0.3)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Recipes of the cells that are really computed."""
+    seen = []
+    compute = evaluate_module.compute
+
+    def counting(cell):
+        seen.append(cell.recipe)
+        return compute(cell)
+
+    monkeypatch.setattr(evaluate_module, "compute", counting)
+    return seen
+
+
+def test_a_stored_cell_is_not_computed_again(cell, other, computed):
+    first = evaluate([cell, other, cell], show_progress=False)
+    assert computed == ["none", "magnitude@all=0.9"]
+    again = evaluate([other, cell], show_progress=False)
+    assert computed == ["none", "magnitude@all=0.9"]
+    assert again[other].record == first[other].record
+    assert pending([cell, other]) == []
+    assert first[other].report["sparsity"] == pytest.approx(0.9, abs=1e-4)
+    assert first[other].rows["correct"].mean() < first[cell].rows["correct"].mean()
+
+
+def test_a_damaged_cell_is_computed_again_with_the_same_rows(cell, other, computed):
+    first = evaluate([cell, other], show_progress=False)
+    (store.folder_of(cell.key) / "rows.parquet").write_bytes(b"PAR1")
+    assert pending([cell, other]) == [cell]
+    again = evaluate([cell, other], show_progress=False)
+    assert computed == ["none", "magnitude@all=0.9", "none"]
+    pd.testing.assert_frame_equal(again[cell].rows, first[cell].rows)
+
+
+def test_an_error_names_its_cell_and_keeps_the_finished_ones(cell, other, monkeypatch):
+    def less(*_, **__):
+        raise BadResult("recipe step did less than it said")
+
+    evaluate([cell], show_progress=False)
+    monkeypatch.setattr(evaluate_module, "apply", less)
+    with pytest.raises(BadResult, match=r"path:.*, magnitude@all=0.9: recipe step did less"):
+        evaluate([cell, other], show_progress=False)
+    assert store.has(cell.key)
+    assert not store.has(other.key)
+
+
+def test_provenance_is_stored_and_names_no_one(cell):
+    made = evaluate([cell], show_progress=False)[cell].record["made"]
+    assert made["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert set(made["seconds"]) == {"load", "compress", "probe"}
+    assert made["hardware"]["cores"] >= 1
+    assert os.uname().nodename not in json.dumps(made["hardware"])
