@@ -24,6 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
 Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by default.", min=1)]
 
+INTERRUPTED = 130
+
 
 def show(rows: list[dict], as_json: bool) -> None:
     """A list of records as JSON or as an aligned table."""
@@ -198,18 +200,14 @@ def book(study: StudyName = "laptop", cores: Cores = None) -> None:
 
 
 def main() -> None:
+    code = None
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer returns the exit code of what it caught itself: 130 for Ctrl-C
     except KCError as error:
         print(f"kc: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("kc: stopped; finished cells are kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:  # click's own complaints about the command line carry their message
@@ -217,3 +215,7 @@ def main() -> None:
             print(f"kc: {error.format_message()}", file=sys.stderr)
             sys.exit(2)
         raise
+    if code == INTERRUPTED:
+        print("kc: stopped; finished cells are kept, the same command goes on from there", file=sys.stderr)
+    if code:
+        sys.exit(code)

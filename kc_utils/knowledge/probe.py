@@ -71,6 +71,12 @@ class Probe(BaseModel):
         return facts.sample(self.limit, self.seed)
 
 
+def check_family(family: str) -> None:
+    """Raises BadRequest for a family that no protocol can read yet."""
+    if family != "decoder":
+        raise BadRequest(f"the protocols cloze and rank read decoders so far, not a model of family {family}")
+
+
 def ask(
     model,
     tokenizer,
@@ -85,8 +91,7 @@ def ask(
     share is computed once. Warns where scores are not numbers or all equal; those rows count as wrong.
     Raises BadRequest where the protocols can ask none of the facts.
     """
-    if family != "decoder":
-        raise BadRequest(f"the protocols cloze and rank read decoders so far, not a model of family {family}")
+    check_family(family)
     facts = probe.factset()
     prompts = left_to_right_prompts(facts, probe.templates, tokenizer)
     protocols = []

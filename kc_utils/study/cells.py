@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kc_utils.compression.recipe import Recipe, modules_of
-from kc_utils.knowledge.probe import Probe
+from kc_utils.knowledge.probe import Probe, check_family
 from kc_utils.models.registry import resolve
 from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions
@@ -27,7 +27,7 @@ class Cell:
     @classmethod
     def of(cls, model: str, recipe: str, probe: Probe) -> Cell:
         """A cell with its model known and its recipe in canonical form. Raises KCError for what is unknown."""
-        resolve(model)
+        check_family(resolve(model).family)
         return cls(model, str(Recipe.parse(recipe)), probe)
 
     @property

@@ -1,0 +1,139 @@
+"""From executed notebooks to pages: labels, alternative texts, nothing that only concerns the machine, nothing stale."""
+
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from kc_utils.errors import BadResult, MissingData
+from kc_utils.publishing.fragments import markdown_table, models_table
+from kc_utils.publishing.pages import Pages, in_order, page_cell
+
+RUN = SimpleNamespace(
+    id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(model="tiny-model")
+)
+FIGURE = {"name": "accuracy", "caption": "What is drawn.", "alt": "Right answers: 5 at 0."}
+
+
+def figure_output():
+    return new_output(
+        "display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "x"}, metadata={"kc": dict(FIGURE)}
+    )
+
+
+def test_a_figure_gets_a_label_of_its_run_a_caption_and_words():
+    first = page_cell(new_code_cell("show()", outputs=[figure_output()]), RUN)
+    other = page_cell(
+        new_code_cell("show()", outputs=[figure_output()]), SimpleNamespace(**{**vars(RUN), "id": "tiny-other"})
+    )
+    shown = first.metadata["mystnb"]
+    assert FIGURE["caption"] in shown["figure"]["caption"]
+    assert FIGURE["alt"] in shown["image"]["alt"]
+    assert "tiny-pruning" in shown["figure"]["name"]
+    assert shown["figure"]["name"] != other.metadata["mystnb"]["figure"]["name"]
+    assert "kc" not in first.outputs[0].metadata
+
+
+def test_a_figure_beside_another_output_would_share_its_caption_and_is_refused():
+    cell = new_code_cell("show()", outputs=[figure_output(), new_output("stream", name="stdout", text="more")])
+    with pytest.raises(BadResult, match="accuracy"):
+        page_cell(cell, RUN)
+
+
+def test_progress_bars_and_counters_are_left_out():
+    cell = new_code_cell("run()", execution_count=3, outputs=[new_output("stream", name="stderr", text="100%")])
+    cell.metadata["papermill"] = {"duration": 1.0}
+    done = page_cell(cell, RUN)
+    assert done.outputs == []
+    assert done.execution_count is None
+    assert "papermill" not in done.metadata
+
+
+def test_what_the_reader_does_not_run_is_hidden():
+    injected = page_cell(new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]}), RUN)
+    assert "remove-input" in injected.metadata["tags"]
+    parameters = page_cell(new_code_cell("x = 1", metadata={"tags": ["parameters", "hide-input"]}), RUN)
+    assert parameters.metadata["tags"] == ["hide-input"]
+
+
+def test_the_title_names_the_model_and_links_stay_inside_the_book():
+    cell = page_cell(new_markdown_cell("# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"), RUN)
+    assert cell.source.splitlines()[0] == "# Pruning: tiny-model"
+    assert "(../background/techniques.md)" in cell.source
+    assert cell.source.count("tiny-model") == 1
+
+
+def test_decoders_come_first():
+    runs = [SimpleNamespace(template=t) for t in ("encoder_decoder_pruning", "encoder_pruning", "decoder_pruning")]
+    assert [r.template for r in in_order(runs)] == ["decoder_pruning", "encoder_pruning", "encoder_decoder_pruning"]
+
+
+def test_a_table_survives_bars_and_line_breaks():
+    lines = markdown_table([{"a": "x|y", "b": "two\nlines"}, {"a": 1, "b": None}]).splitlines()
+    assert lines == ["| a | b |", "|---|---|", "| x\\|y | two lines |", "| 1 | None |"]
+
+
+def test_every_model_and_every_note_is_listed():
+    from kc_utils.models.registry import registry
+
+    text = models_table()
+    for entry in registry().values():
+        assert f"`{entry.id}`" in text
+        assert entry.licence in text
+        assert all(" ".join(note.split()[:5]) in text for note in entry.notes)
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """Pages of a study with one executed run, without its models: `_put` and what is stale can be seen."""
+    book = tmp_path / "book"
+    book.mkdir()
+    contents = {
+        "format": "jb-book", "root": "intro",
+        "parts": [{"caption": "Results", "chapters": [{"file": "overview"}, {"file": "results/card"}]}],
+    }  # fmt: skip
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(contents))
+    output = tmp_path / "runs" / "tiny-pruning-0.ipynb"
+    output.parent.mkdir()
+    executed = nbformat.v4.new_notebook()
+    executed.cells = [new_markdown_cell("# Pruning"), new_code_cell("hidden()", metadata={"tags": ["remove-cell"]})]
+    nbformat.write(executed, output)
+    run = SimpleNamespace(**vars(RUN), output=output, cells=[])
+    return Pages(SimpleNamespace(name="tiny", runs=(run,)), book)
+
+
+def test_a_run_that_was_not_executed_is_named(pages):
+    pages.study.runs[0].output.unlink()
+    with pytest.raises(MissingData, match="run tiny-pruning of study tiny"):
+        pages.write()
+    assert not pages.folder.exists()
+
+
+def test_contents_hold_the_runs_between_written_and_generated_pages(pages):
+    part = yaml.safe_load(pages._contents())["parts"][0]
+    assert [c["file"] for c in part["chapters"]] == ["overview", "results/tiny-pruning", "results/card"]
+
+
+def test_pages_are_only_touched_when_they_change_and_stale_ones_go(pages):
+    pages._put("a.md", b"one")
+    stamp = (pages.folder / "a.md").stat().st_mtime_ns
+    (pages.folder / "rows").mkdir()
+    (pages.folder / "rows" / "old.parquet").write_bytes(b"")
+    pages._put("a.md", b"one")
+    pages._remove_stale()
+    assert (pages.folder / "a.md").stat().st_mtime_ns == stamp
+    assert [p.name for p in pages.folder.rglob("*")] == ["a.md"]
+    pages._put("a.md", b"two")
+    assert (pages.folder / "a.md").read_bytes() == b"two"
+
+
+def test_cells_marked_for_removal_stay_out_of_the_page(pages, monkeypatch):
+    from kc_utils.publishing import fragments
+
+    monkeypatch.setattr(fragments, "rows_and_provenance", lambda run: "## Rows\n")
+    pages._page(pages.study.runs[0])
+    page = nbformat.read(pages.folder / "tiny-pruning.ipynb", as_version=4)
+    assert [c.source.strip() for c in page.cells] == ["# Pruning: tiny-model", "## Rows"]
+    nbformat.validate(page)

@@ -1,0 +1,213 @@
+"""`kc` as a user runs it: JSON that can be read, and one line on standard error for what cannot be done."""
+
+import json
+import sys
+
+import pytest
+
+from kc_utils import cli
+from tests.conftest import ROOT
+
+KEYS = {
+    "n", "accuracy", "ci95", "chance", "baseline_accuracy", "retention", "recipe", "touched_fraction", "sparsity",
+}  # fmt: skip
+
+
+@pytest.fixture
+def kc(monkeypatch, capfd, results, in_project):
+    """Run `kc` with these arguments in this process; returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kc", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as leave:
+            code = leave.code
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_models(kc):
+    code, out, _ = kc("models", "--json")
+    rows = {row["model"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["smollm2-135m"]["run here"] is True
+    assert rows["smollm2-135m"]["notes"]
+    assert {"family", "source", "licence"} <= set(rows["bert-base-uncased"])
+    code, out, _ = kc("models")
+    assert "smollm2-135m" in out
+
+
+def test_facts(kc):
+    code, out, _ = kc("facts", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert len(rows) >= 12
+    assert sum(row["n"] for row in rows) >= 2000
+    assert all(row["templates"] >= 3 for row in rows)
+
+
+def test_inspect_counts_the_matrices_of_a_model(kc, trained):
+    code, out, _ = kc("inspect", trained.id, "--json")
+    rows = {row["scope"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["all"]["weights"] == rows["attention"]["weights"] + rows["feed_forward"]["weights"]
+    assert rows["feed_forward"]["weights"] == 2 * 3 * 64 * 128
+
+
+def test_plan_of_a_study(kc):
+    code, out, _ = kc("study", "plan", "smoke", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {"run", "model", "recipe", "questions", "done", "estimate_s"} <= set(rows[0])
+    assert len({(row["model"], row["recipe"]) for row in rows}) == len(rows)
+    code, out, _ = kc("study", "plan", "smoke")
+    assert f"{len(rows)} cells, {len(rows)} to compute" in out
+
+
+@pytest.mark.parametrize("protocol", ["rank", "cloze"])
+def test_eval_of_a_model_that_knows_its_facts(kc, trained, protocol):
+    arguments = ("eval", trained.id, "--relations", "capital", "--limit", "30", "--alternatives", "4")
+    code, out, _ = kc(*arguments, "--recipe", "magnitude@all=.90", "--protocol", protocol, "--json")
+    assert code == 0
+    (line,) = out.splitlines()
+    answer = json.loads(line)
+    assert set(answer) >= KEYS
+    assert answer["n"] == 30
+    assert answer["recipe"] == "magnitude@all=0.9"
+    assert answer["baseline_accuracy"] >= 0.9
+    assert answer["accuracy"] < answer["baseline_accuracy"]
+    assert answer["ci95"][0] <= answer["accuracy"] <= answer["ci95"][1]
+    assert answer["sparsity"] == pytest.approx(0.9, abs=1e-3)
+    assert 0 < answer["touched_fraction"] < 1
+    expected = (answer["accuracy"] - answer["chance"]) / (answer["baseline_accuracy"] - answer["chance"])
+    assert answer["retention"] == pytest.approx(expected)
+    assert answer["chance"] == pytest.approx(0.2) if protocol == "rank" else answer["chance"] < 0.01
+
+
+def test_eval_of_the_uncompressed_model_by_every_template(kc, trained):
+    code, out, err = kc("eval", trained.id, "--relations", "capital", "--limit", "5", "--templates", "all", "--json")
+    answer = json.loads(out)
+    assert (code, answer["recipe"], answer["retention"], answer["n"]) == (0, "none", 1.0, 15)
+    assert [row["template"] for row in answer["by_template"]] == [0, 1, 2]
+    assert "Traceback" not in err
+
+
+def test_eval_for_reading(kc, trained):
+    code, out, _ = kc("eval", trained.id, "--relations", "capital", "--limit", "5")
+    assert code == 0
+    assert "accuracy" in out
+
+
+EVAL = ("eval", "MODEL", "--relations", "capital", "--limit", "5")
+BAD = {
+    "unknown model": ("eval", "gpt-5"),
+    "missing path folder": ("eval", "path:/nowhere"),
+    "unknown scope": (*EVAL, "--recipe", "magnitude@everything=0.5"),
+    "unknown method": (*EVAL, "--recipe", "magic@all=0.5"),
+    "sparsity 1.0": (*EVAL, "--recipe", "magnitude@all=1.0"),
+    "sparsity -0.1": (*EVAL, "--recipe", "magnitude@all=-0.1"),
+    "sparsity nan": (*EVAL, "--recipe", "magnitude@all=nan"),
+    "no sparsity": (*EVAL, "--recipe", "magnitude@all"),
+    "bits 5": (*EVAL, "--recipe", "rtn@all=5"),
+    "no recipe": (*EVAL, "--recipe", ""),
+    "unknown option": (*EVAL, "--recipe", "rtn@all=4,groups=32"),
+    "unknown relation": ("eval", "MODEL", "--relations", "flavour"),
+    "no relation": ("eval", "MODEL", "--relations", ","),
+    "unknown facts": ("eval", "MODEL", "--facts", "lore"),
+    "unknown protocol": (*EVAL, "--protocol", "guess"),
+    "templates 0": (*EVAL, "--templates", "0"),
+    "templates -1": (*EVAL, "--templates", "-1"),
+    "templates some": (*EVAL, "--templates", "some"),
+    "limit 0": ("eval", "MODEL", "--limit", "0"),
+    "limit a word": ("eval", "MODEL", "--limit", "few"),
+    "alternatives 0": (*EVAL, "--alternatives", "0"),
+    "a family that is not asked yet": ("eval", "bert-base-uncased", "--limit", "5"),
+    "a command that is not there": ("evaluate", "MODEL"),
+    "an option that is not there": ("eval", "MODEL", "--sparsity", "0.5"),
+    "no model named": ("eval",),
+    "unknown study": ("study", "plan", "nowhere"),
+    "unknown study to run": ("study", "run", "nowhere"),
+    "unknown study to publish": ("book", "nowhere"),
+    "missing study file": ("study", "plan", "/nowhere/study.yaml"),
+    "unknown model to inspect": ("inspect", "gpt-5"),
+    "cores 0": ("study", "run", "smoke", "--cores", "0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_done_is_one_line(kc, trained, results, name):
+    code, out, err = kc(*(trained.id if a == "MODEL" else a for a in BAD[name]))
+    assert code not in (0, None)
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("kc: ")
+    assert "Traceback" not in err
+    assert not list(results.glob("cells/*/*"))
+
+
+def test_a_damaged_model_is_told_in_one_line(kc, trained, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(trained.folder, tmp_path / "cut")
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    code, out, err = kc("eval", f"path:{folder}", "--relations", "capital", "--limit", "5", "--json")
+    assert (code, out) == (4, "")
+    assert len([line for line in err.splitlines() if line.startswith("kc: ")]) == 1
+    assert "could not be loaded" in err
+    assert "Traceback" not in err
+
+
+def test_results_that_cannot_be_written(kc, trained, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("KC_RESULTS", str(tmp_path / "file" / "results"))
+    code, _, err = kc("eval", trained.id, "--relations", "capital", "--limit", "5")
+    assert code == 3
+    assert "KC_RESULTS" in err
+    assert "Traceback" not in err
+
+
+def test_a_defect_keeps_its_traceback(kc, monkeypatch):
+    import kc_utils.models.registry as registry_module
+
+    def defect():
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(registry_module, "registry", defect)
+    with pytest.raises(RuntimeError, match="a defect"):
+        kc("models")
+
+
+def test_an_interruption_is_no_defect(kc, monkeypatch):
+    import kc_utils.models.registry as registry_module
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry_module, "registry", stopped)
+    code, _, err = kc("models")
+    assert code == 130
+    assert err.count("\n") == 1
+
+
+def test_the_command_works_outside_of_a_checkout(kc, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert kc("models", "--json")[0] == 0
+    code, _, err = kc("study", "plan", "smoke")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "not inside a checkout" in err
+
+
+def test_it_is_installed_as_kc(environment):
+    import subprocess
+    from pathlib import Path
+
+    command = Path(sys.executable).with_name("kc")
+    done = subprocess.run([command, "eval", "gpt-5"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("kc: unknown model 'gpt-5'")
+    assert done.stderr.count("\n") == 1

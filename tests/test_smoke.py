@@ -1,0 +1,150 @@
+"""The whole way on the real model: study, pages, strict build; and what an uncompressed small model must know."""
+
+import shutil
+from html.parser import HTMLParser
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from kc_utils.analysis.statistics import wilson
+from kc_utils.knowledge.probe import Probe
+from kc_utils.publishing.build import build_html
+from kc_utils.publishing.pages import Pages
+from kc_utils.study import store
+from kc_utils.study.cells import Cell
+from kc_utils.study.engine import run_study
+from kc_utils.study.evaluate import evaluate
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The checkout as the current folder, and results of this module's own."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("KC_RESULTS", str(folder / "results"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def study(place):
+    return run_study("smoke", show_progress=False)
+
+
+@pytest.fixture(scope="module")
+def book(place, study):
+    """Pages of the study in a copy of the book; returns the copy's root."""
+    root = place / "checkout"
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("results", "_build"))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, root / name)
+    Pages(study, root / "book").write()
+    return root
+
+
+@pytest.fixture(scope="module")
+def html(book, place):
+    return build_html(book, place / "site").parent
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.ids = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img":
+            self.images.append(attributes)
+        if attributes.get("id", "").startswith("fig-"):
+            self.ids.append(attributes["id"])
+
+
+def test_every_cell_of_the_study_is_stored_and_whole(study):
+    assert len(study.cells) >= 8
+    for cell in study.cells:
+        found = store.read(cell.key)
+        assert found is not None, cell
+        assert len(found.rows) == 36 * 2
+        assert found.rows["valid"].all()
+
+
+def test_a_second_start_has_nothing_to_do(study):
+    files = {run.output: run.output.stat().st_mtime_ns for run in study.runs}
+    assert run_study("smoke", show_progress=False) == study
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+
+
+def test_pages_are_complete_and_not_rewritten(book, study):
+    pages = book / "book" / "results"
+    names = {p.name for p in pages.iterdir()}
+    assert {f"{run.id}.ipynb" for run in study.runs} | {"landing.md", "landing.png", "_toc.yml"} <= names
+    for run in study.runs:
+        rows = pd.read_parquet(pages / "rows" / f"{run.id}.parquet")
+        assert set(rows["recipe"]) == {c.recipe for c in run.cells}
+        assert len(rows) == len(run.cells) * 72
+    stamps = {p: p.stat().st_mtime_ns for p in pages.rglob("*") if p.is_file()}
+    Pages(study, book / "book").write()
+    assert {p: p.stat().st_mtime_ns for p in pages.rglob("*") if p.is_file()} == stamps
+
+
+def test_figure_labels_are_unique_and_every_figure_has_words(book, study):
+    labels = []
+    for run in study.runs:
+        page = nbformat.read(book / "book" / "results" / f"{run.id}.ipynb", as_version=4)
+        figures = [c.metadata["mystnb"] for c in page.cells if "figure" in c.metadata.get("mystnb", {})]
+        assert figures, run.id
+        labels += [f["figure"]["name"] for f in figures]
+        assert all(len(f["image"]["alt"]) > 40 and len(f["figure"]["caption"]) > 20 for f in figures)
+        assert not [o for c in page.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    assert len(set(labels)) == len(labels) >= 8
+
+
+def test_the_strict_build_has_every_page(html, book):
+    contents = yaml.safe_load((book / "book" / "results" / "_toc.yml").read_text())
+    files = [contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])]
+    assert len(files) > 12
+    for file in files:
+        assert (html / f"{file}.html").is_file(), file
+
+
+def test_the_pages_of_the_site(html):
+    pages = sorted(html.rglob("*.html"))
+    pictures = 0
+    for file in pages:
+        text = file.read_text(encoding="utf-8")
+        assert "Traceback" not in text, file
+        page = Page(text)
+        assert len(set(page.ids)) == len(page.ids), file
+        for image in page.images:
+            assert image.get("alt", "").strip(), f"{file}: {image.get('src')}"
+            if not image["src"].startswith(("http:", "https:", "data:")):
+                assert (file.parent / image["src"].partition("?")[0]).is_file(), f"{file}: {image['src']}"
+        pictures += len(page.images)
+    assert pictures >= 10
+
+
+def test_a_small_model_knows_capitals_of_large_countries_and_loses_them(place):
+    """The 100 most populous countries against the others, best of the templates, first token of the whole vocabulary."""
+    probe = Probe(relations=("capital",), protocols=("cloze",), templates="all")
+    recipes = ("none", "magnitude@all=0.5")
+    results = evaluate([Cell.of("smollm2-135m", r, probe) for r in recipes], show_progress=False)
+    before, after = (result.rows for result in results.values())
+    large = set(before.drop_duplicates("fact").nlargest(100, "popularity")["fact"])
+    assert len(large) == 100
+
+    def share(rows, template, known=True):
+        part = rows[(rows["template"] == template) & (rows["fact"].isin(large) == known)]
+        return part["correct"].mean(), wilson(int(part["correct"].sum()), len(part))
+
+    best = max(before["template"].unique(), key=lambda t: share(before, t)[0])
+    head, (head_low, _) = share(before, best)
+    tail, (_, tail_high) = share(before, best, known=False)
+    assert head >= 0.5
+    assert head_low > tail_high, "head and tail differ"
+    pruned = max(share(after, t)[1][1] for t in after["template"].unique())
+    assert head_low > pruned, "pruning half of all weights costs clearly"
