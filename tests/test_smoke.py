@@ -129,7 +129,7 @@ def test_the_pages_of_the_site(html):
 
 
 def test_a_small_model_knows_capitals_of_large_countries_and_loses_them(place):
-    """The 100 most populous countries against the others, best of the templates, first token of the whole vocabulary."""
+    """The 100 most populous countries against the others, best template, first token of the whole vocabulary."""
     probe = Probe(relations=("capital",), protocols=("cloze",), templates="all")
     recipes = ("none", "magnitude@all=0.5")
     results = evaluate([Cell.of("smollm2-135m", r, probe) for r in recipes], show_progress=False)
@@ -143,7 +143,7 @@ def test_a_small_model_knows_capitals_of_large_countries_and_loses_them(place):
 
     best = max(before["template"].unique(), key=lambda t: share(before, t)[0])
     head, (head_low, _) = share(before, best)
-    tail, (_, tail_high) = share(before, best, known=False)
+    _, (_, tail_high) = share(before, best, known=False)
     assert head >= 0.5
     assert head_low > tail_high, "head and tail differ"
     pruned = max(share(after, t)[1][1] for t in after["template"].unique())

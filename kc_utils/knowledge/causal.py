@@ -6,10 +6,11 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
-from kc_utils.knowledge.prefix_tree import as_batch, grow
+from kc_utils.knowledge.prefix_tree import as_batch, common_length, grow
 
 Context = tuple[int, ...]
 
@@ -75,8 +76,8 @@ class NextToken:
         """Whether the model's scores in a tree are those of its plain forward pass, tried on a few short contexts."""
         if self._trees_work is None:
             size = self.model.get_input_embeddings().weight.shape[0]
-            contexts = [tuple((7 * i + 13 * j * j) % size for j in range(6 + 3 * i)) for i in (0, 1, 1, 2, 3)]
-            self._trees_work = self._check_trees([*contexts, contexts[1][:-1] + contexts[2][:2]])
+            long = tuple(13 * n * n % size for n in range(15))
+            self._trees_work = self._check_trees([long[:6], long, long[:5] + tuple(n % size for n in range(6, 12))])
         return self._trees_work
 
     @torch.inference_mode()
@@ -145,8 +146,7 @@ class NextToken:
     @torch.inference_mode()
     def _check_trees(self, contexts: Sequence[Context]) -> bool:
         """Whether the tree gives the plain forward pass's log-probabilities on a few contexts."""
-        by_length = sorted(contexts, key=len)  # the longest too: a sliding window shows in none of the short ones
-        sample = [by_length[0], by_length[len(contexts) // 2], *by_length[-2:], contexts[0]]
+        sample = _telling(contexts)
         counted = self.tokens_computed
         plain = dict(self._gathered(self._padded_states(sample), torch.nn.Identity()))
         try:
@@ -170,3 +170,12 @@ class NextToken:
     def _gathered(states: Iterator[tuple[list[int], torch.Tensor]], head) -> Iterator[tuple[int, torch.Tensor]]:
         for indices, rows in states:
             yield from zip(indices, torch.log_softmax(head(rows).float(), dim=-1), strict=True)
+
+
+def _telling(contexts: Sequence[Context]) -> list[Context]:
+    """The contexts that a model blind to trees would get wrong: the longest, where a sliding window shows, and the two
+    that part after the longest shared beginning, where a wrong mask does; and the shortest."""
+    in_order = sorted(set(contexts))
+    forks = [(a, b) for a, b in pairwise(in_order) if a != b[: len(a)]]
+    fork = max(forks, key=lambda pair: common_length(*pair), default=())
+    return [min(contexts, key=len), max(contexts, key=len), *fork]

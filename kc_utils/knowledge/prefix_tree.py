@@ -44,7 +44,7 @@ def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Bra
         sequence = sequences[index]
         if not sequence:
             raise ValueError("an empty sequence has no last token to read from")
-        shared = _common_length(previous, sequence) if len(branch) else 0
+        shared = common_length(previous, sequence) if len(branch) else 0
         if len(branch) and len(branch) + len(sequence) - shared > max_nodes:
             branches.append(branch)
             branch, path, shared = Branch([], [], [], []), [], 0
@@ -61,7 +61,8 @@ def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Bra
     return branches
 
 
-def _common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """How many tokens two sequences begin with in common."""
     length = 0
     for x, y in zip(a, b, strict=False):
         if x != y:

@@ -87,8 +87,8 @@ def ask(
 ) -> pd.DataFrame:
     """One row per fact, protocol and template: correct or not, scores, chance, validity.
 
-    `trees` as in `NextToken`. `progress(done, of)` is told of contexts finished. Every prefix that facts, templates, protocols and candidates
-    share is computed once. Warns where scores are not numbers or all equal; those rows count as wrong.
+    `trees` as in `NextToken`. `progress(done, of)` is told of contexts finished. Every prefix that facts, templates,
+    protocols and candidates share is computed once. Warns where scores are not numbers or all equal; those rows count as wrong.
     Raises BadRequest where the protocols can ask none of the facts.
     """
     check_family(family)

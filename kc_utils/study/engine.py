@@ -112,6 +112,7 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
             mininterval=POLL_SECONDS,
         ) as bar,
     ):
+        told = False
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"KC_QUIET": "1"})
         try:
             while process.poll() is None:
@@ -120,7 +121,8 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
                 waiting -= finished
                 if finished:
                     bar.update(len(finished))
-                elif not waiting and not bar.postfix:
+                elif not waiting and not told:
+                    told = True
                     bar.set_postfix_str("writing the notebooks")
         finally:
             if process.poll() is None:

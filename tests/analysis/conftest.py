@@ -23,7 +23,8 @@ def rows_of(right: int, protocol: str) -> pd.DataFrame:
         {
             "protocol": protocol, "fact": [f"f{i:02}" for i in range(N)], "template": 0,
             "relation": ["capital", "currency"] * (N // 2), "correct": [i < right for i in range(N)],
-            "chance": 0.2 if protocol == "rank" else 0.0001, "popularity": [float(N - i) for i in range(N)], "valid": True,
+            "chance": 0.2 if protocol == "rank" else 0.0001,
+            "popularity": [float(N - i) for i in range(N)], "valid": True,
         }
     )  # fmt: skip
 

@@ -44,7 +44,9 @@ def test_a_panel_shows_accuracies_and_intervals_in_per_cent(frame):
             assert points == pytest.approx((100 * own["accuracy"]).tolist())
             assert [low for low, _ in bars] == pytest.approx((100 * own["low"]).tolist())
             assert [high for _, high in bars] == pytest.approx((100 * own["high"]).tolist())
-        levels = [line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2]
+        levels = [
+            line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2
+        ]
         assert pytest.approx(100 * part["baseline_accuracy"].iloc[0]) in levels
         assert pytest.approx(100 * part["chance"].mean()) in levels
         assert ax.get_xlabel() == "weights set to zero (%)"

@@ -64,7 +64,9 @@ def test_the_mildest_clear_loss_of_each_scope(summary):
 
 
 def test_no_clear_loss_is_said_too(summary):
-    (text,) = findings.loss_by_group(summary[summary["method"] == "rtn"], "rank", "scope", SCOPE_NAMES, "amount", "bits", "down")
+    (text,) = findings.loss_by_group(
+        summary[summary["method"] == "rtn"], "rank", "scope", SCOPE_NAMES, "amount", "bits", "down"
+    )
     assert "no clear loss" in text
 
 

@@ -9,7 +9,7 @@ from kc_utils.errors import BadRequest
 from kc_utils.knowledge.probe import Probe
 from kc_utils.study.cells import Cell
 from kc_utils.study.evaluate import evaluate
-from tests.analysis.conftest import N, RIGHT
+from tests.analysis.conftest import RIGHT, N
 from tests.trained import PROBE
 
 
@@ -62,9 +62,7 @@ def test_the_report_reaches_the_line(summary):
 
 def test_holms_correction_by_hand(summary):
     tested = summary[(summary["protocol"] == "rank") & (summary["recipe"] != "none")]
-    raw = {
-        r: binomtest(30 - RIGHT[r], 30 - RIGHT[r]).pvalue if RIGHT[r] < 30 else 1.0 for r in RIGHT if r != "none"
-    }
+    raw = {r: binomtest(30 - RIGHT[r], 30 - RIGHT[r]).pvalue if RIGHT[r] < 30 else 1.0 for r in RIGHT if r != "none"}
     expected, largest = {}, 0.0
     for k, (recipe, p) in enumerate(sorted(raw.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, (len(raw) - k) * p))
@@ -85,7 +83,9 @@ def test_a_recipe_without_its_baseline_is_refused(evaluated):
 
 def test_halves_by_popularity(evaluated):
     found = by_popularity(evaluated, ["none", "magnitude@feed_forward=0.3"]).set_index(["recipe", "protocol", "half"])
-    assert found.loc[("none", "rank", "head"), "accuracy"] == 1.0  # the 20 most popular of 40 are all among the 30 right
+    assert (
+        found.loc[("none", "rank", "head"), "accuracy"] == 1.0
+    )  # the 20 most popular of 40 are all among the 30 right
     assert found.loc[("none", "rank", "tail"), "accuracy"] == 10 / 20
     assert found.loc[("magnitude@feed_forward=0.3", "rank", "head"), "accuracy"] == 12 / 20
     assert found.loc[("magnitude@feed_forward=0.3", "rank", "tail"), "accuracy"] == 0

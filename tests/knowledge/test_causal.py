@@ -166,3 +166,21 @@ def test_validity_of_a_row(logits, valid):
 def test_log_probabilities_of_a_row():
     reading = Reading.of([0], torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16))
     assert torch.tensor(reading.logprob(0, [2, 0])).exp().tolist() == pytest.approx([0.66524096, 0.09003057], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *NO_TREES])
+def test_a_model_can_be_asked_beforehand_whether_it_takes_trees(name):
+    """Without any context: the answer belongs to the architecture."""
+    reader = NextToken((MODELS | NO_TREES)[name]())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert reader.takes_trees() == (name in MODELS)
+
+
+def test_what_is_known_about_trees_is_not_asked_again():
+    model, asked = MODELS["llama"](), contexts(count=10)
+    expected = plainly(model, asked)
+    for trees in (True, False):
+        reader = NextToken(model, trees=trees)
+        reader._check_trees = lambda _: pytest.fail("asked again")
+        assert (by_reading(reader, asked) - expected).abs().max() < 1e-4

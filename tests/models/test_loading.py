@@ -104,9 +104,7 @@ def test_code_in_a_model_folder_never_runs(copy, tmp_path, model_type):
     (copy / "foreign.py").write_text(
         f"open({str(marker)!r}, 'w')\nfrom transformers import LlamaConfig as C, LlamaForCausalLM as M\n"
     )
-    edit_config(
-        copy, model_type=model_type, auto_map={"AutoConfig": "foreign.C", "AutoModelForCausalLM": "foreign.M"}
-    )
+    edit_config(copy, model_type=model_type, auto_map={"AutoConfig": "foreign.C", "AutoModelForCausalLM": "foreign.M"})
     if model_type == "llama":  # a class that transformers knows itself is used in its place
         assert type(load(f"path:{copy}").model).__module__.startswith("transformers.")
     else:

@@ -79,7 +79,9 @@ def test_pip_is_asked_for_a_wheel_alone_without_dependencies(entry, pip, convers
     assert "install" not in command
 
 
-@pytest.mark.parametrize("damage", ["flipped byte", "truncated", "weights gone", "mark gone", "mark not JSON", "mark null"])
+@pytest.mark.parametrize(
+    "damage", ["flipped byte", "truncated", "weights gone", "mark gone", "mark not JSON", "mark null"]
+)
 def test_a_damaged_folder_is_made_again(entry, pip, conversions, damage):
     folder = packaged.converted(entry)
     weights, mark = folder / "model.safetensors", folder / "kc.json"
@@ -153,7 +155,9 @@ class Installed:
 
 
 @pytest.mark.parametrize(("version", "downloads"), [("1.0", 0), ("1.1", 1)])
-def test_an_installed_package_of_the_right_version_is_used(entry, pip, conversions, tmp_path, monkeypatch, version, downloads):
+def test_an_installed_package_of_the_right_version_is_used(
+    entry, pip, conversions, tmp_path, monkeypatch, version, downloads
+):
     (tmp_path / "site" / "some_package").mkdir(parents=True)
     (tmp_path / "site" / FILE).write_bytes(CONTENT)
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed(tmp_path / "site", version))

@@ -1,4 +1,4 @@
-"""From executed notebooks to pages: labels, alternative texts, nothing that only concerns the machine, nothing stale."""
+"""From executed notebooks to pages: labels, alternative texts, nothing of the machine alone, nothing stale."""
 
 from types import SimpleNamespace
 

@@ -124,7 +124,7 @@ def test_data_files_matter(package):
 
 
 def test_a_module_that_is_not_there(package):
-    with pytest.raises(ModuleNotFoundError, match="kc_utils.absent"):
+    with pytest.raises(ModuleNotFoundError, match=r"kc_utils\.absent"):
         code.code_hash(["kc_utils.absent"])
 
 

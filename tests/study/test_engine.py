@@ -24,7 +24,10 @@ SPARSITIES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 def write_study(path, model, **parameters):
     values = {"scopes": ["all"], "sparsities": SPARSITIES, "relations": ["capital"], "limit": 200, **parameters}
-    content = {"title": "Test", "runs": {"tiny": {"notebook": "decoder_pruning", "parameters": {"model": model, **values}}}}
+    content = {
+        "title": "Test",
+        "runs": {"tiny": {"notebook": "decoder_pruning", "parameters": {"model": model, **values}}},
+    }
     path.write_text(yaml.safe_dump(content))
     return str(path)
 
@@ -46,7 +49,13 @@ def stored(results):
 def start(study, environment):
     command = [sys.executable, "-m", "kc_utils", "study", "run", study, "--cores", "1"]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

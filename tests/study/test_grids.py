@@ -113,5 +113,5 @@ def test_impossible_parameters_of_the_other_techniques(trained, technique, chang
 
 
 def test_a_model_folder_that_is_not_there():
-    with pytest.raises(MissingData, match="no config.json"):
+    with pytest.raises(MissingData, match=r"no config\.json"):
         parameters("decoder_pruning", model="path:/nowhere", sparsities=[0.5])

@@ -111,7 +111,11 @@ def test_parameters_reach_the_notebook(template, tmp_path):
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("from kc_utils.errors import BadResult; raise BadResult('did less than it said')", KCError, "^did less than it said$"),
+        (
+            "from kc_utils.errors import BadResult; raise BadResult('did less than it said')",
+            KCError,
+            "^did less than it said$",
+        ),
         ("raise ValueError('a defect')", MissingData, "ValueError: a defect .*failed.ipynb"),
     ],
 )

@@ -134,7 +134,7 @@ def test_an_unknown_study_names_the_known_ones(name):
     if name.startswith(".."):
         assert load_study(name).name == "smoke"
     else:
-        with pytest.raises(BadRequest, match="no study 'nowhere.*choose laptop, smoke"):
+        with pytest.raises(BadRequest, match=r"no study 'nowhere.*choose laptop, smoke"):
             load_study(name)
 
 
