@@ -109,7 +109,7 @@ def _hub_snapshot(entry: ModelEntry) -> Path:
     try:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return Path(snapshot_download(entry.address, revision=entry.revision, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub's own errors, OSError, and those of the HTTP library that the hub's client uses
+    except Exception as error:  # the hub client's own kinds, OSError, and those of its HTTP library
         reason = " ".join(str(error).split())[:200]
         raise MissingData(
             f"{entry.id}: {entry.source} is not on this machine and could not be fetched from the model hub ({reason}); "

@@ -113,7 +113,7 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
         ) as bar,
     ):
         told = False
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"KC_QUIET": "1"})
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)

@@ -131,7 +131,9 @@ def parameters(template: str, **values) -> Parameters:
     if entry.family != family:
         raise BadRequest(f"{template} is for models of family {family}; {checked.model} is of family {entry.family}")
     if len(checked.cells()) < 2:
-        raise BadRequest(f"{template}: these parameters name no recipe beside the uncompressed model; fill in its lists")
+        raise BadRequest(
+            f"{template}: these parameters name no recipe beside the uncompressed model; fill in its lists"
+        )
     checked.probe.factset()
     return checked
 
