@@ -17,7 +17,7 @@ import seaborn as sns
 from kc_utils.analysis.summary import PROTOCOL_NAMES
 
 MARKERS = ["o", "s", "D", "^", "v", "P"]
-INK, FAINT = "#333333", "#777777"
+INK, FAINT = "#222222", "#555555"
 
 
 def theme() -> None:
@@ -134,7 +134,7 @@ def _references(ax, part, reference, chance) -> None:
             100 * part[reference].iloc[0], color=INK, linewidth=1.2, linestyle="-", zorder=1, label="uncompressed"
         )
     if chance:
-        ax.axhline(100 * part[chance].mean(), color=FAINT, linewidth=1.3, linestyle=":", zorder=1, label="chance")
+        ax.axhline(100 * part[chance].mean(), color=FAINT, linewidth=1.8, linestyle=":", zorder=1, label="chance")
 
 
 def relation_bars(frame: pd.DataFrame, before: str, after: str, protocol: str) -> plt.Figure:

@@ -10,7 +10,7 @@ import math
 
 import pandas as pd
 
-from kc_utils.analysis.summary import SCOPE_NAMES
+from kc_utils.analysis.summary import PROTOCOL_NAMES, SCOPE_NAMES
 
 LEVEL = 0.05
 ASKED = {"cloze": "as the likeliest next token", "rank": "in the closed-set ranking"}
@@ -98,22 +98,37 @@ def _amount(value: float, unit: str) -> str:
     return f"{100 * value:g}{NBSP}{unit}" if unit.startswith("%") else f"{value:g}{NBSP}{unit}"
 
 
-def scope_contrast(summary: pd.DataFrame, protocol: str, amount: float, scopes=("attention", "feed_forward")) -> str:
-    """Attention against feed-forward at one amount: which keeps more, and whether the intervals part."""
-    frame = summary[(summary["protocol"] == protocol) & (summary["amount"] == amount) & (summary["steps"] == 1)]
-    found = {s: frame[frame["scope"] == s].iloc[0] for s in scopes if (frame["scope"] == s).any()}
-    if len(found) < 2:
+def scope_contrast(summary: pd.DataFrame, protocol: str, scopes=("attention", "feed_forward")) -> str:
+    """Two scopes at equal sparsity: where one keeps more with intervals apart, and where the page cannot tell."""
+    frame = summary[(summary["protocol"] == protocol) & (summary["steps"] == 1) & summary["scope"].isin(scopes)]
+    better: dict[str, list[str]] = {}
+    ratios = []
+    for amount, lines in frame.groupby("pruned"):
+        if len(lines) != 2 or not amount:
+            continue
+        low, high = (line for _, line in lines.sort_values("accuracy").iterrows())
+        winner = SCOPE_NAMES[high["scope"]] if low["high"] < high["low"] else ""
+        better.setdefault(winner, []).append(f"{100 * amount:g}")
+        removed = lines.set_index("scope")["weights_removed"]
+        ratios.append(removed[scopes[1]] / removed[scopes[0]])
+    if not better:
         return ""
-    low, high = sorted(found.values(), key=lambda line: line["accuracy"])
-    parted = low["high"] < high["low"]
-    words = "the intervals lie apart" if parted else "their intervals overlap, so this page cannot tell them apart"
-    ratio = high["weights_removed"] / low["weights_removed"] if low["weights_removed"] else float("nan")
-    more = max(ratio, 1 / ratio) if ratio else float("nan")
+    parts = [
+        f"pruning {name} leaves more right answers at {_series(amounts)}{NBSP}%"
+        for name, amounts in better.items()
+        if name
+    ]
+    if "" in better:
+        parts.append(f"the intervals overlap, so this page cannot tell the two apart, at {_series(better[''])}{NBSP}%")
     return (
-        f"At {100 * amount:g} % sparsity {SCOPE_NAMES[high['scope']]} pruning leaves {percent(high['accuracy'])} right answers "
-        f"and {SCOPE_NAMES[low['scope']]} pruning {percent(low['accuracy'])}; {words}. The larger of the two scopes loses "
-        f"{more:.1f} times as many weights at that sparsity."
+        f"{PROTOCOL_NAMES[protocol].partition(':')[0]}, {SCOPE_NAMES[scopes[0]]} against {SCOPE_NAMES[scopes[1]]} at equal "
+        f"sparsity: {'; '.join(parts)}. At equal sparsity {SCOPE_NAMES[scopes[1]]} loses {sum(ratios) / len(ratios):.1f} times "
+        "as many weights."
     )
+
+
+def _series(amounts: list[str]) -> str:
+    return amounts[0] if len(amounts) == 1 else ", ".join(amounts[:-1]) + " and " + amounts[-1]
 
 
 def head_and_tail_sentence(halves: pd.DataFrame, recipe: str, protocol: str) -> str:

@@ -59,6 +59,17 @@ class OpenRun:
         self.results = evaluate(self.parameters.cells())
         self.summary = summarise(self.results)
 
+    def left_out(self) -> None:
+        """Show how many facts a protocol could not ask, where there are any."""
+        rows = next(iter(self.results.values())).rows
+        facts = len(self.parameters.probe.factset())
+        asked = rows.groupby("protocol")["fact"].nunique()
+        self.sentences(
+            f"{facts - n} of {facts} facts are not asked in `{protocol}`: the first token of an answer is white space alone."
+            for protocol, n in asked.items()
+            if n < facts
+        )
+
     @property
     def protocols(self) -> list[str]:
         return [p for p in PROTOCOL_NAMES if p in set(self.summary["protocol"])]

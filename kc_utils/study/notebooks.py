@@ -10,7 +10,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from kc_utils.errors import BadRequest, KCError, MissingData, listed
+from kc_utils.errors import BadRequest, BadResult, KCError, listed
 from kc_utils.places import complete_or_absent, project_dir
 
 
@@ -78,7 +78,7 @@ def execute(template: str, parameters: dict, output: Path) -> None:
             message = f"{error.ename}: {error.evalue}"
             if error.ename in _error_names():
                 raise KCError(error.evalue) from error
-            raise MissingData(f"{template}: {message} (see {failed})") from error
+            raise BadResult(f"{template}: {message} (see {failed})") from error
     failed.unlink(missing_ok=True)
 
 

@@ -102,11 +102,22 @@ def study_file(name: str) -> Path:
     return file
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a key written twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{listed(twice)} is written twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
 def load_study(name: str) -> Study:
     """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault."""
     file = study_file(name)
     try:
-        written = StudyFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        written = StudyFile.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
     except ValidationError as error:

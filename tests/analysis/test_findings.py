@@ -71,14 +71,14 @@ def test_no_clear_loss_is_said_too(summary):
 
 
 def test_scopes_are_told_apart_only_where_intervals_part(summary):
-    apart = plain(findings.scope_contrast(summary, "rank", 0.3))
-    assert "72 %" in apart
-    assert "30 %" in apart
-    assert "overlap" not in apart
+    apart = plain(findings.scope_contrast(summary, "rank"))
+    assert "pruning attention leaves more right answers at 30" in apart
     close = summary.copy()
-    close.loc[close["scope"] == "feed_forward", ["accuracy", "low", "high"]] = [0.70, 0.55, 0.82]
-    assert "overlap" in findings.scope_contrast(close, "rank", 0.3)
-    assert findings.scope_contrast(summary, "rank", 0.99) == ""
+    close.loc[close["recipe"] == "magnitude@feed_forward=0.3", ["accuracy", "low", "high"]] = [0.70, 0.55, 0.82]
+    together = plain(findings.scope_contrast(close, "rank"))
+    assert "leaves more right answers at 60 %" in together
+    assert "overlap, so this page cannot tell the two apart, at 30 %" in together
+    assert findings.scope_contrast(summary[summary["scope"] != "attention"], "rank") == ""
 
 
 def test_halves_are_compared_with_their_own_baseline(evaluated):

@@ -5,7 +5,7 @@ import pytest
 from papermill.inspection import inspect_notebook
 from pydantic import ValidationError
 
-from kc_utils.errors import BadRequest, KCError, MissingData
+from kc_utils.errors import BadRequest, BadResult, KCError
 from kc_utils.study import notebooks
 from kc_utils.study.grids import TECHNIQUES, parameters, split_template
 from tests.conftest import ROOT
@@ -116,7 +116,7 @@ def test_parameters_reach_the_notebook(template, tmp_path):
             KCError,
             "^did less than it said$",
         ),
-        ("raise ValueError('a defect')", MissingData, "ValueError: a defect .*failed.ipynb"),
+        ("raise ValueError('a defect')", BadResult, "ValueError: a defect .*failed.ipynb"),
     ],
 )
 def test_a_notebook_that_fails_leaves_no_output_and_says_why(template, tmp_path, source, error, message):

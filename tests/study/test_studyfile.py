@@ -152,3 +152,13 @@ def test_the_name_of_an_output_follows_what_it_depends_on(study, monkeypatch):
     run = load_study(study()).runs[0]
     monkeypatch.setattr(studyfile, "code_hash", lambda *_: "other code")
     assert run.digest != first
+
+
+def test_a_run_written_twice_is_refused(study, tmp_path):
+    path = tmp_path / "test.yaml"
+    study()
+    text = path.read_text()
+    run = text[text.index("  a-run:") : text.index("title:")]
+    path.write_text(text.replace(run, run + run))
+    with pytest.raises(BadRequest, match="a-run is written twice"):
+        load_study(str(path))
