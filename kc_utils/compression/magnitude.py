@@ -19,10 +19,12 @@ import torch
 from kc_utils.compression.chunks import CHUNK, in_threads, row_blocks
 from kc_utils.compression.outcome import Outcome
 from kc_utils.compression.recipe import Step
-from kc_utils.compression.selection import SHIFT, cuts, histogram
+from kc_utils.compression.selection import SHIFT, Cut, cut_near_sample, cuts, histogram
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import Matrix
 
+SAMPLE = 200_000  # weights looked at to guess where one cut lies
+PIECE = 1 << 17  # elements
 INFINITY = 0x7F800000  # bits of float32 infinity; NaNs are above it
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -62,18 +64,32 @@ def count_to_prune(step: Step, n: int) -> int:
 def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Threshold | None]:
     """For each k, what separates the k smallest |w| of all tensors together; None for k = 0.
 
-    tensors: any shapes, contiguous. Two passes over the weights for any number of ks, at most 4 MB of memory a
-    thread and a k. Raises BadModel for NaN, infinity or another dtype; ValueError for a k above the number of weights.
+    tensors: any shapes, contiguous. One pass over the weights for a single k, two for any number of ks; at most 4 MB
+    of memory a thread and a k, and about 4 % of the weights. Raises BadModel for NaN, infinity or another dtype;
+    ValueError for a k above the number of weights.
     """
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
             raise BadModel(f"weights of dtype {tensor.dtype} cannot be pruned; load the model in float32 or bfloat16")
-    chunks = [chunk for tensor in tensors for chunk in _flat(tensor).split(CHUNK)]
-    high = histogram(chunks, _keys)
-    if high[INFINITY >> SHIFT :].any():
-        raise BadModel(f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first")
-    found = cuts(chunks, _keys, ks, high)
+    found = _one_cut(tensors, ks)
+    if found is None:
+        chunks = _pieces(tensors, CHUNK)
+        high = histogram(chunks, _keys)
+        if high[INFINITY >> SHIFT :].any():
+            raise BadModel(f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first")
+        found = cuts(chunks, _keys, ks, high)
     return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal) for cut in found]
+
+
+def _one_cut(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | None] | None:
+    """The cut where one k alone is asked of many weights, in one pass; None where that does not apply or work."""
+    total = sum(t.numel() for t in tensors)
+    if len(ks) != 1 or not 0 < ks[0] <= total or total < SAMPLE:
+        return None
+    step = total // SAMPLE
+    sample = np.sort(np.concatenate([_keys(_flat(t)[::step]) for t in tensors]))
+    cut = cut_near_sample(_pieces(tensors, PIECE), _keys, ks[0], sample, INFINITY)
+    return None if cut is None else [cut]
 
 
 def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) -> None:
@@ -81,7 +97,7 @@ def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) 
     if threshold is None or threshold.value == 0:
         return  # what is asked for is zero already
     all_equal_go = threshold.take == threshold.equal
-    chunks = [chunk for tensor in tensors for chunk in _flat(tensor).split(CHUNK)]
+    chunks = _pieces(tensors, CHUNK)
     limits = {t.dtype: _limit(threshold.value, t.dtype, all_equal_go) for t in tensors}
 
     def shrink(part: Sequence[torch.Tensor]) -> None:
@@ -90,13 +106,12 @@ def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) 
 
     in_threads(shrink, chunks)
     left = 0 if all_equal_go else threshold.take
-    key = np.float32(threshold.value).view(np.int32)
-    for chunk in chunks:
+    for piece in _pieces(tensors, PIECE):
         if not left:
             return
-        ties = np.flatnonzero(_keys(chunk) == key)[:left]
+        ties = np.flatnonzero(_magnitudes(piece) == np.float32(threshold.value))[:left]
         if ties.size:
-            chunk[torch.from_numpy(ties)] = 0
+            piece[torch.from_numpy(ties)] = 0
             left -= ties.size
 
 
@@ -144,6 +159,11 @@ def prune_rows(weight: torch.Tensor, k: int) -> int:
     return k * weight.shape[0]
 
 
+def _pieces(tensors: Sequence[torch.Tensor], size: int) -> list[torch.Tensor]:
+    """Flat views of at most `size` elements, in order of position."""
+    return [piece for tensor in tensors for piece in _flat(tensor).split(size)]
+
+
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().view(-1)
 
@@ -151,6 +171,11 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 def _keys(chunk: torch.Tensor) -> np.ndarray:
     """|w| as int32 that order as the magnitudes do; half precisions are exact in float32."""
     return chunk.float().numpy().view(np.int32) & 0x7FFFFFFF
+
+
+def _magnitudes(chunk: torch.Tensor) -> np.ndarray:
+    """|w| as float32."""
+    return np.abs(chunk.float().numpy())
 
 
 def _limit(value: float, dtype: torch.dtype, inclusive: bool) -> float:

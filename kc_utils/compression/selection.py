@@ -8,6 +8,7 @@ members finds it exactly. Any number of ks share both passes, and nothing is sor
 Keys are int32 and not negative. Elements with equal keys are taken in order of position.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,6 +74,43 @@ def cuts(
         equal = int(low[bucket][value])
         found.append(Cut((bucket << SHIFT) | value, inside - int(running[value] - equal), equal))
     return found
+
+
+def cut_near_sample(
+    chunks: Sequence[T], keys: Callable[[T], np.ndarray], k: int, sample: np.ndarray, limit: int
+) -> Cut | None:
+    """The cut for one k > 0 in a single pass, or None when the sample misled or a key reaches `limit`.
+
+    Idea: a sorted sample of the keys says between which two values the k-th smallest lies, all but surely; one pass
+    counts the keys below the lower value and keeps the few between, and the exact cut is selected among those (Floyd &
+    Rivest 1975, SELECT). The count decides whether the sample was right, so a cut that is given back is exact.
+
+    chunks, keys: as in `cuts`, except that pieces may be larger; sample: sorted int32.
+    """
+    total = sum(len(chunk) for chunk in chunks)
+    place, margin = k / total * sample.size, 4 * math.sqrt(sample.size) + 8
+    low = sample[max(0, int(place - margin))]
+    high = sample[min(sample.size - 1, int(place + margin))]
+    span = np.uint32(high - low)
+
+    def look(part: Sequence[T]) -> tuple[int, int, list[np.ndarray]]:
+        below, top, near = 0, 0, [np.empty(0, np.uint32)]
+        for chunk in part:
+            key = keys(chunk)
+            top = max(top, int(key.max()))
+            key -= low
+            below += np.count_nonzero(key < 0)
+            above_low = key.view(np.uint32)  # a negative difference becomes larger than any span
+            near.append(above_low[np.flatnonzero(above_low <= span)])
+        return below, top, near
+
+    found = in_threads(look, chunks)
+    members = np.concatenate([piece for _, _, near in found for piece in near])
+    inside = k - sum(below for below, _, _ in found)
+    if max(top for _, top, _ in found) >= limit or not 0 < inside <= members.size:
+        return None
+    value = np.partition(members, inside - 1)[inside - 1]
+    return Cut(int(value) + int(low), inside - int((members < value).sum()), int((members == value).sum()))
 
 
 def _low_histograms(chunks, keys, buckets: list[int]) -> dict[int, np.ndarray]:

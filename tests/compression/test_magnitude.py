@@ -11,6 +11,7 @@ from kc_utils.compression import magnitude
 from kc_utils.compression.apply import apply
 from kc_utils.compression.chunks import CHUNK
 from kc_utils.compression.recipe import Recipe
+from kc_utils.compression.selection import Cut, cut_near_sample
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import select
 from tests.models.architectures import tiny
@@ -182,3 +183,28 @@ def test_weights_that_are_not_finite_are_refused(bad, dtype):
 def test_other_dtypes_are_refused():
     with pytest.raises(BadModel, match="float64"):
         magnitude.thresholds([torch.ones(4, dtype=torch.float64)], [2])
+
+
+@pytest.mark.parametrize("sparsity", [0.001, 0.3, 0.5, 0.97])
+@pytest.mark.parametrize("values", ["normal", "coarse", "sorted"])
+def test_the_cut_near_a_sample_is_the_cut_of_the_histograms(sparsity, values, monkeypatch):
+    """Enough weights for the one-pass way; coarse values tie at the cut, sorted ones make the sample's guess hard."""
+    weights = torch.randn(5 * magnitude.SAMPLE // 4, generator=torch.Generator().manual_seed(1))
+    if values == "coarse":
+        weights = (weights * 8).round() / 8
+    elif values == "sorted":
+        weights = weights.sort().values
+    k = round(sparsity * weights.numel())
+    near = magnitude.thresholds([weights[:1000], weights[1000:]], [k])
+    monkeypatch.setattr(magnitude, "_one_cut", lambda tensors, ks: None)
+    assert near == magnitude.thresholds([weights[:1000], weights[1000:]], [k])
+    magnitude.zero_smallest([weights], near[0])
+    assert int((weights == 0).sum()) >= k
+
+
+def test_a_sample_that_misleads_costs_time_only():
+    keys = [np.arange(1000, dtype=np.int32)]
+    wrong = np.full(50, 10, np.int32)
+    assert cut_near_sample(keys, lambda c: c.copy(), 500, wrong, 1 << 30) is None
+    right = np.arange(0, 1000, 10, dtype=np.int32)
+    assert cut_near_sample(keys, lambda c: c.copy(), 500, right, 1 << 30) == Cut(499, 1, 1)
