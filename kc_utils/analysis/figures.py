@@ -78,7 +78,10 @@ def panels(
             draw_lines(ax, part, x, hue, y, low, high, joined)
             _references(ax, part, reference, chance)
             title = names.get(column_value, str(column_value))
-            ax.set_title(title if row is None else f"{names.get(row_value, row_value)}\n{title}", fontsize="small")
+            ax.set_title(
+                title if row_value is None or len(rows) == 1 else f"{names.get(row_value, row_value)}\n{title}",
+                fontsize="small",
+            )
             ax.set_xlabel(xlabel if i == len(rows) - 1 else "")
             ax.set_ylabel(ylabel if j == 0 else "")
         lowest, highest = (
@@ -120,7 +123,9 @@ def draw_lines(ax, part, x, hue, y, low, high, joined) -> None:
             label=str(value),
         )
     if categorical:
-        ax.set_xticks(range(len(part[x].cat.categories)), part[x].cat.categories)
+        ax.set_xticks(
+            range(len(part[x].cat.categories)), [str(c).replace(" ", "\n", 1) for c in part[x].cat.categories]
+        )
 
 
 def _span(values: pd.Series) -> float:

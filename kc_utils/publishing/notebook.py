@@ -29,6 +29,7 @@ from kc_utils.study import grids
 from kc_utils.study.evaluate import evaluate
 
 PRECISIONS = [UNQUANTIZED, "8 bits", "int8 dynamic", "4 bits", "3 bits", "2 bits"]
+PAGE_INCHES = 9.8  # width of a figure that fills the page
 PLAIN = (str, int, float, bool, list, tuple, type(None))
 
 
@@ -47,7 +48,7 @@ class OpenRun:
         entry, facts = resolve(self.parameters.model), self.parameters.probe.factset()
         lines = [
             f"- **Model**: `{entry.id}` ({entry.family}; licence {entry.licence}; {entry.source})",
-            *(f"- **Mind**: {note}" for note in entry.notes),
+            *(f"- **Note**: {note}" for note in entry.notes),
             f"- **Facts**: {len(facts):,} of `{facts.name}` in {len(facts.by_relation())} relations "
             f"(list `{facts.sha256[:12]}`), asked by {', '.join(self.parameters.protocols)}",
             f"- **Recipes**: {len(self.parameters.cells()) - 1}, each compared with the uncompressed model on the same facts",
@@ -187,11 +188,12 @@ def show(fig: plt.Figure, name: str, caption: str, alt: str) -> None:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=160, bbox_inches="tight", facecolor="white")
     plt.close(fig)
+    width = min(100, round(100 * fig.get_figwidth() / PAGE_INCHES))
     picture = base64.b64encode(buffer.getvalue()).decode()
     display(
         {"image/png": picture, "text/plain": alt},
         raw=True,
-        metadata={"kc": {"name": name, "caption": caption, "alt": alt}},
+        metadata={"kc": {"name": name, "caption": caption, "alt": alt, "width": f"{width}%"}},
     )
 
 

@@ -120,7 +120,7 @@ def page_cell(cell, run: Run):
             raise BadResult(f"{run.template}: figure {figure['name']!r} must be the only output of its cell")
         if figure:
             cell.metadata["mystnb"] = {
-                "image": {"alt": figure["alt"], "width": "100%"},
+                "image": {"alt": figure["alt"], "width": figure["width"]},
                 "figure": {"caption": figure["caption"], "name": f"fig-{run.id}-{figure['name']}"},
             }
     cell.execution_count = None

@@ -14,7 +14,7 @@ from kc_utils.publishing.pages import Pages, in_order, page_cell
 RUN = SimpleNamespace(
     id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(model="tiny-model")
 )
-FIGURE = {"name": "accuracy", "caption": "What is drawn.", "alt": "Right answers: 5 at 0."}
+FIGURE = {"name": "accuracy", "caption": "What is drawn.", "alt": "Right answers: 5 at 0.", "width": "100%"}
 
 
 def figure_output():
