@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, listed
@@ -18,6 +19,12 @@ class Parameters(Probe):
 
     model: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_as_text(cls, values):
+        """`papermill -p sparsities "[0.1, 0.5]"` hands a list over as text: read it, literals alone."""
+        return {name: _list_of(value) for name, value in values.items()} if isinstance(values, dict) else values
+
     @property
     def probe(self) -> Probe:
         return Probe(**{name: getattr(self, name) for name in Probe.model_fields})
@@ -29,6 +36,15 @@ class Parameters(Probe):
         """The uncompressed model, then every recipe once."""
         recipes = ["none", *(str(Recipe.parse(r)) for r in self.recipes())]
         return [Cell.of(self.model, r, self.probe) for r in dict.fromkeys(recipes)]
+
+
+def _list_of(value):
+    if not (isinstance(value, str) and value.strip().startswith("[")):
+        return value
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return value  # refused with its name by the field's own check
 
 
 class Pruning(Parameters):

@@ -115,3 +115,11 @@ def test_impossible_parameters_of_the_other_techniques(trained, technique, chang
 def test_a_model_folder_that_is_not_there():
     with pytest.raises(MissingData, match=r"no config\.json"):
         parameters("decoder_pruning", model="path:/nowhere", sparsities=[0.5])
+
+
+def test_a_list_may_come_as_text_as_papermill_gives_it():
+    given = {"model": "smollm2-135m", "limit": 5}
+    as_text = parameters("decoder_pruning", **given, scopes="['all']", sparsities="[0.1, 0.5]")
+    assert as_text == parameters("decoder_pruning", **given, scopes=["all"], sparsities=[0.1, 0.5])
+    with pytest.raises(BadRequest, match="sparsities"):
+        parameters("decoder_pruning", **given, sparsities="[0.1, __import__('os')]")
