@@ -79,6 +79,8 @@ def measure(what: str, folder: str | None, scope: str) -> dict:
     from kc_utils.models.scopes import select
 
     model = load(folder)
+    for parameter in model.parameters():  # out of the mapped file, whose pages would be copied inside the clock
+        parameter.data = parameter.data.clone()
     matrices = select(model, scope)
     weights = [m.weight for m in matrices]
     n = sum(w.numel() for w in weights)

@@ -11,7 +11,7 @@ All functions work in place on float32, bfloat16 or float16 tensors on the CPU.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,11 +31,15 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Threshold:
-    """The k smallest magnitudes: those below `value`, and the first `take` of the `equal` ones that are equal to it."""
+    """The k smallest magnitudes: those below `value`, and the first `take` of the `equal` ones that are equal to it.
+
+    at: where those are, as (number of the piece of PIECE weights, positions in it), when known.
+    """
 
     value: float
     take: int
     equal: int
+    at: tuple[tuple[int, np.ndarray], ...] | None = field(default=None, compare=False, repr=False)
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
@@ -78,7 +82,7 @@ def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Thres
         if high[INFINITY >> SHIFT :].any():
             raise BadModel(f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first")
         found = cuts(chunks, _keys, ks, high)
-    return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal) for cut in found]
+    return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal, cut.at) for cut in found]
 
 
 def _one_cut(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | None] | None:
@@ -93,7 +97,10 @@ def _one_cut(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | N
 
 
 def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) -> None:
-    """Zero, in place, the weights that the threshold separates. One pass over the weights, no extra memory."""
+    """Zero, in place, the weights that the threshold separates. One pass over the weights, no extra memory.
+
+    tensors: those that the threshold was found on, in the same order.
+    """
     if threshold is None or threshold.value == 0:
         return  # what is asked for is zero already
     all_equal_go = threshold.take == threshold.equal
@@ -105,14 +112,25 @@ def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) 
             torch.ops.aten.hardshrink.out(chunk, limits[chunk.dtype], out=chunk)
 
     in_threads(shrink, chunks)
-    left = 0 if all_equal_go else threshold.take
-    for piece in _pieces(tensors, PIECE):
-        if not left:
-            return
+    if all_equal_go:
+        return
+    for piece, ties in _first_ties(_pieces(tensors, PIECE), threshold):
+        piece[torch.from_numpy(ties)] = 0
+
+
+def _first_ties(pieces: list[torch.Tensor], threshold: Threshold) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """The pieces that hold some of the first `take` weights of magnitude `value`, and their positions."""
+    if threshold.at is not None:
+        yield from ((pieces[number], ties) for number, ties in threshold.at)
+        return
+    left = threshold.take
+    for piece in pieces:
         ties = np.flatnonzero(_magnitudes(piece) == np.float32(threshold.value))[:left]
         if ties.size:
-            piece[torch.from_numpy(ties)] = 0
+            yield piece, ties
             left -= ties.size
+        if not left:
+            return
 
 
 def sweep(matrices: Sequence[Matrix], sparsities: Sequence[float]) -> Iterator[tuple[float, int]]:

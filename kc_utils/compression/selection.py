@@ -10,7 +10,7 @@ Keys are int32 and not negative. Elements with equal keys are taken in order of 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -28,11 +28,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cut:
-    """The k smallest keys are those below `key`, and the first `take` of the `equal` keys that are equal to it."""
+    """The k smallest keys are those below `key`, and the first `take` of the `equal` keys that are equal to it.
+
+    at: where those are, as (number of the piece, positions in it), when they were met on the way.
+    """
 
     key: int
     take: int
     equal: int
+    at: tuple[tuple[int, np.ndarray], ...] | None = field(default=None, compare=False, repr=False)
 
 
 def histogram(chunks: Sequence[T], keys: Callable[[T], np.ndarray]) -> np.ndarray:
@@ -93,24 +97,35 @@ def cut_near_sample(
     high = sample[min(sample.size - 1, int(place + margin))]
     span = np.uint32(high - low)
 
-    def look(part: Sequence[T]) -> tuple[int, int, list[np.ndarray]]:
-        below, top, near = 0, 0, [np.empty(0, np.uint32)]
-        for chunk in part:
+    def look(part: Sequence[tuple[int, T]]) -> tuple[int, int, list[tuple[int, np.ndarray, np.ndarray]]]:
+        below, top, near = 0, 0, []
+        for number, chunk in part:
             key = keys(chunk)
             top = max(top, int(key.max()))
             key -= low
             below += np.count_nonzero(key < 0)
             above_low = key.view(np.uint32)  # a negative difference becomes larger than any span
-            near.append(above_low[np.flatnonzero(above_low <= span)])
+            where = np.flatnonzero(above_low <= span)
+            near.append((number, where, above_low[where]))
         return below, top, near
 
-    found = in_threads(look, chunks)
-    members = np.concatenate([piece for _, _, near in found for piece in near])
+    found = in_threads(look, list(enumerate(chunks)))
+    pieces = sorted((piece for _, _, near in found for piece in near), key=lambda piece: piece[0])
+    members = np.concatenate([values for _, _, values in pieces])
     inside = k - sum(below for below, _, _ in found)
     if max(top for _, top, _ in found) >= limit or not 0 < inside <= members.size:
         return None
     value = np.partition(members, inside - 1)[inside - 1]
-    return Cut(int(value) + int(low), inside - int((members < value).sum()), int((members == value).sum()))
+    take, equal = inside - int((members < value).sum()), int((members == value).sum())
+    at, left = [], take
+    for number, where, values in pieces:
+        ties = where[values == value][:left]
+        if ties.size:
+            at.append((number, ties))
+            left -= ties.size
+        if not left:
+            break
+    return Cut(int(value) + int(low), take, equal, tuple(at))
 
 
 def _low_histograms(chunks, keys, buckets: list[int]) -> dict[int, np.ndarray]:
