@@ -5,6 +5,8 @@ Every function returns a matplotlib figure; `describe` puts the same content in 
 
 from __future__ import annotations
 
+import io
+
 import matplotlib
 
 matplotlib.use("Agg", force=False)
@@ -36,6 +38,14 @@ def theme() -> None:
             "axes.edgecolor": "#bbbbbb",
         },
     )
+
+
+def png(fig: plt.Figure) -> bytes:
+    """The figure as a PNG on white, closed afterwards."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=160, bbox_inches="tight", facecolor="white")
+    plt.close(fig)
+    return buffer.getvalue()
 
 
 def panels(

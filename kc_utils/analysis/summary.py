@@ -15,6 +15,7 @@ from kc_utils.study.store import CellResult
 PROTOCOL_NAMES = {"cloze": "Cloze: first token, whole vocabulary", "rank": "Ranking: whole answer, closed set"}
 SCOPE_NAMES = {"all": "all layers", "attention": "attention", "feed_forward": "feed-forward", "head": "final layer"}
 UNQUANTIZED = "not quantized"
+PRECISIONS = [UNQUANTIZED, "8 bits", "int8 dynamic", "4 bits", "3 bits", "2 bits"]  # as an axis
 METHOD_NAMES = {
     "magnitude": "magnitude",
     "random": "random",
@@ -24,6 +25,13 @@ METHOD_NAMES = {
     "int8": "int8 dynamic",
     "rtn": "round to nearest",
 }
+
+
+def in_order_of_precision(precision: pd.Series) -> pd.Series:
+    """The column `precision` as an ordered categorical of the values that occur."""
+    return pd.Series(
+        pd.Categorical(precision, [p for p in PRECISIONS if p in set(precision)], ordered=True), precision.index
+    )
 
 
 def summarise(results: dict[Cell, CellResult]) -> pd.DataFrame:

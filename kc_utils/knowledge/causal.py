@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,7 +53,6 @@ class NextToken:
     max_nodes     tokens in one tree (one row of a batch)
     batch_tokens  tokens in one forward pass
     read_rows     contexts whose scores over the vocabulary are held at a time
-
     trees         whether the model takes trees; None to find out
 
     Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks on a few of its
@@ -81,8 +80,8 @@ class NextToken:
         return self._trees_work
 
     @torch.inference_mode()
-    def read(self, contexts: Sequence[Context], done: Callable[[int], None] | None = None) -> Iterator[Reading]:
-        """Yield readings that together cover every distinct context; `done(n)` is told of n contexts finished."""
+    def read(self, contexts: Sequence[Context]) -> Iterator[Reading]:
+        """Yield readings that together cover every context."""
         contexts = list(contexts)
         if not contexts:
             return
@@ -94,8 +93,6 @@ class NextToken:
                 part = slice(start, start + self.read_rows)
                 logits = states[part] if not self._trees_work else self._head(states[part])
                 yield Reading.of(indices[part], logits)
-                if done:
-                    done(len(indices[part]))
 
     def _tree_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Last hidden states [n, width] at the end of each context, tree by tree."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Literal
 
 import pandas as pd
@@ -83,12 +82,11 @@ def ask(
     family: str,
     probe: Probe,
     trees: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """One row per fact, protocol and template: correct or not, scores, chance, validity.
 
-    `trees` as in `NextToken`. `progress(done, of)` is told of contexts finished. Every prefix that facts, templates,
-    protocols and candidates share is computed once. Warns where scores are not numbers or all equal; those rows count as wrong.
+    `trees` as in `NextToken`. Every prefix that facts, templates, protocols and candidates share is computed once.
+    Warns where scores are not numbers or all equal; those rows count as wrong.
     Raises BadRequest where the protocols can ask none of the facts.
     """
     check_family(family)
@@ -100,14 +98,10 @@ def ask(
     if "rank" in probe.protocols:
         protocols.append(Rank(prompts, tokenizer, facts, probe.alternatives, probe.seed))
     contexts = list(dict.fromkeys(c for protocol in protocols for c in protocol.contexts))
-    done = 0
     for reading in NextToken(model, trees=trees).read(contexts):
         read = [contexts[index] for index in reading.contexts]
         for protocol in protocols:
             protocol.take(read, reading)
-        done += len(reading.contexts)
-        if progress:
-            progress(done, len(contexts))
     rows = pd.DataFrame([row for protocol in protocols for row in protocol.rows])
     if rows.empty:
         raise BadRequest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -115,8 +114,3 @@ def _hub_snapshot(entry: ModelEntry) -> Path:
             f"{entry.id}: {entry.source} is not on this machine and could not be fetched from the model hub ({reason}); "
             "go online, or save the model in a folder elsewhere and name it path:DIR"
         ) from error
-
-
-def config_of(entry: ModelEntry) -> dict:
-    """The `config.json` of a model, for pages and provenance."""
-    return json.loads((folder_of(entry) / "config.json").read_text(encoding="utf-8"))

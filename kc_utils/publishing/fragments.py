@@ -2,136 +2,110 @@
 
 from __future__ import annotations
 
-import io
 import platform
+import re
 
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 
 from kc_utils.analysis import figures, findings
-from kc_utils.analysis.summary import SCOPE_NAMES, summarise
+from kc_utils.analysis.summary import SCOPE_NAMES, in_order_of_precision, summarise
 from kc_utils.knowledge.sources.worldfacts import CARD
 from kc_utils.models.registry import registry, resolve
-from kc_utils.study import store
+from kc_utils.study.cells import Cell
 from kc_utils.study.grids import split_template
+from kc_utils.study.notebooks import template_file
 from kc_utils.study.provenance import versions
+from kc_utils.study.store import CellResult
 from kc_utils.study.studyfile import Run, Study
 
+Results = dict[Cell, CellResult]
 
-def of_study(study: Study) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Markdown fragments and pictures by file name under `book/results/`."""
-    landing, picture = landing_figure(study)
+
+def of_study(study: Study, results: Results) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Markdown fragments and pictures by file name under `book/results/`. results: every cell of the study."""
+    landing, pictures = landing_figure(study, results)
     texts = {
         "landing.md": landing,
         "summary.md": runs_table(study),
-        "status.md": status_tables(study),
+        "status.md": status_tables(study, results),
         "models.md": models_table(),
         "worldfacts_card.md": CARD.read_text(encoding="utf-8"),
     }
-    return texts, {"landing.png": picture}
+    return texts, pictures
 
 
-def results_of(run: Run) -> dict:
-    return {cell: store.read(cell.key) for cell in run.cells}
+def landing_figure(study: Study, results: Results) -> tuple[str, dict[str, bytes]]:
+    """The one figure that tells the story: facts kept against sparsity and against bits, and what it says.
 
-
-def landing_figure(study: Study) -> tuple[str, bytes]:
-    """The one figure that tells the story: facts kept against sparsity and against bits, and what it says."""
-    protocol, frames = "rank", []
+    Drawn from the study's first run of magnitude pruning and its first run of quantization, where it has any.
+    """
+    told = {}
     for run in study.runs:
         technique = split_template(run.template)[1]
-        if technique not in ("pruning", "quantization"):
-            continue
-        summary = summarise(results_of(run))
-        if protocol not in set(summary["protocol"]):
-            protocol = summary["protocol"].iloc[0]
-        frames.append(summary.assign(technique=technique, run=run.id))
-    frame = pd.concat(frames, ignore_index=True)
-    frame = frame[(frame["protocol"] == protocol) & (frame["recipe"] != "none")]
-    fig = _landing_panels(frame)
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=160, bbox_inches="tight", facecolor="white")
-    plt.close(fig)
-    line = frame.iloc[0]
-    pruned, quantized = (frame[frame["technique"] == t] for t in ("pruning", "quantization"))
-    alt = (
-        figures.describe(
-            pruned.assign(percent=100 * pruned["pruned"]),
-            "percent",
-            "scope",
-            "Knowledge kept in per cent against per cent of weights pruned",
-            "technique",
-            "retention",
-        )
-        + " "
-        + figures.describe(
-            quantized,
-            "precision",
-            "scope",
-            "Knowledge kept in per cent by storage of the weights",
-            "technique",
-            "retention",
-        )
-    )
+        if technique == "quantization" or (technique == "pruning" and run.parameters.method == "magnitude"):
+            told.setdefault(technique, run)
+    if not told:
+        return f"The study `{study.name}` draws no figure here; its runs are listed under the results.\n", {}
+    protocol = "rank" if all("rank" in run.parameters.protocols for run in told.values()) else "cloze"
+    frames = {}
+    for technique, run in told.items():
+        summary = summarise({cell: results[cell] for cell in run.cells})
+        frames[technique] = summary[summary["protocol"] == protocol]
+    parts = {technique: frame[frame["recipe"] != "none"] for technique, frame in frames.items()}
+    first = next(iter(frames.values()))
+    alt, sentences = [], [findings.baseline_sentence(first, protocol)]
+    if "pruning" in parts:
+        part = parts["pruning"].assign(percent=100 * parts["pruning"]["pruned"], technique="pruning")
+        what = "Knowledge kept in per cent against per cent of weights pruned"
+        alt.append(figures.describe(part, "percent", "scope", what, "technique", "retention"))
+        sentences += _first_scope(part, protocol, "Pruning {}", "pruned", "% sparsity")
+    if "quantization" in parts:
+        part = parts["quantization"].assign(technique="quantization")
+        what = "Knowledge kept in per cent by storage of the weights"
+        alt.append(figures.describe(part, "precision", "scope", what, "technique", "retention"))
+        rounded = part[part["method"] == "rtn"]
+        sentences += _first_scope(rounded, protocol, "Rounding {} to nearest", "amount", "bits", "down")
     caption = (
-        f"Facts that {line['model']} still knows after pruning (left) and quantization (right), as a share of what it knew "
-        f"above chance. Bars: 95 % paired bootstrap intervals over {line['n']} facts; dashed: nothing lost; dotted: guessing."
+        f"Facts that {first['model'].iloc[0]} still knows after {' and '.join(parts)}, as a share of what it knew above "
+        f"chance. Bars: 95 % paired bootstrap intervals over {first['n'].iloc[0]} facts; dashed: nothing lost; dotted: guessing."
     )
-    sentences = [findings.baseline_sentence(_with_baseline(study, frame), protocol)]
-    names = {s: SCOPE_NAMES.get(s, s) for s in frame["scope"]}
-    everything = next(iter(dict.fromkeys(pruned["scope"])), None)
-    sentences += findings.loss_by_group(
-        pruned[pruned["scope"] == everything],
-        protocol,
-        "scope",
-        {everything: f"Pruning {names.get(everything)}"},
-        "pruned",
-        "% sparsity",
-    )
-    rounded = quantized[(quantized["method"] == "rtn") & (quantized["scope"] == everything)]
-    sentences += findings.loss_by_group(
-        rounded,
-        protocol,
-        "scope",
-        {everything: f"Rounding {names.get(everything)} to nearest"},
-        "amount",
-        "bits",
-        "down",
-    )
-    text = f"```{{figure}} /results/landing.png\n:name: fig-landing\n:alt: {alt}\n:width: 100%\n\n{caption}\n```\n\n"
-    return text + "\n".join(f"- {s}" for s in sentences) + "\n", buffer.getvalue()
+    text = f"```{{figure}} /results/landing.png\n:name: fig-landing\n:alt: {' '.join(alt)}\n:width: 100%\n\n{caption}\n```\n\n"
+    return text + "\n".join(f"- {s}" for s in sentences) + "\n", {"landing.png": figures.png(_landing_panels(parts))}
 
 
-def _with_baseline(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    run = next(r for r in study.runs if r.id == frame["run"].iloc[0])
-    return summarise(results_of(run))
+def _first_scope(
+    part: pd.DataFrame, protocol: str, name: str, amount: str, unit: str, harsher: str = "up"
+) -> list[str]:
+    """What the first scope of a run loses, in a sentence that begins with `name`."""
+    scope = next(iter(part["scope"]), None)
+    names = {scope: name.format(SCOPE_NAMES.get(scope, scope))}
+    return findings.loss_by_group(part[part["scope"] == scope], protocol, "scope", names, amount, unit, harsher)
 
 
-def _landing_panels(frame: pd.DataFrame) -> plt.Figure:
+def _landing_panels(parts: dict[str, pd.DataFrame]) -> plt.Figure:
     figures.theme()
-    fig, axes = plt.subplots(1, 2, figsize=(10.4, 4.2), sharey=True)
-    for ax, technique in zip(axes, ("pruning", "quantization"), strict=True):
-        part = frame[frame["technique"] == technique].copy()
-        part["line"] = part["scope"].map(lambda s: SCOPE_NAMES.get(s, s))
+    fig, axes = plt.subplots(1, len(parts), figsize=(5.2 * len(parts), 4.2), sharey=True, squeeze=False)
+    for ax, (technique, part) in zip(axes[0], parts.items(), strict=True):
+        part = part.assign(line=part["scope"].map(lambda s: SCOPE_NAMES.get(s, s)))
         if technique == "pruning":
             part["at"] = 100 * part["pruned"]
             start = part.drop_duplicates("line").assign(at=0.0, retention=1.0, retention_low=1.0, retention_high=1.0)
             part = pd.concat([start, part])
             ax.set_xlabel("weights of the scope set to zero (%)")
-            ax.set_title("Pruning (magnitude, global)")
+            ax.set_title("Pruning (magnitude)")
         else:
-            order = [p for p in ("8 bits", "int8 dynamic", "4 bits", "3 bits", "2 bits") if p in set(part["precision"])]
-            part["at"] = pd.Categorical(part["precision"], order, ordered=True)
+            part["at"] = in_order_of_precision(part["precision"])
             ax.set_xlabel("how the weights of the scope are stored")
             ax.set_title("Quantization (round to nearest, dynamic int8)")
         figures.draw_lines(
             ax, part, "at", "line", "retention", "retention_low", "retention_high", technique == "pruning"
         )
         ax.axhline(100, color=figures.INK, linewidth=1.1, linestyle="--", zorder=1)
-        ax.axhline(0, color=figures.FAINT, linewidth=1.3, linestyle=":", zorder=1)
-    axes[0].set_ylabel("knowledge kept (%)")
-    figures.legend_below(fig, axes[0])
+        ax.axhline(0, color=figures.FAINT, linewidth=1.8, linestyle=":", zorder=1)
+    axes[0, 0].set_ylabel("knowledge kept (%)")
+    figures.legend_below(fig, axes[0, 0])
     return fig
 
 
@@ -144,13 +118,13 @@ def markdown_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def page_title(run: Run) -> str:
-    """The title of a run's page: the notebook's own, with the model."""
-    book = nbformat.read(run.output, as_version=4)
-    for cell in book.cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("# "):
-            return f"{cell.source.splitlines()[0][2:]}: {run.parameters.model}"
-    return run.id
+def page_title(study: Study, run: Run) -> str:
+    """The title of a run's page: its notebook's own, with the model, and the run where these name more than one."""
+    book = nbformat.read(template_file(run.template), as_version=4)
+    headings = (re.search(r"^# (.+)$", cell.source, re.M) for cell in book.cells if cell.cell_type == "markdown")
+    title = f"{next((h[1] for h in headings if h), run.id)}: {run.parameters.model}"
+    alike = [r for r in study.runs if (r.template, r.parameters.model) == (run.template, run.parameters.model)]
+    return title if len(alike) == 1 else f"{title} ({run.id})"
 
 
 def runs_table(study: Study) -> str:
@@ -160,7 +134,7 @@ def runs_table(study: Study) -> str:
         facts = run.parameters.probe.factset()
         rows.append(
             {
-                "page": f"[{page_title(run)}](/results/{run.id}.ipynb)",
+                "page": f"[{page_title(study, run)}](/results/{run.id}.ipynb)",
                 "family": resolve(run.parameters.model).family,
                 "compressed versions": len(run.cells) - 1,
                 "facts asked of each": f"{len(facts):,} of `{facts.name}`",
@@ -175,11 +149,11 @@ def runs_table(study: Study) -> str:
     )
 
 
-def status_tables(study: Study) -> str:
+def status_tables(study: Study, results: Results) -> str:
     """Execution status of every run, and the versions and hardware that made the results."""
     rows = []
     for run in study.runs:
-        records = [store.read(c.key).record["made"] for c in run.cells]
+        records = [results[c].record["made"] for c in run.cells]
         seconds = sum(sum(r["seconds"].values()) for r in records)
         rows.append(
             {
@@ -191,7 +165,7 @@ def status_tables(study: Study) -> str:
                 "seconds of its cells": f"{seconds:.0f}",
             }
         )
-    made = [store.read(c.key).record["made"] for c in study.cells]
+    made = [result.record["made"] for result in results.values()]
     machines = list({str(m["hardware"]): m["hardware"] for m in made}.values())
     used = {p: sorted({m["versions"].get(p, "absent") for m in made}) for p in made[0]["versions"]}
     machine_rows = [
@@ -233,9 +207,9 @@ def models_table() -> str:
     return markdown_table(rows) + "\n\n" + "\n".join(notes) + "\n"
 
 
-def rows_and_provenance(run: Run) -> str:
+def rows_and_provenance(run: Run, results: Results) -> str:
     """The end of a result page: its parameters, its rows to download, what made them, how to run it again."""
-    records = [store.read(c.key).record for c in run.cells]
+    records = [results[c].record for c in run.cells]
     made = [r["made"] for r in records]
     hardware = made[0]["hardware"]
     values = [{"parameter": f"`{k}`", "value": f"`{v!r}`"} for k, v in run.values.items()]

@@ -7,7 +7,6 @@ numbered figures; in a plain notebook they are just pictures.
 from __future__ import annotations
 
 import base64
-import io
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -18,9 +17,9 @@ from kc_utils.analysis.summary import (
     METHOD_NAMES,
     PROTOCOL_NAMES,
     SCOPE_NAMES,
-    UNQUANTIZED,
     by_popularity,
     by_relation,
+    in_order_of_precision,
     summarise,
 )
 from kc_utils.errors import BadRequest, listed
@@ -28,7 +27,6 @@ from kc_utils.models.registry import resolve
 from kc_utils.study import grids
 from kc_utils.study.evaluate import evaluate
 
-PRECISIONS = [UNQUANTIZED, "8 bits", "int8 dynamic", "4 bits", "3 bits", "2 bits"]
 PAGE_INCHES = 9.8  # width of a figure that fills the page
 PLAIN = (str, int, float, bool, list, tuple, type(None))
 
@@ -37,9 +35,7 @@ class OpenRun:
     """One run of a notebook: its parameters, and after `evaluate()` its results."""
 
     def __init__(self, template: str, values: dict):
-        self.template = template
         self.parameters = grids.parameters(template, **values)
-        self.family, self.technique = grids.split_template(template)
         self.results: dict = {}
         self.summary = pd.DataFrame()
 
@@ -156,8 +152,7 @@ def with_axes(frame: pd.DataFrame, hue: str, names: dict) -> pd.DataFrame:
         percent=100 * frame["pruned"].astype(float),
         millions=frame["weights_removed"].astype(float) / 1e6,
     )
-    order = [p for p in PRECISIONS if p in set(frame["precision"])]
-    frame["precision"] = pd.Categorical(frame["precision"], order, ordered=True)
+    frame["precision"] = in_order_of_precision(frame["precision"])
     protocols = pd.Categorical(frame["protocol"], list(PROTOCOL_NAMES), ordered=True)
     return frame.assign(_order=protocols).sort_values("_order", kind="stable").drop(columns="_order")
 
@@ -185,11 +180,8 @@ def table_of(summary: pd.DataFrame) -> HTML:
 
 def show(fig: plt.Figure, name: str, caption: str, alt: str) -> None:
     """Show a figure with its caption, label and alternative text, and close it."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=160, bbox_inches="tight", facecolor="white")
-    plt.close(fig)
     width = min(100, round(100 * fig.get_figwidth() / PAGE_INCHES))
-    picture = base64.b64encode(buffer.getvalue()).decode()
+    picture = base64.b64encode(figures.png(fig)).decode()
     display(
         {"image/png": picture, "text/plain": alt},
         raw=True,

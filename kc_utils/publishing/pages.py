@@ -6,6 +6,7 @@ so that a second build has nothing to do.
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import nbformat
 import pandas as pd
 import yaml
 
-from kc_utils.errors import BadResult, MissingData
+from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
 from kc_utils.publishing import fragments
 from kc_utils.study import store
@@ -40,10 +41,16 @@ class Pages:
             raise MissingData(
                 f"run {missing[0]} of study {self.study.name} has no executed notebook; run `kc study run {self.study.name}`"
             )
+        results = {cell: store.read(cell.key) for cell in self.study.cells}
+        lost = [cell.recipe for cell, result in results.items() if result is None]
+        if lost:
+            raise MissingData(
+                f"study {self.study.name}: no stored rows of {listed(lost, 3)}; run `kc study run {self.study.name}`"
+            )
         for run in self.study.runs:
-            self._rows(run)
-            self._page(run)
-        texts, pictures = fragments.of_study(self.study)
+            self._rows(run, results)
+            self._page(run, results)
+        texts, pictures = fragments.of_study(self.study, results)
         for name, text in texts.items():
             self._put(name, text.encode())
         for name, picture in pictures.items():
@@ -66,22 +73,20 @@ class Pages:
             if folder.is_dir() and not any(folder.iterdir()):
                 shutil.rmtree(folder)
 
-    def _rows(self, run: Run) -> None:
+    def _rows(self, run: Run, results: fragments.Results) -> None:
         """The rows behind a page, one file: ids, scores and flags, with the recipe of each row."""
-        parts = [store.read(c.key).rows.assign(model=c.model, recipe=c.recipe) for c in run.cells]
-        frame = pd.concat(parts, ignore_index=True)
-        front = ["model", "recipe"]
-        frame = frame[front + [c for c in frame.columns if c not in front]]
-        file = self.folder / "rows" / f"{run.id}.parquet"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.is_file() or not pd.read_parquet(file).equals(_as_read(frame)):
-            frame.to_parquet(file, index=False, compression="zstd")
-        self._written.add(file)
+        frame = pd.concat([results[c].rows.assign(recipe=c.recipe) for c in run.cells], ignore_index=True)
+        frame.insert(0, "recipe", frame.pop("recipe"))
+        frame.insert(0, "model", run.parameters.model)
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False, compression="zstd")
+        self._put(f"rows/{run.id}.parquet", buffer.getvalue())
 
-    def _page(self, run: Run) -> None:
+    def _page(self, run: Run, results: fragments.Results) -> None:
         book = nbformat.read(run.output, as_version=4)
-        book.cells = [page_cell(cell, run) for cell in book.cells if "remove-cell" not in cell.metadata.get("tags", [])]
-        tail = nbformat.v4.new_markdown_cell(fragments.rows_and_provenance(run))
+        title = fragments.page_title(self.study, run)
+        book.cells = [page_cell(cell, run, title) for cell in book.cells]
+        tail = nbformat.v4.new_markdown_cell(fragments.rows_and_provenance(run, results))
         tail.id = "rows-and-provenance"
         book.cells.append(tail)
         book.metadata = {k: book.metadata[k] for k in ("kernelspec", "language_info") if k in book.metadata}
@@ -103,11 +108,11 @@ def in_order(runs) -> list[Run]:
     return sorted(runs, key=lambda run: FAMILY_ORDER.index(split_template(run.template)[0]))
 
 
-def page_cell(cell, run: Run):
+def page_cell(cell, run: Run, title: str):
     """One cell of an executed notebook as the book wants it."""
     cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")}
     if cell.cell_type == "markdown":
-        cell.source = re.sub(r"^# (.+)$", rf"# \1: {run.parameters.model}", cell.source, count=1, flags=re.M)
+        cell.source = re.sub(r"^# .+$", lambda _: f"# {title}", cell.source, count=1, flags=re.M)
         cell.source = cell.source.replace("](../book/", "](../")
         return cell
     tags = set(cell.metadata.get("tags", []))
@@ -125,12 +130,3 @@ def page_cell(cell, run: Run):
             }
     cell.execution_count = None
     return cell
-
-
-def _as_read(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as it comes back from Parquet, so that it can be compared with a stored one."""
-    import io
-
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False, compression="zstd")
-    return pd.read_parquet(io.BytesIO(buffer.getvalue()))

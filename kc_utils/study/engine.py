@@ -18,9 +18,7 @@ from kc_utils.study.notebooks import execute
 from kc_utils.study.studyfile import Study, load_study
 
 POLL_SECONDS = 1.0
-SECONDS_PER_CONTEXT = (
-    0.02  # of a 100 M-parameter model on one core; only the first estimate, before anything is measured
-)
+SECONDS_PER_QUESTION = 0.02  # of 100 M parameters on one core: a first estimate, before anything is measured
 
 
 def plan(study: Study) -> list[dict]:
@@ -41,15 +39,17 @@ def plan(study: Study) -> list[dict]:
                 "recipe": cell.recipe,
                 "questions": questions,
                 "done": done,
-                "estimate_s": 0.0 if done else round(questions * measured.get(cell.model, SECONDS_PER_CONTEXT), 1),
+                "estimate_s": 0.0 if done else round(questions * measured.get(cell.model, SECONDS_PER_QUESTION), 1),
             }
         )
     return rows
 
 
 def _questions(cell: Cell) -> int:
-    templates = cell.probe.templates if isinstance(cell.probe.templates, int) else 3
-    return len(cell.probe.factset()) * len(cell.probe.protocols) * templates
+    facts, wanted = cell.probe.factset(), cell.probe.templates
+    offered = {name: len(relation.left_to_right) for name, relation in facts.relations.items()}
+    asked = (offered[f.relation] if wanted == "all" else min(wanted, offered[f.relation]) for f in facts.facts)
+    return sum(asked) * len(cell.probe.protocols)
 
 
 def _measured_seconds(cells: dict[Cell, str]) -> dict[str, float]:
@@ -69,10 +69,10 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
     """
     study = load_study(name)
     cores = cores or len(os.sched_getaffinity(0))
-    waiting = {c.key for c in study.cells if not store.has(c.key)}
-    unfinished = [run for run in study.runs if not run.output.is_file()]
-    if not unfinished:
+    if all(run.output.is_file() for run in study.runs):
+        _restore_lost(study)
         return study
+    waiting = {c.key for c in study.cells if not store.has(c.key)}
     prepare_models(study)
     log_file = results_dir() / "logs" / f"{study.name}.log"
     command = [
@@ -132,7 +132,17 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
     missing = [run for run in study.runs if not run.output.is_file()]
     if missing:
         raise BadResult(f"{len(missing)} of {len(study.runs)} runs failed; first, {_why(missing[0].output, log_file)}")
+    _restore_lost(study)
     return study
+
+
+def _restore_lost(study: Study) -> None:
+    """Compute again the cells whose notebook is there and whose rows are not: deleted or damaged since."""
+    lost = [cell for cell in study.cells if not store.has(cell.key)]
+    if lost:
+        from kc_utils.study.evaluate import evaluate  # loads torch, which a finished study does not need
+
+        evaluate(lost)
 
 
 def prepare_models(study: Study) -> None:

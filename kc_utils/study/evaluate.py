@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from tqdm.auto import tqdm
@@ -50,8 +50,8 @@ def compute(cell: Cell) -> store.CellResult:
         clock = time.perf_counter()
 
     loaded = load(cell.model)
+    trees = NextToken(loaded.model).takes_trees()
     lap("load")
-    trees = NextToken(loaded.model).takes_trees() if loaded.entry.family == "decoder" else None
     try:
         report = apply(loaded.model, Recipe.parse(cell.recipe), tokenizer=loaded.tokenizer)
     except KCError as error:
@@ -67,8 +67,3 @@ def compute(cell: Cell) -> store.CellResult:
         "hardware": provenance.hardware(),
     }
     return store.write(cell, rows, report.to_dict(), made)
-
-
-def pending(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells that the store does not hold yet."""
-    return [c for c in dict.fromkeys(cells) if not store.has(c.key)]

@@ -122,3 +122,13 @@ def test_technique_table_shows_each_kind_of_recipe():
     for start in ("none", "magnitude@", "random@", "rows-l1@", "2:4@", "int8@", "rtn@"):
         assert any(text.startswith(start) for text in shown), start
     assert any("+" in text for text in shown)
+
+
+def test_the_readme_counts_the_facts_as_they_are():
+    from kc_utils.knowledge.sources.worldfacts import load
+
+    facts = load()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"in {len(facts.relations)} relations" in text
+    assert 4000 < len(facts) < 5000
+    assert "over four thousand facts" in text

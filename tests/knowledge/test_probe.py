@@ -67,13 +67,6 @@ def test_asking_for_more_templates_than_there_are_asks_all(tiny):
     assert rows["template"].nunique() == 3
 
 
-def test_progress_reaches_the_end(tiny):
-    told = []
-    ask(tiny.model, tiny.tokenizer, "decoder", PROBE, progress=lambda done, of: told.append((done, of)))
-    assert told[-1][0] == told[-1][1] > 30
-    assert told == sorted(told)
-
-
 def test_other_families_are_refused_for_now(tiny):
     with pytest.raises(BadRequest, match="family encoder"):
         ask(tiny.model, tiny.tokenizer, "encoder", PROBE)

@@ -1,3 +1,5 @@
+from collections import namedtuple
+
 """From executed notebooks to pages: labels, alternative texts, nothing of the machine alone, nothing stale."""
 
 from types import SimpleNamespace
@@ -8,6 +10,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from kc_utils.errors import BadResult, MissingData
+from kc_utils.publishing import fragments
 from kc_utils.publishing.fragments import markdown_table, models_table
 from kc_utils.publishing.pages import Pages, in_order, page_cell
 
@@ -24,9 +27,9 @@ def figure_output():
 
 
 def test_a_figure_gets_a_label_of_its_run_a_caption_and_words():
-    first = page_cell(new_code_cell("show()", outputs=[figure_output()]), RUN)
+    first = page_cell(new_code_cell("show()", outputs=[figure_output()]), RUN, "A title")
     other = page_cell(
-        new_code_cell("show()", outputs=[figure_output()]), SimpleNamespace(**{**vars(RUN), "id": "tiny-other"})
+        new_code_cell("show()", outputs=[figure_output()]), SimpleNamespace(**{**vars(RUN), "id": "tiny-other"}), "A title"
     )
     shown = first.metadata["mystnb"]
     assert FIGURE["caption"] in shown["figure"]["caption"]
@@ -39,30 +42,30 @@ def test_a_figure_gets_a_label_of_its_run_a_caption_and_words():
 def test_a_figure_beside_another_output_would_share_its_caption_and_is_refused():
     cell = new_code_cell("show()", outputs=[figure_output(), new_output("stream", name="stdout", text="more")])
     with pytest.raises(BadResult, match="accuracy"):
-        page_cell(cell, RUN)
+        page_cell(cell, RUN, "A title")
 
 
 def test_progress_bars_and_counters_are_left_out():
     cell = new_code_cell("run()", execution_count=3, outputs=[new_output("stream", name="stderr", text="100%")])
     cell.metadata["papermill"] = {"duration": 1.0}
-    done = page_cell(cell, RUN)
+    done = page_cell(cell, RUN, "A title")
     assert done.outputs == []
     assert done.execution_count is None
     assert "papermill" not in done.metadata
 
 
 def test_what_the_reader_does_not_run_is_hidden():
-    injected = page_cell(new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]}), RUN)
+    injected = page_cell(new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]}), RUN, "A title")
     assert "remove-input" in injected.metadata["tags"]
-    parameters = page_cell(new_code_cell("x = 1", metadata={"tags": ["parameters", "hide-input"]}), RUN)
+    parameters = page_cell(new_code_cell("x = 1", metadata={"tags": ["parameters", "hide-input"]}), RUN, "A title")
     assert parameters.metadata["tags"] == ["hide-input"]
 
 
 def test_the_title_names_the_model_and_links_stay_inside_the_book():
-    cell = page_cell(new_markdown_cell("# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"), RUN)
-    assert cell.source.splitlines()[0] == "# Pruning: tiny-model"
+    cell = page_cell(new_markdown_cell("# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"), RUN, "A title")
+    assert cell.source.splitlines()[0] == "# A title"
     assert "(../background/techniques.md)" in cell.source
-    assert cell.source.count("tiny-model") == 1
+    assert cell.source.count("A title") == 1
 
 
 def test_decoders_come_first():
@@ -129,11 +132,34 @@ def test_pages_are_only_touched_when_they_change_and_stale_ones_go(pages):
     assert (pages.folder / "a.md").read_bytes() == b"two"
 
 
-def test_cells_marked_for_removal_stay_out_of_the_page(pages, monkeypatch):
-    from kc_utils.publishing import fragments
-
-    monkeypatch.setattr(fragments, "rows_and_provenance", lambda run: "## Rows\n")
-    pages._page(pages.study.runs[0])
+def test_a_page_has_the_title_of_its_notebook_and_model_and_its_rows(pages, monkeypatch, in_project):
+    monkeypatch.setattr(fragments, "rows_and_provenance", lambda run, results: "## Rows\n")
+    pages._page(pages.study.runs[0], {})
     page = nbformat.read(pages.folder / "tiny-pruning.ipynb", as_version=4)
-    assert [c.source.strip() for c in page.cells] == ["# Pruning: tiny-model", "## Rows"]
+    assert page.cells[0].source == "# Pruning a decoder: tiny-model"
+    assert page.cells[-1].source == "## Rows\n"
     nbformat.validate(page)
+
+
+def test_two_runs_of_one_notebook_and_model_have_titles_of_their_own(in_project):
+    other = SimpleNamespace(**{**vars(RUN), "id": "tiny-random"})
+    alone, both = SimpleNamespace(runs=(RUN,)), SimpleNamespace(runs=(RUN, other))
+    assert fragments.page_title(alone, RUN) == "Pruning a decoder: tiny-model"
+    assert fragments.page_title(both, RUN) != fragments.page_title(both, other)
+    assert "tiny-random" in fragments.page_title(both, other)
+
+
+def test_rows_that_are_gone_are_named(pages, monkeypatch):
+    gone = namedtuple("Cell", "key recipe")("0" * 24, "magnitude@all=0.5")
+    pages.study.cells = [gone]
+    monkeypatch.setattr("kc_utils.publishing.pages.store.read", lambda key: None)
+    with pytest.raises(MissingData, match="no stored rows of magnitude@all=0.5"):
+        pages.write()
+
+
+def test_a_study_of_neither_pruning_nor_quantization_has_a_landing_text():
+    run = SimpleNamespace(template="decoder_final_layer", parameters=SimpleNamespace(model="tiny-model"))
+    text, pictures = fragments.landing_figure(SimpleNamespace(name="tiny", runs=(run,)), {})
+    assert "tiny" in text
+    assert pictures == {}
+
