@@ -1,7 +1,6 @@
-from collections import namedtuple
-
 """From executed notebooks to pages: labels, alternative texts, nothing of the machine alone, nothing stale."""
 
+from collections import namedtuple
 from types import SimpleNamespace
 
 import nbformat
