@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from kc_utils.compression.chunks import in_threads, row_blocks
-from kc_utils.compression.outcome import Outcome, Storage
+from kc_utils.compression.outcome import Grid, Outcome, Storage
 from kc_utils.compression.recipe import Step
 from kc_utils.errors import BadResult
 from kc_utils.models.scopes import Matrix
@@ -33,40 +33,52 @@ def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outco
     bits, group, sym = step.amount, step.options["group"], step.options["sym"]
     storage, most, total = {}, 0, 0
     for m in matrices:
-        levels, groups = quantize_(m.rows, bits, group, sym)
+        levels, grid = quantize_(m.rows, bits, group, sym)
         if levels > 2**bits:
             raise BadResult(f"recipe step {step}: {m.name} holds {levels} values in a group, {2**bits} were asked for")
-        storage[m.name] = Storage(bits, groups * (SCALE_BITS + (0 if sym else bits)))
+        groups = grid.scale.numel()
+        storage[m.name] = Storage(bits, groups * (SCALE_BITS + (0 if sym else bits)), grid)
         most, total = max(most, levels), total + groups
     return Outcome(storage=storage, levels=most, groups=total)
 
 
-def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool = False) -> tuple[int, int]:
-    """Round (outputs, inputs) in place; gives the most distinct values in a group, and the number of groups."""
+def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool = False) -> tuple[int, Grid]:
+    """Round (outputs, inputs) in place; gives the most distinct values in a group, and the grid."""
     outputs, inputs = weight.shape
     if group == "tensor":
-        grouped = weight.reshape(1, -1)
-        rounded, levels = round_groups(grouped, bits, sym)
+        rounded, scale, zero, levels = round_groups(weight.reshape(1, -1), bits, sym)
         weight.copy_(rounded.view(outputs, inputs))
-        return levels, 1
+        return levels, Grid(bits, scale, zero.to(torch.uint8), torch.zeros(inputs, dtype=torch.int32), sym)
     width = inputs if group == "channel" else min(group, inputs)
     whole = inputs // width * width
+    group_of = torch.arange(inputs, dtype=torch.int32) // width
+    shape = (outputs, -(-inputs // width))
+    grid = Grid(bits, torch.empty(shape), torch.empty(shape, dtype=torch.uint8), group_of, sym)
 
-    def work(blocks: Sequence[torch.Tensor]) -> int:
+    def work(blocks: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> int:
         most = 0
-        for rows in blocks:
-            for part, size in ((rows[:, :whole], width), (rows[:, whole:], inputs - whole)):
+        for rows, scales, zeros in blocks:
+            for at, size in ((slice(0, whole), width), (slice(whole, inputs), inputs - whole)):
                 if size:
-                    rounded, levels = round_groups(part.reshape(-1, size), bits, sym)
+                    part, groups = rows[:, at], slice(at.start // width, -(-at.stop // width))
+                    rounded, scale, zero, levels = round_groups(part.reshape(-1, size), bits, sym)
                     part.copy_(rounded.view(part.shape))
+                    scales[:, groups] = scale.view(len(rows), -1)
+                    zeros[:, groups] = zero.view(len(rows), -1).to(torch.uint8)
                     most = max(most, levels)
         return most
 
-    return max(in_threads(work, row_blocks(weight))), outputs * -(-inputs // width)
+    blocks = row_blocks(weight)
+    sizes = [len(b) for b in blocks]
+    pieces = list(zip(blocks, grid.scale.split(sizes), grid.zero.split(sizes), strict=True))
+    return max(in_threads(work, pieces)), grid
 
 
-def round_groups(groups: torch.Tensor, bits: int, sym: bool = False) -> tuple[torch.Tensor, int]:
-    """Each row of (groups, width) on its own grid, as float32, and the largest number of distinct values in a row."""
+def round_groups(
+    groups: torch.Tensor, bits: int, sym: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """Each row of (groups, width) on its own grid, as float32; scales and zero points, both float32 (groups, 1); and
+    the largest number of distinct values in a row."""
     w = groups.float()
     top = 2**bits - 1
     low, high = w.amin(1, keepdim=True).clamp(max=0), w.amax(1, keepdim=True).clamp(min=0)
@@ -77,7 +89,7 @@ def round_groups(groups: torch.Tensor, bits: int, sym: bool = False) -> tuple[to
     zero = torch.full_like(scale, (top + 1) // 2) if sym else _round(-low / scale).clamp_(0, top)
     q = _round(w / scale).add_(zero).clamp_(0, top)
     levels = _most_levels(q.to(torch.uint8).numpy(), bits)
-    return q.sub_(zero).mul_(scale), levels
+    return q.sub_(zero).mul_(scale), scale, zero, levels
 
 
 def _round(x: torch.Tensor) -> torch.Tensor:

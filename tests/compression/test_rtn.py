@@ -43,9 +43,10 @@ def test_against_a_plain_loop(bits, sym, group):
         pieces = [[row[i : i + width] for i in range(0, 13, width)] for row in weight.tolist()]
         expected = torch.tensor([[v for p in row for v in by_hand(p, bits, sym)] for row in pieces])
         number = 7 * math.ceil(13 / width)
-    levels, groups = rtn.quantize_(weight, bits, group, sym)
+    levels, grid = rtn.quantize_(weight, bits, group, sym)
     torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-9)
-    assert groups == number
+    assert grid.scale.numel() == grid.zero.numel() == number
+    assert torch.equal(grid.weight(grid.integers(weight)), weight)  # the grid and whole numbers are all there is to it
     assert levels == most_levels(weight, width if group != "tensor" else None)
 
 
@@ -73,7 +74,8 @@ def test_levels_error_and_zeros(bits, group, sym, seed):
 def test_rounding_twice_changes_nothing_on_an_exact_grid():
     weight = torch.arange(16.0).view(1, 16) / 8 - 1
     before = weight.clone()
-    assert rtn.quantize_(weight, 4, "channel") == (16, 1)
+    levels, grid = rtn.quantize_(weight, 4, "channel")
+    assert (levels, grid.scale.item(), grid.zero.item()) == (16, 0.125, 8)
     assert torch.equal(weight, before)
 
 

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kc_utils.compression.encodings import Encoded, encode, pack
+
+
+def unpacked(packed: np.ndarray, bits: int, count: int) -> list[int]:
+    """The numbers of a bit string, read bit by bit as one large whole number."""
+    number = int.from_bytes(packed.tobytes(), "little")
+    return [(number >> (bits * i)) & ((1 << bits) - 1) for i in range(count)]
+
+
+def decoded(encoded: Encoded, shape: tuple[int, int], bits: int) -> np.ndarray:
+    """The codes of the kept weights, 0 elsewhere, from what was written alone."""
+    outputs, inputs = shape
+    flat = [0] * (outputs * inputs)
+    arrays = encoded.arrays
+    if encoded.encoding == "dense":
+        flat = unpacked(arrays["values"], bits, len(flat))
+    elif encoded.encoding == "bitmask":
+        at = [i for i, bit in enumerate(unpacked(arrays["kept"], 1, len(flat))) if bit]
+        for i, value in zip(at, unpacked(arrays["values"], bits, len(at)), strict=True):
+            flat[i] = value
+    elif encoded.encoding == "rows":
+        rows = [r for r, bit in enumerate(unpacked(arrays["kept"], 1, outputs)) if bit]
+        values = unpacked(arrays["values"], bits, len(rows) * inputs)
+        for n, row in enumerate(rows):
+            flat[row * inputs : (row + 1) * inputs] = values[n * inputs : (n + 1) * inputs]
+    else:
+        some, of = map(int, encoded.encoding.split(":"))
+        count = len(flat) // of * some
+        places = unpacked(arrays["places"], {4: 2, 8: 3, 16: 4}[of], count)
+        for n, (place, value) in enumerate(zip(places, unpacked(arrays["values"], bits, count), strict=True)):
+            flat[n // some * of + place] = value
+    return np.array(flat).reshape(shape)
+
+
+@given(st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 16]), st.integers(1, 40), st.integers(0, 99))
+def test_packing_leaves_no_gaps(bits, count, seed):
+    values = np.random.default_rng(seed).integers(0, 2**bits, count).astype(np.uint16 if bits == 16 else np.uint8)
+    packed = pack(values, bits)
+    assert packed.nbytes == -(-count * bits // 8)
+    assert unpacked(packed, bits, count) == values.tolist()
+
+
+@given(
+    st.sampled_from([2, 3, 4, 8, 16]),
+    st.sampled_from([(3, 5), (4, 16), (1, 8), (6, 4)]),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    st.integers(0, 99),
+)
+def test_what_is_written_decodes_to_the_matrix(bits, shape, sparsity, seed):
+    random = np.random.default_rng(seed)
+    codes = random.integers(0, 2**bits, shape).astype(np.uint16)
+    kept = random.random(shape) >= sparsity
+    encoded = encode(codes, kept, bits)
+    found = decoded(encoded, shape, bits)
+    assert (found[kept] == codes[kept]).all()
+    if encoded.encoding != "dense":
+        assert encoded.nbytes < -(-codes.size * bits // 8)
+        assert (found[~kept & (found != codes)] == 0).all()
+
+
+def masked(kind: str) -> np.ndarray:
+    kept = np.ones((64, 64), bool)
+    if kind == "half":
+        kept = np.random.default_rng(0).random((64, 64)) < 0.5
+    elif kind == "rows":
+        kept[10:50] = False
+    elif ":" in kind:
+        some, of = map(int, kind.split(":"))
+        kept[:] = np.tile(np.arange(of) < some, 64 // of)
+        kept = np.random.default_rng(0).permuted(kept.reshape(-1, of), axis=1).reshape(64, 64)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "nbytes"),
+    [  # of 64 x 64 values of 4 bits: 2,048 bytes
+        ("whole", "dense", 2048),
+        ("rows", "rows", 8 + 24 * 64 // 2),
+        ("2:4", "2:4", 1024 + 512),
+        ("4:8", "bitmask", 512 + 1024),
+        ("1:4", "1:4", 512 + 256),
+    ],
+)
+def test_the_smallest_encoding_by_hand(kind, encoding, nbytes):
+    found = encode(np.full((64, 64), 7, np.uint8), masked(kind), 4)
+    assert (found.encoding, found.nbytes) == (encoding, nbytes)
+
+
+def test_a_bitmask_costs_a_bit_a_weight():
+    kept = masked("half")
+    found = encode(np.full((64, 64), 9, np.uint16), kept, 16)
+    assert found.encoding == "bitmask"
+    assert found.nbytes == 64 * 64 // 8 + 2 * kept.sum()
+    lightly = np.ones((64, 64), bool)
+    lightly[0, 0] = False
+    assert encode(np.full((64, 64), 9, np.uint16), lightly, 16).encoding == "dense"  # one zero is not worth a mask
