@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
 from kc_utils.knowledge.prefix_tree import as_batch, common_length, grow
+from kc_utils.knowledge.reading import Reading, check_length
 
 Context = tuple[int, ...]
-
-
-@dataclass
-class Reading:
-    """Next-token scores after some of the contexts asked for.
-
-    contexts  [n] indices into the sequence of contexts
-    logits    [n, vocabulary] float32
-    log_norm  [n] their log-sum-exp: `logits - log_norm` are log-probabilities
-    valid     [n] whether every score of the row is a number and not all are equal: a model that scores every token alike
-              says nothing, and a sum over an answer's tokens would favour the shortest answer
-    """
-
-    contexts: list[int]
-    logits: torch.Tensor
-    log_norm: torch.Tensor
-    valid: torch.Tensor
-
-    @classmethod
-    def of(cls, contexts: list[int], logits: torch.Tensor) -> Reading:
-        logits = logits.float()
-        log_norm = torch.logsumexp(logits, dim=-1)
-        # one NaN or +inf anywhere in the row shows in its sum of exponentials; -inf alone is a probability of zero
-        says_something = logits.amax(dim=-1) > logits.amin(dim=-1)
-        return cls(contexts, logits, log_norm, torch.isfinite(log_norm) & says_something)
-
-    def logprob(self, row: int, tokens: list[int]) -> list[float]:
-        """Log-probabilities of some tokens in one row; NaN in a row that is not valid."""
-        if not self.valid[row]:
-            return [math.nan] * len(tokens)
-        return (self.logits[row, tokens] - self.log_norm[row]).tolist()
 
 
 class NextToken:
     """Reads next-token scores off one decoder.
 
     model         a causal language model of transformers in evaluation mode
-    max_nodes     tokens in one tree (one row of a batch)
+    max_nodes     tokens in one tree (one row of a batch); a longer context has a longer row
     batch_tokens  tokens in one forward pass
     read_rows     contexts whose scores over the vocabulary are held at a time
     trees         whether the model takes trees; None to find out
@@ -85,6 +53,7 @@ class NextToken:
         contexts = list(contexts)
         if not contexts:
             return
+        check_length(self.model, max(map(len, contexts)))
         if self._trees_work is None:
             self._trees_work = self._check_trees(contexts)
         hidden_states = self._tree_states if self._trees_work else self._padded_states
@@ -97,10 +66,11 @@ class NextToken:
     def _tree_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Last hidden states [n, width] at the end of each context, tree by tree."""
         branches = grow(contexts, self.max_nodes)
-        rows = max(1, self.batch_tokens // self.max_nodes)
         branches.sort(key=len, reverse=True)
-        for start in range(0, len(branches), rows):
-            batch = branches[start : start + rows]
+        start = 0
+        while start < len(branches):
+            batch = branches[start : start + max(1, self.batch_tokens // max(self.max_nodes, len(branches[start])))]
+            start += len(batch)
             tokens, positions, visible = (t.to(self.model.device) for t in as_batch(batch, pad_token=0))
             mask = torch.zeros(visible.shape, dtype=self._dtype(), device=visible.device)
             mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
@@ -113,23 +83,29 @@ class NextToken:
             yield indices, output.last_hidden_state[at_rows, at_nodes]
 
     def _padded_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Logits [n, vocabulary] at the end of each context from plain batches, padded on the right, longest first."""
-        order = sorted(range(len(contexts)), key=lambda i: -len(contexts[i]))
+        """Logits [n, vocabulary] at the end of each context from plain batches, padded on the right, longest first.
+
+        A context that another one begins with is read off that one's row.
+        """
+        chains = sorted(_chains(contexts), key=lambda chain: -len(contexts[chain[-1]]))
         start = 0
-        while start < len(order):
-            width = len(contexts[order[start]])
-            part = order[start : start + max(1, self.batch_tokens // width)]
+        while start < len(chains):
+            width = len(contexts[chains[start][-1]])
+            part = chains[start : start + max(1, self.batch_tokens // width)]
             start += len(part)
             tokens = torch.zeros((len(part), width), dtype=torch.long)
             mask = torch.zeros((len(part), width), dtype=torch.long)
-            for row, index in enumerate(part):
-                tokens[row, : len(contexts[index])] = torch.tensor(contexts[index])
-                mask[row, : len(contexts[index])] = 1
+            for row, chain in enumerate(part):
+                longest = contexts[chain[-1]]
+                tokens[row, : len(longest)] = torch.tensor(longest)
+                mask[row, : len(longest)] = 1
             logits = self.model(
                 input_ids=tokens.to(self.model.device), attention_mask=mask.to(self.model.device), use_cache=False
             ).logits
             self.tokens_computed += tokens.numel()
-            yield part, logits[range(len(part)), [len(contexts[i]) - 1 for i in part]]
+            read = [(row, index) for row, chain in enumerate(part) for index in chain]
+            indices = [index for _, index in read]
+            yield indices, logits[[row for row, _ in read], [len(contexts[index]) - 1 for index in indices]]
 
     def _head(self, states: torch.Tensor) -> torch.Tensor:
         logits = self.model.get_output_embeddings()(states)
@@ -176,3 +152,17 @@ def _telling(contexts: Sequence[Context]) -> list[Context]:
     forks = [(a, b) for a, b in pairwise(in_order) if a != b[: len(a)]]
     fork = max(forks, key=lambda pair: common_length(*pair), default=())
     return [min(contexts, key=len), max(contexts, key=len), *fork]
+
+
+def _chains(contexts: Sequence[Context]) -> list[list[int]]:
+    """Indices of the contexts, in lists of which each context begins with the one before it."""
+    chains: list[list[int]] = []
+    previous: Context | None = None
+    for index in sorted(range(len(contexts)), key=lambda i: contexts[i]):
+        context = contexts[index]
+        if previous is not None and context[: len(previous)] == previous:
+            chains[-1].append(index)
+        else:
+            chains.append([index])
+        previous = context
+    return chains

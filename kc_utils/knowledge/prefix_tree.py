@@ -34,7 +34,9 @@ class Branch:
 def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Branch]:
     """Merge sequences into as few trees of at most `max_nodes` nodes as their sorted order allows.
 
-    A sequence longer than `max_nodes` gets a tree of its own. Repeated sequences end at the same node.
+    A longer sequence gets a larger tree, which it shares with the longer sequences that begin alike: up to twice its own
+    length, so that at least half of what they share is saved and no tree grows without bound. Repeated sequences end at
+    the same node.
     """
     branches: list[Branch] = []
     branch = Branch([], [], [], [])
@@ -45,7 +47,8 @@ def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Bra
         if not sequence:
             raise ValueError("an empty sequence has no last token to read from")
         shared = common_length(previous, sequence) if len(branch) else 0
-        if len(branch) and len(branch) + len(sequence) - shared > max_nodes:
+        room = max_nodes if len(sequence) <= max_nodes or not shared else 2 * len(sequence)
+        if len(branch) and len(branch) + len(sequence) - shared > room:
             branches.append(branch)
             branch, path, shared = Branch([], [], [], []), [], 0
         path = path[:shared]

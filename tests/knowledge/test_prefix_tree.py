@@ -29,12 +29,26 @@ def test_every_sequence_can_be_read_back(sequences, max_nodes):
 def test_sizes(sequences, max_nodes):
     branches = grow(sequences, max_nodes)
     for branch in branches:
-        assert len(branch) <= max_nodes or len(branch.ends) == 1, "only a longer sequence may have a larger tree"
+        longest = max(branch.depths) + 1
+        assert len(branch) <= max_nodes or longest > max_nodes, "only a longer sequence may have a larger tree"
+        assert len(branch) <= max(max_nodes, 2 * longest)
         # within one tree each prefix is one node
         nodes = [walk(branch, node) for node in range(len(branch))]
         assert len(set(nodes)) == len(nodes)
     prefixes = {s[:n] for s in sequences for n in range(1, len(s) + 1)}
     assert {walk(b, n) for b in branches for n in range(len(b))} == prefixes
+
+
+def test_long_sequences_that_begin_alike_share_a_tree():
+    """A long passage and its answers, each read at every token: the passage is computed once."""
+    passage = tuple(range(100))
+    answers = [passage + answer[:end] for answer in ((200, 201, 202), (300, 301, 302)) for end in range(4)]
+    (branch,) = grow(answers, max_nodes=10)
+    assert len(branch) == 106
+    many = [passage + (number,) * 10 for number in range(200, 240)]
+    branches = grow(many, max_nodes=10)
+    assert max(map(len, branches)) <= 220
+    assert sum(map(len, branches)) <= 40 * 10 + 4 * 100, "the passage once for about ten answers"
 
 
 @given(SEQUENCES)
