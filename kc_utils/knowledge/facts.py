@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from kc_utils.errors import BadRequest, listed
 
-RELATION_TYPES = ("1-1", "N-1", "N-M")
+RELATION_TYPES = ("1-1", "N-1", "N-M", "other")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Relation:
     id            short name, e.g. `capital`
     label         for figures and tables, e.g. `capital`
     wikidata      property id such as `P36`, or None
-    type          `1-1`, `N-1` or `N-M`, as in LAMA
-    templates     sentences holding `[X]` and `[Y]` once each
+    type          `1-1`, `N-1` or `N-M`, as in LAMA, or `other` where the source says none
+    templates     sentences holding `[X]` and `[Y]` once each; none where every fact brings its own statement
     answer_space  every answer a closed set may be drawn from, canonical spellings, sorted
     """
 
@@ -52,8 +52,15 @@ class Relation:
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact. `answers` are the right answers in canonical spelling, the main one first; `aliases` are further
-    spellings that count as right too; `popularity` (population or the like; None where unknown) ranks head and tail."""
+    """One fact.
+
+    answers        the right answers in canonical spelling, the main one first
+    aliases        further spellings that count as right too
+    popularity     population, page views or the like, ranks head and tail; None where unknown
+    statement      a sentence of this fact's own, with `[Y]` where the answer stands: it takes the templates' place
+    other_answers  answers to another fact with the same subject: no right answers here, and never offered as wrong ones
+    subject_id, answer_id  Wikidata's ids, where the source gives them
+    """
 
     id: str
     relation: str
@@ -61,11 +68,27 @@ class Fact:
     answers: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     popularity: float | None = None
+    statement: str | None = None
+    other_answers: tuple[str, ...] = ()
+    subject_id: str | None = None
+    answer_id: str | None = None
+
+    def __post_init__(self):
+        if self.statement is not None and (self.statement.count("[Y]") != 1 or "[X]" in self.statement):
+            raise BadRequest(f"{self.id}: statement {self.statement!r} must hold [Y] once and no [X]")
 
     @property
     def accepted(self) -> tuple[str, ...]:
         """Every spelling that counts as right, without repetition, canonical ones first."""
         return tuple(dict.fromkeys(self.answers + self.aliases))
+
+
+_OPTIONAL = {"statement": None, "other_answers": (), "subject_id": None, "answer_id": None}
+
+
+def _record(fact: Fact) -> dict:
+    """What a fact's hash covers. Fields that are not set are left out, so that a new kind of field alters no old list."""
+    return {k: v for k, v in vars(fact).items() if k not in _OPTIONAL or v != _OPTIONAL[k]}
 
 
 def fill(template: str, subject: str) -> str:
@@ -77,12 +100,17 @@ def fill(template: str, subject: str) -> str:
 
 @dataclass(frozen=True)
 class FactSet:
-    """A frozen list of facts with its relations. `filters` names and counts what was left out on the way."""
+    """A frozen list of facts with its relations.
+
+    filters  names and counts what was left out on the way
+    files    the hash of each set of files that it was read from, by name; not part of the list's own hash
+    """
 
     name: str
     relations: dict[str, Relation]
     facts: tuple[Fact, ...]
     filters: dict[str, int] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         unknown = {f.relation for f in self.facts} - set(self.relations)
@@ -97,7 +125,7 @@ class FactSet:
     @property
     def sha256(self) -> str:
         """Hash of every fact and relation in order: two equal hashes are the same items, asked the same way."""
-        record = [[vars(self.relations[r]) for r in sorted(self.relations)], [vars(f) for f in self.facts]]
+        record = [[vars(self.relations[r]) for r in sorted(self.relations)], [_record(f) for f in self.facts]]
         text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -142,7 +170,7 @@ class FactSet:
 
         Raises BadRequest where it offers none.
         """
-        accepted = {a.casefold() for a in fact.accepted}
+        accepted = {a.casefold() for a in fact.accepted + fact.other_answers}
         space = [a for a in self.relations[fact.relation].answer_space if a.casefold() not in accepted]
         if not space or count < 1:
             raise BadRequest(f"{fact.id}: {count} alternatives asked for, relation {fact.relation} offers {len(space)}")

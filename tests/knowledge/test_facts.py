@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,9 +38,17 @@ def test_a_template_needs_each_slot_once(template):
         relation(templates=[template])
 
 
-def test_a_relation_type_is_one_of_three():
+def test_a_relation_type_is_one_of_four():
+    assert relation(kind="other").type == "other"
     with pytest.raises(BadRequest, match="N-1"):
         relation(kind="many")
+
+
+@pytest.mark.parametrize("statement", ["no slot", "[Y] and [Y]", "[X] is [Y]"])
+def test_a_statement_holds_the_answer_once_and_its_subject_in_words(statement):
+    assert Fact("f", "r", "s", ("a",), statement="S is [Y].").statement == "S is [Y]."
+    with pytest.raises(BadRequest, match="must hold"):
+        Fact("f", "r", "s", ("a",), statement=statement)
 
 
 def test_fill_takes_a_capital_at_the_start_alone():
@@ -72,6 +81,9 @@ def test_the_hash_sees_every_field_of_a_fact_and_a_relation():
         "answer": FactSet("test", base.relations, (Fact("p/0", "p", "s0", ("z",)), base.facts[1])),
         "alias": FactSet("test", base.relations, (Fact("p/0", "p", "s0", ("a",), ("z",)), base.facts[1])),
         "popularity": FactSet("test", base.relations, (Fact("p/0", "p", "s0", ("a",), (), 1.0), base.facts[1])),
+        "statement": FactSet("test", base.relations, (replace(base.facts[0], statement="[Y]"), base.facts[1])),
+        "other answers": FactSet("test", base.relations, (replace(base.facts[0], other_answers=("b",)), base.facts[1])),
+        "wikidata": FactSet("test", base.relations, (replace(base.facts[0], answer_id="Q1"), base.facts[1])),
         "order": FactSet("test", base.relations, base.facts[::-1]),
         "template": FactSet("test", {"p": relation("p", ["A [X]: [Y]"], ("a", "b", "c", "d"))}, base.facts),
         "answer space": FactSet("test", {"p": relation("p", space=("a", "b"))}, base.facts),
@@ -80,6 +92,11 @@ def test_the_hash_sees_every_field_of_a_fact_and_a_relation():
     assert base.sha256 not in hashes.values()
     assert len(set(hashes.values())) == len(hashes)
     assert base.sha256 == factset({"p": 2}).sha256
+    assert base.sha256 == replace(base, files={"p": "0"}, filters={"x": 1}).sha256, "where it came from is not the list"
+
+
+def test_the_hash_of_a_list_without_optional_fields_is_the_one_it_always_had():
+    assert factset({"p": 2}).sha256[:16] == "121595cec2db850c"
 
 
 @given(
@@ -132,6 +149,7 @@ def test_alternatives_are_wrong_distinct_frozen_and_from_the_answer_space():
     assert wrong == facts.alternatives(fact, 4)
     assert facts.alternatives(fact, 4, seed=1) != wrong or facts.alternatives(fact, 4, seed=2) != wrong
     assert set(facts.alternatives(fact, 99)) == set("cdefgh")
+    assert set(facts.alternatives(replace(fact, other_answers=("C",)), 99)) == set("defgh")
 
 
 def test_a_closed_set_without_alternatives_is_refused():
