@@ -34,18 +34,30 @@ def apply(
     than it was asked for.
     """
     _check_finite(model)
-    plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
-    _check_plan(plan)
+    plan = planned(model, recipe, architecture)
     with torch.no_grad():
-        for step, chosen in plan:
-            if any(m.tied for m in chosen):
-                untie(model, _select(model, step, architecture))
         steps, storage = [], {}
         for step in recipe.steps:
             steps.append(_do(model, step, _select(model, step, architecture), storage))
         touched = {m.name for _, chosen in plan for m in chosen}
         now = [m for m in matrices(model, architecture) if m.name in touched] if touched else []
         return measure(str(recipe), model, now, storage, steps)
+
+
+def planned(
+    model: nn.Module, recipe: Recipe, architecture: Architecture | Mapping | None = None
+) -> list[tuple[Step, list[Matrix]]]:
+    """Each step with its matrices in module order: checked against the model, and heads that are to change untied.
+
+    Weights are not looked at, so that it works on the meta device. Raises as `apply` does.
+    """
+    plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
+    _check_plan(plan)
+    with torch.no_grad():
+        for step, chosen in plan:
+            if any(m.tied for m in chosen):
+                untie(model, _select(model, step, architecture))
+    return [(step, _select(model, step, architecture)) for step in recipe.steps]
 
 
 def _select(model: nn.Module, step: Step, architecture) -> list[Matrix]:

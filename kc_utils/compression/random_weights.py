@@ -6,12 +6,13 @@ draw does not depend on the order in which matrices are met, and keys are made a
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from kc_utils.compression.chunks import CHUNK
+from kc_utils.compression.chunks import CHUNK, in_threads
 from kc_utils.compression.magnitude import count_to_prune
 from kc_utils.compression.outcome import Outcome
 from kc_utils.compression.recipe import Step
@@ -28,25 +29,53 @@ def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outco
     return Outcome(zeros_asked=k)
 
 
-def zero_random(tensors: dict[str, torch.Tensor], k: int, seed: int) -> None:
-    """Zero, in place, k weights of all tensors (contiguous, any shape) together, drawn uniformly.
+@dataclass(frozen=True)
+class Draw:
+    """The weights that go: those whose key is below `limit`, and a few at the limit by name and flat position."""
 
-    The same seed, names, shapes and k give the same weights, and a larger k a superset of them.
+    seed: int
+    limit: int
+    ties: dict[str, np.ndarray]
+
+
+def draw(sizes: Mapping[str, int], k: int, seed: int) -> Draw:
+    """Draw k of all weights uniformly; sizes: how many weights each matrix has, by name.
+
+    The same seed, names, sizes and k give the same weights, and a larger k a superset of them.
     """
-    pieces = [(seed, name, *piece) for name in sorted(tensors) for piece in _pieces(tensors[name].numel())]
+    pieces = [(seed, name, *piece) for name in sorted(sizes) for piece in _pieces(sizes[name])]
     cut = cuts(pieces, _keys, [k])[0]
-    if cut is None:
-        return
-    left = cut.take
-    for piece in pieces:
-        keys = _keys(piece)
-        gone = keys < cut.key
-        if left:
-            ties = np.flatnonzero(keys == cut.key)[:left]
-            gone[ties] = True
-            left -= len(ties)
-        start = piece[2] * CHUNK
-        tensors[piece[1]].view(-1)[start : start + piece[3]].masked_fill_(torch.from_numpy(gone), 0)
+    if cut is None or cut.take == cut.equal:
+        return Draw(seed, cut.key + 1 if cut else 0, {})
+
+    def at_limit(part: Sequence[Piece]) -> list[tuple[Piece, np.ndarray]]:
+        found = ((piece, np.flatnonzero(_keys(piece) == cut.key)) for piece in part)
+        return [(piece, at) for piece, at in found if at.size]
+
+    found = sorted((pair for part in in_threads(at_limit, pieces) for pair in part), key=lambda pair: pair[0])
+    first = [(name, number * CHUNK + i) for (_, name, number, _), at in found for i in at][: cut.take]
+    return Draw(seed, cut.key, {n: np.array([at for name, at in first if name == n]) for n in dict(first)})
+
+
+def zero_drawn(tensor: torch.Tensor, name: str, drawn: Draw) -> None:
+    """Zero, in place, the weights of one matrix (contiguous, any shape) that were drawn."""
+    flat = tensor.view(-1)
+
+    def zero(part: Sequence[Piece]) -> None:
+        for piece in part:
+            start = piece[2] * CHUNK
+            flat[start : start + piece[3]].masked_fill_(torch.from_numpy(_keys(piece) < drawn.limit), 0)
+
+    in_threads(zero, [(drawn.seed, name, *piece) for piece in _pieces(flat.numel())])
+    if name in drawn.ties:
+        flat[torch.from_numpy(drawn.ties[name])] = 0
+
+
+def zero_random(tensors: Mapping[str, torch.Tensor], k: int, seed: int) -> None:
+    """Zero, in place, k weights of all tensors (contiguous, any shape) together, drawn as `draw` says."""
+    drawn = draw({name: tensor.numel() for name, tensor in tensors.items()}, k, seed)
+    for name, tensor in tensors.items():
+        zero_drawn(tensor, name, drawn)
 
 
 def _pieces(n: int) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from kc_utils.compression.chunks import row_blocks
 from kc_utils.compression.outcome import Outcome
 from kc_utils.compression.recipe import Step
 from kc_utils.models.scopes import Matrix
@@ -36,7 +37,8 @@ def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outco
 
 def smallest_rows(weight: torch.Tensor, k: int, order: int) -> torch.Tensor:
     """Indices of the k rows of (outputs, inputs) with the smallest L-`order` norm, ties by position."""
-    return torch.linalg.vector_norm(weight.float(), order, dim=1).argsort(stable=True)[:k]
+    norms = [torch.linalg.vector_norm(block.float(), order, dim=1) for block in row_blocks(weight)]
+    return torch.cat(norms).argsort(stable=True)[:k]
 
 
 def random_rows(n: int, k: int, seed: int, name: str) -> torch.Tensor:
