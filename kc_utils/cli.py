@@ -48,10 +48,12 @@ def models(as_json: Json = False) -> None:
         [
             {
                 "model": e.id,
+                "group": e.group,
                 "family": e.family,
                 "source": e.source,
                 "revision": e.revision,
                 "licence": e.licence,
+                "gated": e.gated,
                 "run here": e.ran_here,
                 **({"notes": list(e.notes)} if as_json else {}),
             }
@@ -103,9 +105,9 @@ def evaluate_one(
     facts: Annotated[str, typer.Option(help="A source of `kc facts`.")] = "worldfacts",
     relations: Annotated[str | None, typer.Option(help="Only these relations, separated by commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="A frozen sample of so many facts.", min=1)] = None,
-    protocol: Annotated[str, typer.Option(help="cloze (top 1 of the vocabulary) or rank (closed set).")] = "rank",
+    protocol: Annotated[str, typer.Option(help="cloze, rank, openbook or generate; consistency is rank in all wordings.")] = "rank",
     templates: Annotated[str, typer.Option(help="How many wordings of each fact, or all.")] = "1",
-    alternatives: Annotated[int, typer.Option(help="Wrong answers beside the right one in rank.")] = 9,
+    alternatives: Annotated[str, typer.Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
     seed: Annotated[int, typer.Option(help="Of the sample and the wrong answers.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -124,7 +126,7 @@ def evaluate_one(
             seed=seed,
             protocols=(protocol,),
             templates=int(templates) if templates.isdigit() else templates,
-            alternatives=alternatives,
+            alternatives=int(alternatives) if alternatives.isdigit() else alternatives,
         )
     except ValidationError as error:
         raise BadRequest(explain(error, Probe)) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import shlex
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,7 +71,9 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
     folder = folder_of(entry)
     if not list(folder.glob("*.safetensors")):
         raise BadModel(
-            f"{entry.id}: {folder} holds no .safetensors file; pickled weights are not read, convert them first"
+            f"{entry.id}: {folder} holds no .safetensors file, and pickled weights are not read; if it has such weights "
+            f"(pytorch_model*.bin) and you trust their source, convert them once, by  {conversion(entry)}  and name the "
+            f"model path:{'DIR' if entry.kind == 'hub' else entry.address}"
         )
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -101,6 +105,27 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
     return Loaded(model.eval().to(device), tokenizer, entry, folder)
 
 
+def conversion(entry: ModelEntry) -> str:
+    """The shell command that writes a model's pickled weights as safetensors, each tensor bit for bit.
+
+    It is for the user to run: unpickling is only as safe as `weights_only` of torch.load and the source of the file.
+    """
+    folder = json.dumps(entry.address)
+    if entry.kind == "hub":
+        at = f'revision="{entry.revision or "main"}", local_dir="DIR"'
+        wanted = json.dumps(["pytorch_model*.bin", *HUB_FILES[1:]])
+        folder = f"hub.snapshot_download({folder}, {at}, allow_patterns={wanted})"
+    program = (
+        "import pathlib, torch, huggingface_hub as hub, safetensors.torch as st; "
+        f"folder = pathlib.Path({folder}); "
+        'files = sorted(folder.glob("pytorch_model*.bin")); '
+        'parts = [torch.load(f, map_location="cpu", weights_only=True) for f in files]; '
+        "weights = {k: v.clone().contiguous() for part in parts for k, v in part.items()}; "
+        'st.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})'
+    )
+    return f"python -c {shlex.quote(program)}"
+
+
 def _hub_snapshot(entry: ModelEntry) -> Path:
     """The snapshot folder of a hub model, downloaded on first use. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured."""
     from huggingface_hub import snapshot_download
@@ -110,7 +135,8 @@ def _hub_snapshot(entry: ModelEntry) -> Path:
         return Path(snapshot_download(entry.address, revision=entry.revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client's own kinds, OSError, and those of its HTTP library
         reason = " ".join(str(error).split())[:200]
+        login = "accept its licence on its page at the hub and log in with `hf auth login`, " if entry.gated else ""
         raise MissingData(
             f"{entry.id}: {entry.source} is not on this machine and could not be fetched from the model hub ({reason}); "
-            "go online, or save the model in a folder elsewhere and name it path:DIR"
+            f"{login}go online, or save the model in a folder elsewhere and name it path:DIR"
         ) from error

@@ -15,20 +15,29 @@ from kc_utils.errors import BadModel, BadRequest, MissingData, listed
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 Family = Literal["encoder", "encoder-decoder", "decoder"]
+Group = Literal["default", "paper", "current", "local"]
 
 
 class ModelEntry(BaseModel):
-    """One row of the registry. `ran_here` says whether the published results hold runs of it."""
+    """One row of the registry. `ran_here` says whether the published results hold runs of it.
+
+    architecture: a row of `roles_table.ARCHITECTURES`, None for a folder, whose `config.json` says it; group: why the
+    model is listed; revision: the commit of a hub: repository, 40 hexadecimal digits; gated: the hub asks for a login
+    and an accepted licence.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     family: Family
+    architecture: str | None = None
+    group: Group = "local"
     source: str
     revision: str | None = None
     file: str | None = None
     sha256: str | None = None
     licence: str = "unknown"
+    gated: bool = False
     ran_here: bool = False
     notes: tuple[str, ...] = ()
 

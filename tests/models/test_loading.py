@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from architectures import logits, tiny
 from safetensors.torch import load_file, save_file
 
-from kc_utils.errors import BadModel
-from kc_utils.models.loading import fingerprint, load
+from kc_utils.errors import BadModel, MissingData
+from kc_utils.models.loading import conversion, fingerprint, load
 from kc_utils.models.registry import resolve
 
 
@@ -59,6 +61,65 @@ def test_pickled_weights_are_not_read(copy, tmp_path):
     with pytest.raises(BadModel):
         load(f"path:{copy}")
     assert not marker.exists()
+
+
+def test_the_command_that_a_refusal_names_converts_the_weights_bit_for_bit(copy, trained):
+    stored = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = sorted(stored)
+    for part, some in enumerate((names[::2], names[1::2]), 1):  # in two files, as large models come
+        torch.save({k: stored[k] for k in some}, copy / f"pytorch_model-0000{part}-of-00002.bin")
+    with pytest.raises(BadModel) as error:
+        load(f"path:{copy}")
+    assert "\n" not in str(error.value)
+    command = str(error.value).split("by  ")[1].split("  and name the model")[0]
+    python = f"{sys.executable} " + command.removeprefix("python ")
+    subprocess.run(python, shell=True, check=True, capture_output=True)
+    converted = load_file(copy / "model.safetensors")
+    assert converted.keys() == stored.keys()
+    assert all(torch.equal(converted[k], stored[k]) for k in stored)
+    for name, weights in load(f"path:{copy}").model.named_parameters():
+        assert torch.equal(weights, stored[name]), name
+
+
+def test_the_command_for_a_hub_model_fetches_the_pinned_commit():
+    entry = resolve("lamini-flan-t5-248m")
+    program = shlex.split(conversion(entry))[2]
+    compile(program, "command", "exec")
+    assert f'"{entry.address}", revision="{entry.revision}", local_dir="DIR"' in program
+
+
+@pytest.mark.parametrize(("name", "told"), [("llama-3.2-1b", True), ("gpt2", False)])
+def test_a_gated_model_that_cannot_be_fetched_says_to_log_in(monkeypatch, name, told):
+    def refuse(*_, **__):
+        raise OSError("401")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(MissingData) as error:
+        load(name)
+    assert ("hf auth login" in one_line(error)) is told
+
+
+TIED = {
+    "opt": ["model.decoder.embed_tokens.weight", "lm_head.weight"],
+    "flan-t5, lamini": ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"],
+}
+
+
+@pytest.mark.parametrize(("architecture", "kept"), [(a, k) for a, names in TIED.items() for k in names])
+def test_a_conversion_that_kept_one_name_of_a_shared_matrix_loads_whole(architecture, kept, trained, tmp_path):
+    """The hub's conversions to safetensors store a matrix that several modules share under one of its names only."""
+    model = tiny(architecture)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(tmp_path)
+    for file in trained.folder.glob("*token*"):
+        shutil.copy(file, tmp_path)
+    weights = {k: v.clone() for k, v in model.state_dict().items() if k == kept or k not in TIED[architecture]}
+    if architecture == "flan-t5, lamini":  # its output matrix is its own
+        model.lm_head.weight = torch.nn.Parameter(weights["lm_head.weight"] * 2)
+        weights["lm_head.weight"] = model.lm_head.weight.detach().clone()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(logits(load(f"path:{tmp_path}").model), logits(model))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 1000, -1000])

@@ -1,10 +1,26 @@
 import json
+import re
 
 import pytest
 from pydantic import ValidationError
 
 from kc_utils.errors import BadModel, BadRequest, MissingData
+from kc_utils.models.loading import fingerprint
 from kc_utils.models.registry import FAMILIES, ModelEntry, family_of_config, registry, resolve
+from kc_utils.models.roles_table import ARCHITECTURES
+
+# The checkpoints of the paper by family; which ALBERT it used is not in its code, so both sizes are listed
+PAPER = {
+    "encoder": {
+        "bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large", "distilbert-base-uncased",
+        "albert-base-v2", "albert-large-v2",
+    },
+    "encoder-decoder": {
+        "flan-t5-base", "flan-t5-large", "flan-t5-xl", "lamini-flan-t5-248m", "lamini-flan-t5-783m",
+    },
+    "decoder": {"vicuna-7b", "wizardlm-7b"},
+}  # fmt: skip
+HUB = [e for e in registry().values() if e.kind == "hub"]
 
 
 def test_every_entry_is_complete():
@@ -15,6 +31,48 @@ def test_every_entry_is_complete():
         assert entry.licence != "unknown", name
     assert resolve("smollm2-135m").kind == "pypi"
     assert resolve("bert-base-uncased").address == "google-bert/bert-base-uncased"
+
+
+@pytest.mark.parametrize("entry", HUB, ids=lambda e: e.id)
+def test_a_hub_model_names_its_commit_its_licence_and_its_architecture(entry):
+    if entry.revision is None:
+        assert any("unpinned" in note for note in entry.notes), "say that its results are labelled with a branch"
+    else:
+        assert re.fullmatch(r"[0-9a-f]{40}", entry.revision)
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.address)
+    assert entry.licence.strip() and entry.licence != "unknown"
+    assert ARCHITECTURES[entry.architecture].family == entry.family
+    assert entry.revision in fingerprint(entry)
+
+
+def test_no_two_entries_are_the_same_weights():
+    assert len({e.revision for e in HUB}) == len(HUB)
+    assert len({e.source for e in registry().values()}) == len(registry())
+
+
+def test_the_groups():
+    by_group = {}
+    for entry in registry().values():
+        by_group.setdefault(entry.group, []).append(entry)
+    assert set(by_group) == {"default", "paper", "current"}
+    assert {f: {e.id for e in by_group["paper"] if e.family == f} for f in FAMILIES} == PAPER
+    assert [e.id for e in by_group["default"]] == ["smollm2-135m"]
+    assert all(e.kind == "pypi" for e in by_group["default"]), "the default models need no hub"
+    assert {e.architecture for e in by_group["current"]} >= {
+        "gpt_neox",
+        "qwen2",
+        "qwen3",
+        "llama",
+        "gemma2",
+        "opt",
+        "gpt2",
+    }
+
+
+def test_gated_models_say_so():
+    gated = {e.id for e in registry().values() if e.gated}
+    assert gated == {e.id for e in HUB if e.address.startswith(("meta-llama/", "google/gemma"))}
+    assert all(any("logged in" in note for note in resolve(name).notes) for name in gated)
 
 
 def test_the_real_model_is_pinned_and_its_notes_warn_of_its_four_bits():
@@ -39,6 +97,7 @@ def test_an_unknown_id_names_the_known_ones():
         {"source": "pypi:package==1", "sha256": "0" * 64},
         {"source": "hub:o/n", "family": "transformer"},
         {"source": "hub:o/n", "licens": "MIT"},
+        {"source": "hub:o/n", "group": "favourites"},
         {},
     ],
 )
@@ -49,7 +108,7 @@ def test_a_bad_entry_is_refused(row):
 
 def test_a_folder_is_a_model(trained):
     entry = resolve(trained.id)
-    assert (entry.family, entry.kind, entry.licence) == ("decoder", "path", "local")
+    assert (entry.family, entry.kind, entry.licence, entry.group) == ("decoder", "path", "local", "local")
     assert entry.id == trained.id
 
 
