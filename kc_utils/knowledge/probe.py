@@ -1,22 +1,27 @@
-"""A probe: which facts are asked, and how. The part of a cell that says what is measured."""
+"""A probe: what is asked, and how. The part of a cell that says what is measured."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from kc_utils.errors import BadRequest, listed
-from kc_utils.knowledge.causal import NextToken
 from kc_utils.knowledge.facts import FactSet
-from kc_utils.knowledge.prompts import left_to_right_prompts
 from kc_utils.knowledge.protocols.cloze import Cloze
+from kc_utils.knowledge.protocols.generate import generate, with_shots
+from kc_utils.knowledge.protocols.openbook import twins
 from kc_utils.knowledge.protocols.rank import Rank
+from kc_utils.knowledge.questions import ask_about
 from kc_utils.knowledge.sources import load_source
+from kc_utils.knowledge.wordings import WORDINGS, Wording
 
-PROTOCOLS = ("cloze", "rank")
+PROTOCOLS = ("cloze", "rank", "openbook", "generate")
+FACTS_AT_A_TIME = 256  # whose prefixes are shared and whose scores are held together
 
 
 class Probe(BaseModel):
@@ -25,10 +30,11 @@ class Probe(BaseModel):
     facts         a source, e.g. `worldfacts`
     relations     only these, or all
     limit         a frozen sample of so many facts, spread evenly over relations; None for all
-    seed          of the sample and of the wrong answers
-    protocols     `cloze` (top-k) and/or `rank` (closed set)
-    templates     how many left-to-right templates of each relation are asked, or "all"
-    alternatives  wrong answers beside the right one in `rank`
+    seed          of the sample, the wrong answers, and what else is drawn
+    protocols     any of `cloze` (top-k), `rank` (closed set), `openbook` (its twin with the fact stated first), `generate`
+    templates     how many wordings of each fact are asked, the first ones, or "all"
+    alternatives  wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
+    shots         true statements of the same relation before a question of `generate`
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,9 +43,10 @@ class Probe(BaseModel):
     relations: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=1)
     seed: int = 0
-    protocols: tuple[Literal["cloze", "rank"], ...] = PROTOCOLS
+    protocols: tuple[Literal["cloze", "rank", "openbook", "generate"], ...] = ("cloze", "rank")
     templates: int | Literal["all"] = 1
-    alternatives: int = Field(default=9, ge=1, le=99)
+    alternatives: int | Literal["all"] = 9
+    shots: int = Field(default=0, ge=0, le=16)
 
     @field_validator("protocols")
     @classmethod
@@ -55,7 +62,7 @@ class Probe(BaseModel):
             raise ValueError("name at least one relation, or none at all for every one")
         return value
 
-    @field_validator("templates")
+    @field_validator("templates", "alternatives")
     @classmethod
     def _positive(cls, value):
         if isinstance(value, int) and value < 1:
@@ -70,48 +77,84 @@ class Probe(BaseModel):
         return facts.sample(self.limit, self.seed)
 
 
-def check_family(family: str) -> None:
-    """Raises BadRequest for a family that no protocol can read yet."""
-    if family != "decoder":
-        raise BadRequest(f"the protocols cloze and rank read decoders so far, not a model of family {family}")
+@dataclass(frozen=True)
+class Answers:
+    """rows: one per fact, protocol and template; left_out: of each protocol, how many facts it cannot ask this model."""
+
+    rows: pd.DataFrame
+    left_out: dict[str, int]
 
 
-def ask(
-    model,
-    tokenizer,
-    family: str,
-    probe: Probe,
-    trees: bool | None = None,
-) -> pd.DataFrame:
-    """One row per fact, protocol and template: correct or not, scores, chance, validity.
+def check_family(family: str, probe: Probe) -> None:
+    """Raises BadRequest for a protocol that the family has no answer to."""
+    if family == "encoder" and "generate" in probe.protocols:
+        raise BadRequest("an encoder does not generate text: leave protocol generate out, or choose another model")
 
-    `trees` as in `NextToken`. Every prefix that facts, templates, protocols and candidates share is computed once.
-    Warns where scores are not numbers or all equal; those rows count as wrong.
-    Raises BadRequest where the protocols can ask none of the facts.
+
+def ask(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> Answers:
+    """Ask a model what the probe says: correct or not, scores, chance, validity of every question.
+
+    `trees` as in `NextToken`. Whatever questions, protocols and candidates share is computed once, among facts that are
+    asked together. Warns where scores are not numbers or all equal; those rows count as wrong.
+    Raises BadRequest where the protocols can ask none of the facts, BadModel for a tokenizer without what it takes.
     """
-    check_family(family)
+    check_family(family, probe)
+    wording = WORDINGS[family](tokenizer)
     facts = probe.factset()
-    prompts = left_to_right_prompts(facts, probe.templates, tokenizer)
-    protocols = []
-    if "cloze" in probe.protocols:
-        protocols.append(Cloze(prompts, tokenizer))
-    if "rank" in probe.protocols:
-        protocols.append(Rank(prompts, tokenizer, facts, probe.alternatives, probe.seed))
-    contexts = list(dict.fromkeys(c for protocol in protocols for c in protocol.contexts))
-    for reading in NextToken(model, trees=trees).read(contexts):
-        read = [contexts[index] for index in reading.contexts]
+    rows: list[dict] = []
+    left_out: dict[str, set[str]] = {name: set() for name in probe.protocols}
+    reader = wording.reader(model, trees)
+    whole = load_source(probe.facts) if "openbook" in probe.protocols else facts
+    for part in _parts(facts):
+        protocols = _protocols(part, whole, probe, wording, family, tokenizer)
+        queries = list(dict.fromkeys(q for protocol in protocols for q in protocol.queries))
+        for reading in reader.read(queries):
+            read = [queries[index] for index in reading.contexts]
+            for protocol in protocols:
+                protocol.take(read, reading)
         for protocol in protocols:
-            protocol.take(read, reading)
-    rows = pd.DataFrame([row for protocol in protocols for row in protocol.rows])
-    if rows.empty:
+            rows += protocol.rows
+            left_out[protocol.name] |= set(protocol.left_out)
+    if "generate" in probe.protocols:
+        questions, missing = ask_about(facts, probe.templates, left_to_right=family == "decoder")
+        rows += generate(model, tokenizer, with_shots(questions, facts, probe.shots, probe.seed), wording)
+        left_out["generate"] |= set(missing)
+    return Answers(_checked(rows, probe, facts), {name: len(ids) for name, ids in left_out.items()})
+
+
+def _parts(facts: FactSet) -> Iterator[FactSet]:
+    """The facts in parts that are asked together, a relation's side by side."""
+    ordered = [fact for group in facts.by_relation().values() for fact in group]
+    for start in range(0, len(ordered), FACTS_AT_A_TIME):
+        yield replace(facts, facts=tuple(ordered[start : start + FACTS_AT_A_TIME]))
+
+
+def _protocols(part: FactSet, whole: FactSet, probe: Probe, wording: Wording, family: str, tokenizer):
+    found: list[Cloze | Rank] = []
+    if "cloze" in probe.protocols:
+        questions, missing = ask_about(part, probe.templates, left_to_right=family == "decoder")
+        found.append(Cloze(questions, wording, tokenizer))
+        found[-1].left_out += missing
+    closed, _ = ask_about(part, probe.templates)
+    if "rank" in probe.protocols:
+        found.append(Rank(closed, wording, part, probe.alternatives, probe.seed))
+    if "openbook" in probe.protocols:
+        told = twins(closed, part, whole, probe.alternatives, probe.seed)
+        found.append(Rank(told, wording, part, probe.alternatives, probe.seed, name="openbook"))
+    return found
+
+
+def _checked(rows: list[dict], probe: Probe, facts: FactSet) -> pd.DataFrame:
+    if not rows:
         raise BadRequest(
-            f"{facts.name}: {listed(probe.protocols)} can ask none of these {len(facts)} facts (cloze leaves out answers that "
-            "begin with a white-space token); name other relations or protocols"
+            f"{facts.name}: {listed(probe.protocols)} can ask this model none of these {len(facts)} facts (cloze needs answers "
+            "of one piece, for encoders, that do not begin with white space); name other relations or protocols"
         )
-    invalid = int((~rows["valid"]).sum())
+    frame = pd.DataFrame(rows)
+    invalid = int((~frame["valid"]).sum())
     if invalid:
         warnings.warn(
-            f"{invalid} of {len(rows)} scores are not numbers, or the same for every token, and count as wrong answers",
-            stacklevel=2,
+            f"{invalid} of {len(frame)} scores are not numbers, or the same for every token, and count as wrong answers",
+            stacklevel=3,
         )
-    return rows.sort_values(["protocol", "fact", "template"], kind="stable").reset_index(drop=True)
+    return frame.sort_values(["protocol", "fact", "template"], kind="stable").reset_index(drop=True)

@@ -27,7 +27,7 @@ class Cell:
     @classmethod
     def of(cls, model: str, recipe: str, probe: Probe) -> Cell:
         """A cell with its model known and its recipe in canonical form. Raises KCError for what is unknown."""
-        check_family(resolve(model).family)
+        check_family(resolve(model).family, probe)
         return cls(model, str(Recipe.parse(recipe)), probe)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from kc_utils.errors import BadResult, KCError, MissingData
+from kc_utils.knowledge.questions import wordings
 from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import store
 from kc_utils.study.cells import Cell
@@ -47,8 +48,7 @@ def plan(study: Study) -> list[dict]:
 
 def _questions(cell: Cell) -> int:
     facts, wanted = cell.probe.factset(), cell.probe.templates
-    offered = {name: len(relation.left_to_right) for name, relation in facts.relations.items()}
-    asked = (offered[f.relation] if wanted == "all" else min(wanted, offered[f.relation]) for f in facts.facts)
+    asked = (len(wordings(facts, f)) if wanted == "all" else min(wanted, len(wordings(facts, f))) for f in facts.facts)
     return sum(asked) * len(cell.probe.protocols)
 
 

@@ -50,14 +50,14 @@ def compute(cell: Cell) -> store.CellResult:
         clock = time.perf_counter()
 
     loaded = load(cell.model)
-    trees = NextToken(loaded.model).takes_trees()
+    trees = NextToken(loaded.model).takes_trees() if loaded.entry.family == "decoder" else None
     lap("load")
     try:
         report = apply(loaded.model, Recipe.parse(cell.recipe), tokenizer=loaded.tokenizer)
     except KCError as error:
         raise type(error)(f"{cell.model}, {cell.recipe}: {error}") from error
     lap("compress")
-    rows = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe, trees=trees)
+    answers = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe, trees=trees)
     lap("probe")
     made = {
         "at": provenance.now(),
@@ -66,4 +66,4 @@ def compute(cell: Cell) -> store.CellResult:
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
-    return store.write(cell, rows, report.to_dict(), made)
+    return store.write(cell, answers.rows, {**report.to_dict(), "left_out": answers.left_out}, made)

@@ -1,7 +1,9 @@
-"""Top-k cloze for decoders: does the right answer's first token rank high among the whole vocabulary?
+"""Top-k cloze: does a right answer rank high among the whole vocabulary at the gap?
 
-The protocol of LAMA (Petroni et al. 2019), with the next token in place of the mask. Only the first token of an
-answer is looked at, so a many-token answer is credited for its beginning; rows say which answers are one token long.
+The protocol of LAMA (Petroni et al. 2019), whatever the family: the mask of an encoder, the sentinel of an
+encoder-decoder, the next token of a decoder. A mask stands for one piece, so encoders are asked for answers of a single
+piece, as in LAMA. The other two are looked at for the first token of an answer: a many-token answer is credited for its
+beginning, and rows say which answers are one token long.
 """
 
 from __future__ import annotations
@@ -11,43 +13,48 @@ from collections.abc import Iterable
 
 import torch
 
-from kc_utils.knowledge.causal import Reading
-from kc_utils.knowledge.prompts import Prompt, continuations
+from kc_utils.knowledge.questions import Question
+from kc_utils.knowledge.reading import Query, Reading
+from kc_utils.knowledge.wordings import Wording
 
 TOP_K = (1, 5, 10)
 
 
 class Cloze:
-    """Collects one row per prompt. `contexts` are what the model has to be read at; `take` consumes readings.
+    """Collects one row per question. `queries` are what the model has to be read at; `take` consumes readings.
 
-    An answer whose first token is white space alone (numbers, in many tokenizers) would be credited for nothing: facts
-    with such an answer are not asked, and `excluded` counts them.
+    Not asked, and listed in `left_out` (fact ids): answers of more than one piece, for encoders; answers whose first
+    token is white space alone (numbers, in many tokenizers) or the unknown token, which would be credited for nothing.
     """
 
     name = "cloze"
 
-    def __init__(self, prompts: Iterable[Prompt], tokenizer):
-        self._prompts: dict[tuple[int, ...], list[tuple[Prompt, list[int], bool]]] = {}
+    def __init__(self, questions: Iterable[Question], wording: Wording, tokenizer):
+        self._asked: dict[Query, list[tuple[Question, list[int], bool]]] = {}
         self.rows: list[dict] = []
-        self.excluded = 0
-        for prompt in prompts:
-            answers = continuations(prompt, prompt.fact.accepted, tokenizer)
-            first = sorted({ids[0] for ids in answers})
-            if any(not tokenizer.decode([token]).strip() for token in first):
-                self.excluded += 1
+        self.left_out: list[str] = []
+        nothing = _says_nothing(tokenizer)
+        for question in questions:
+            fillers = [f for f in wording.fillers(question, question.fact.accepted) if f]
+            single = bool(fillers) and len(fillers[0]) == 1
+            if not wording.first_token_counts:
+                fillers = [f for f in fillers if len(f) == 1]
+            first = sorted({f[0] for f in fillers})
+            if not first or any(nothing(token) for token in first):
+                self.left_out.append(question.fact.id)
                 continue
-            self._prompts.setdefault(prompt.tokens, []).append((prompt, first, len(answers[0]) == 1))
+            self._asked.setdefault(wording.gap(question), []).append((question, first, single))
 
     @property
-    def contexts(self) -> list[tuple[int, ...]]:
-        return list(self._prompts)
+    def queries(self) -> list[Query]:
+        return list(self._asked)
 
-    def take(self, contexts: list[tuple[int, ...]], reading: Reading) -> None:
-        """Score every prompt that ends at one of these contexts (one per row of the reading).
+    def take(self, queries: list[Query], reading: Reading) -> None:
+        """Score every question asked at one of these queries (one per row of the reading).
 
         The rank counts ties against the model; a distribution that is not a number ranks last.
         """
-        asked = [(row, *prompt) for row, context in enumerate(contexts) for prompt in self._prompts.get(context, ())]
+        asked = [(row, *question) for row, query in enumerate(queries) for question in self._asked.get(query, ())]
         if not asked:
             return
         rows = torch.tensor([row for row, *_ in asked])
@@ -55,17 +62,17 @@ class Cloze:
         logits = reading.logits[rows]
         at_least = (logits >= best[:, None]).sum(dim=1).tolist()
         predicted = logits.argmax(dim=1).tolist()
-        for n, (row, prompt, first, single) in enumerate(asked):
+        for n, (row, question, first, single) in enumerate(asked):
             valid = bool(reading.valid[row])
             own = int((reading.logits[row, first] >= best[n]).sum())
             rank = at_least[n] - own + 1 if valid else logits.shape[1]
             self.rows.append(
                 {
-                    "fact": prompt.fact.id,
-                    "relation": prompt.fact.relation,
-                    "popularity": prompt.fact.popularity,
+                    "fact": question.fact.id,
+                    "relation": question.fact.relation,
+                    "popularity": question.fact.popularity,
                     "protocol": self.name,
-                    "template": prompt.template,
+                    "template": question.template,
                     "correct": rank <= 1,
                     "correct_at_5": rank <= 5,
                     "correct_at_10": rank <= 10,
@@ -77,3 +84,15 @@ class Cloze:
                     "valid": valid,
                 }
             )
+
+
+def _says_nothing(tokenizer):
+    """Whether a token is white space alone, or stands for what the vocabulary lacks."""
+    known: dict[int, bool] = {}
+
+    def check(token: int) -> bool:
+        if token not in known:
+            known[token] = token == tokenizer.unk_token_id or not tokenizer.decode([token]).strip()
+        return known[token]
+
+    return check

@@ -1,7 +1,10 @@
-"""Closed-set ranking for decoders: is the whole right answer likelier than every frozen wrong one?
+"""Closed-set ranking: is the statement likelier with the right answer in it than with every other one?
 
-The score of an answer is the sum of the log-probabilities of its tokens after the prompt. Chance is one in the number
-of candidates. A tie, or a score that is not a number, is a failure: the right answer has to win outright.
+The protocol of BEAR (Wiland et al. 2024), the same for all families: the score of an answer is the (pseudo-)log-
+likelihood of the statement that holds it, many-token answers included. Chance is one in the number of candidates. A tie,
+or a score that is not a number, is a failure: the right answer has to win outright.
+
+`openbook` is its twin: the same questions and candidates, with the fact stated first (`openbook.py`).
 """
 
 from __future__ import annotations
@@ -9,38 +12,53 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from kc_utils.knowledge.causal import Reading
 from kc_utils.knowledge.facts import FactSet
-from kc_utils.knowledge.prompts import Prompt, continuations
+from kc_utils.knowledge.questions import Question
+from kc_utils.knowledge.reading import Query, Reading
+from kc_utils.knowledge.wordings import Wording
 
 
 class Rank:
-    """Collects one row per prompt. Candidate 0 is the main right answer; the others are `facts.alternatives(...)`."""
+    """Collects one row per question. Candidate 0 is the main right answer; the others are `facts.alternatives(...)`.
 
-    name = "rank"
+    `left_out`: ids of facts whose relation offers no wrong answer.
+    """
 
-    def __init__(self, prompts: Iterable[Prompt], tokenizer, facts: FactSet, alternatives: int, seed: int):
-        self._prompts: list[tuple[Prompt, list[tuple[int, ...]]]] = []
-        self._wanted: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
-        for prompt in prompts:
-            texts = (prompt.fact.answers[0], *facts.alternatives(prompt.fact, alternatives, seed))
-            candidates = continuations(prompt, texts, tokenizer)
-            number = len(self._prompts)
-            self._prompts.append((prompt, candidates))
-            for which, candidate in enumerate(candidates):
-                for position, token in enumerate(candidate):
-                    context = prompt.tokens + candidate[:position]
-                    self._wanted.setdefault(context, []).append((number, which, token))
-        self._scores = [[0.0] * len(candidates) for _, candidates in self._prompts]
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        wording: Wording,
+        facts: FactSet,
+        alternatives: int | str,
+        seed: int,
+        name: str = "rank",
+    ):
+        self.name = name
+        self.left_out: list[str] = []
+        self._questions: list[Question] = []
+        self._scores: list[list[float]] = []
+        self._wanted: dict[Query, list[tuple[int, int, int]]] = {}
+        for question in questions:
+            others = facts.alternatives(question.fact, alternatives, seed)
+            if not others:
+                self.left_out.append(question.fact.id)
+                continue
+            number = len(self._questions)
+            terms = wording.terms(question, (question.fact.answers[0], *others))
+            self._questions.append(question)
+            self._scores.append([0.0] * len(terms))
+            for which, parts in enumerate(terms):
+                for query, token in parts:
+                    self._wanted.setdefault(query, []).append((number, which, token))
 
     @property
-    def contexts(self) -> list[tuple[int, ...]]:
+    def queries(self) -> list[Query]:
         return list(self._wanted)
 
-    def take(self, contexts: list[tuple[int, ...]], reading: Reading) -> None:
-        """Add to the score of every candidate that passes through one of these contexts (one per row of the reading)."""
-        for row, context in enumerate(contexts):
-            wanted = self._wanted.get(context)
+    def take(self, queries: list[Query], reading: Reading) -> None:
+        """Add to the score of every candidate that has a term at one of these queries (one per row of the reading)."""
+        for row, query in enumerate(queries):
+            wanted = self._wanted.get(query)
             if wanted:
                 values = reading.logprob(row, [token for _, _, token in wanted])
                 for (number, which, _), value in zip(wanted, values, strict=True):
@@ -48,18 +66,18 @@ class Rank:
 
     @property
     def rows(self) -> list[dict]:
-        return [self._row(p, s) for (p, _), s in zip(self._prompts, self._scores, strict=True)]
+        return [self._row(q, s) for q, s in zip(self._questions, self._scores, strict=True)]
 
-    def _row(self, prompt: Prompt, scores: list[float]) -> dict:
+    def _row(self, question: Question, scores: list[float]) -> dict:
         valid = all(math.isfinite(s) for s in scores)
         best_wrong = max(scores[1:]) if valid else math.nan
         winners = [i for i, s in enumerate(scores) if s == max(scores)] if valid else []
         return {
-            "fact": prompt.fact.id,
-            "relation": prompt.fact.relation,
-            "popularity": prompt.fact.popularity,
+            "fact": question.fact.id,
+            "relation": question.fact.relation,
+            "popularity": question.fact.popularity,
             "protocol": self.name,
-            "template": prompt.template,
+            "template": question.template,
             "correct": valid and scores[0] > best_wrong,
             "score": scores[0] if valid else math.nan,
             "margin": scores[0] - best_wrong,

@@ -1,0 +1,50 @@
+"""The open-book twin of a question: the fact is stated first, so that answering takes reading instead of knowing.
+
+A fact lost while its twin survives is forgotten; where both are lost the model is broken (Jin et al. 2024, arXiv
+2310.04680, tell recall from in-context processing so). The statement uses another wording than the question where the
+relation has one. Beside it stands a second statement, about another subject, whose answer is among the candidates:
+without it, naming any answer that was just mentioned would do.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from kc_utils.knowledge.facts import Fact, FactSet
+from kc_utils.knowledge.questions import Question, wordings
+
+
+def twins(
+    questions: list[Question], facts: FactSet, whole: FactSet, alternatives: int | str, seed: int
+) -> list[Question]:
+    """The same questions with two sentences before them, in an order drawn by seed and fact id.
+
+    whole: the facts that the second statement is drawn from. A question whose wrong answers belong to no known fact has
+    the true statement alone before it.
+    """
+    about: dict[tuple[str, str], list[Fact]] = {}
+    for fact in whole.facts:
+        about.setdefault((fact.relation, fact.answers[0]), []).append(fact)
+    return [_twin(q, facts, about, alternatives, seed) for q in questions]
+
+
+def _twin(question: Question, facts: FactSet, about, alternatives: int | str, seed: int) -> Question:
+    fact = question.fact
+    said = [_statement(facts, fact, question.template)]
+    draw = random.Random(f"{seed}/{fact.id}/openbook")
+    for answer in facts.alternatives(fact, alternatives, seed):
+        others = [o for o in about.get((fact.relation, answer), ()) if o.subject.casefold() != fact.subject.casefold()]
+        if others:
+            said.append(_statement(facts, draw.choice(others), question.template))
+            break
+    draw.shuffle(said)
+    return replace(question, before=" ".join(said))
+
+
+def _statement(facts: FactSet, fact: Fact, asked: int) -> str:
+    """The fact in the wording after the one that is asked, with its answer and a full stop."""
+    offered = wordings(facts, fact)
+    number = (asked + 1) % len(offered)
+    text = Question(fact, number, offered[number]).stated(fact.answers[0]).strip()
+    return text if text.endswith(".") else f"{text}."
