@@ -26,7 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	  || { echo "Python 3.11 is needed; found $$($(PYTHON) --version 2>&1). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@start=$$(date +%s); \
 	$(PYTHON) -m venv .venv && \
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test]' && \
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools wheel -e '.[book,quantization,harness,test]' && \
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation gptqmodel && \
 	touch $(READY) && \
 	echo "install                      $$(( $$(date +%s) - start )) s"
 
