@@ -66,10 +66,15 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def facts(as_json: Json = False) -> None:
     """List the sources of facts and their relations."""
-    from kc_utils.knowledge.sources import SOURCES, load_source
+    from kc_utils.knowledge.sources import SOURCES, load_source, missing
 
-    rows = []
+    rows, absent = [], {}
     for name in SOURCES:
+        absent[name] = missing(name)
+        if absent[name]:
+            columns = ("relation", "wikidata", "type", "n", "answers", "templates")
+            rows += [{"facts": name} | dict.fromkeys(columns) | {"missing": absent[name]}] if as_json else []
+            continue
         found = load_source(name)
         for relation, items in found.by_relation().items():
             entry = found.relations[relation]
@@ -85,6 +90,8 @@ def facts(as_json: Json = False) -> None:
                 }
             )
     show(rows, as_json)
+    if not as_json:
+        print(*(f"{name}: {why}" for name, why in absent.items() if why), sep="\n")
 
 
 @app.command()

@@ -69,7 +69,7 @@ def data_files(needed: Sequence[str]) -> list[Path]:
         _fetch_home(top, needed)
         folder = find_data(needed)
     if folder is None:
-        raise MissingData(what_to_do(needed, f"what {HOMES[top].url} gave does not hold them"))
+        raise MissingData(what_to_do(needed, f"what {HOMES[top].address} gave does not hold them"))
     return [folder / relative for relative in needed]
 
 
@@ -97,7 +97,9 @@ def _fetch_home(top: str, needed: Sequence[str]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{top}.lock"):
             if find_data(needed) is None:
-                print(f"fetching {top} (once) from {home.url} to {folder}; licence: {home.licence}", file=sys.stderr)
+                print(
+                    f"fetching {top} (once) from {home.address} to {folder}; licence: {home.licence}", file=sys.stderr
+                )
                 _install(home, folder)
     except OSError as error:
         raise MissingData(disk_message(folder, error)) from error
@@ -107,8 +109,8 @@ def _fetch_home(top: str, needed: Sequence[str]) -> None:
 
 def _install(home: Home, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetched-", dir=folder.parent) as scratch:
-        name = home.url.rsplit("/", 1)[-1]
-        fetched = fetch(home.url, Path(scratch) / name, sha256=home.sha256, max_bytes=home.max_bytes)
+        name = home.address.rsplit("/", 1)[-1]
+        fetched = fetch(home.address, Path(scratch) / name, sha256=home.sha256, max_bytes=home.max_bytes)
         with complete_or_absent(folder) as target:
             target.mkdir()
             if home.members:
@@ -119,9 +121,9 @@ def _install(home: Home, folder: Path) -> None:
                 fetched = target / name
             found = fileset_sha256(target, names)
             if home.fileset_sha256 not in (None, found):
-                raise MissingData(f"{home.url} holds other files (hash {found[:16]}...) than the published ones")
+                raise MissingData(f"{home.address} holds other files (hash {found[:16]}...) than the published ones")
             mark = {
-                "url": home.url,
+                "url": home.address,
                 "bytes": fetched.stat().st_size,
                 "sha256": sha256_of(fetched),
                 "files_sha256": found,

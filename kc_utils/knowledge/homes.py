@@ -9,6 +9,8 @@ import os
 import re
 from dataclasses import dataclass
 
+HUB = "https://huggingface.co"
+
 
 @dataclass(frozen=True)
 class Home:
@@ -32,6 +34,12 @@ class Home:
     max_bytes: int = 1 << 28
     max_unpacked: int = 4 << 30
 
+    @property
+    def address(self) -> str:
+        """The url, or its like on the mirror of the Hugging Face hub that `$HF_ENDPOINT` names."""
+        mirror = os.environ.get("HF_ENDPOINT")
+        return self.url.replace(HUB, mirror.rstrip("/"), 1) if mirror and self.url.startswith(HUB) else self.url
+
     def name_of(self, member: str) -> str | None:
         """The name below the benchmark's folder of a member of the archive; None for one that is not kept."""
         for pattern, name in self.members:
@@ -39,12 +47,6 @@ class Home:
             if match:
                 return match.expand(name)
         return None
-
-
-def hub_file(dataset: str, revision: str, file: str) -> str:
-    """The address of a file of a data set on the Hugging Face hub, or on its mirror `$HF_ENDPOINT`."""
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    return f"{endpoint}/datasets/{dataset}/resolve/{revision}/{file}"
 
 
 BEAR_COMMIT = "725b4e3139d0a5fdf914b0419ba744273dddc689"
@@ -64,6 +66,7 @@ HOMES: dict[str, Home] = {
         licence="CC BY-SA 4.0",
         by_hand=f"By hand: the folder BEAR/ of https://github.com/lm-pub-quiz/BEAR at commit {BEAR_COMMIT[:12]}",
         members=((r"[^/]+/BEAR/(P\d+\.jsonl|metadata_relations\.json)", r"\1"),),
+        fileset_sha256="0aa9e64d38e98582c04a01a403281f88e18cd88669bd72575d72129218fdeb21",
     ),
     "ParaRel": Home(
         url=f"https://github.com/yanaiela/pararel/archive/{PARAREL_COMMIT}.zip",
@@ -76,7 +79,7 @@ HOMES: dict[str, Home] = {
         ),
     ),
     "PopQA": Home(
-        url=hub_file("akariasai/PopQA", POPQA_REVISION, "test.tsv"),
+        url=f"{HUB}/datasets/akariasai/PopQA/resolve/{POPQA_REVISION}/test.tsv",
         licence="none is stated by its authors",
         by_hand="By hand: test.tsv of the Hugging Face data set akariasai/PopQA",
         max_bytes=1 << 26,
