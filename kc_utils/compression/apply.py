@@ -16,6 +16,7 @@ from kc_utils.compression.untie import untie
 from kc_utils.errors import BadModel, BadRequest, BadResult
 from kc_utils.models.roles import Architecture
 from kc_utils.models.scopes import Matrix, matrices, select
+from kc_utils.models.stored import quantized
 
 __all__ = ["Report", "apply", "modules_of"]
 
@@ -29,9 +30,9 @@ def apply(
     infinity. A step on a tied head unties it first. tokenizer: for methods that need calibration text; architecture:
     the roles of a model that the table lacks.
 
-    Raises BadRequest when the model has nothing in a scope, or a step comes after int8 on the same matrix; BadModel for
-    weights that are not finite or on the meta device, and for an unknown architecture; BadResult when a step did less
-    than it was asked for.
+    Raises BadRequest when the model has nothing in a scope, or a step comes after one that must be last on the same
+    matrix; BadModel for weights that are not finite or on the meta device, and for an unknown architecture; BadResult
+    when a step did less than it was asked for.
     """
     _check_finite(model)
     plan = planned(model, recipe, architecture)
@@ -87,7 +88,7 @@ def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, S
 
 
 def _refreshed(model: nn.Module, matrix: Matrix) -> Matrix:
-    """The matrix with the module that the model holds now: int8 replaces modules, and stores (outputs, inputs)."""
+    """The matrix with the module that the model holds now: libraries replace a Conv1D, and store (outputs, inputs)."""
     module = model.get_submodule(matrix.name.rpartition(".")[0])
     if module is matrix.module:
         return matrix
@@ -97,21 +98,29 @@ def _refreshed(model: nn.Module, matrix: Matrix) -> Matrix:
 
 def _check_plan(plan: list[tuple[Step, list[Matrix]]]) -> None:
     """What a step cannot do to its matrices is refused before the first step has changed any."""
-    int8_by: dict[str, Step] = {}
+    sealed: dict[str, Step] = {}
     for step, chosen in plan:
         for m in chosen:
-            if m.name in int8_by or m.is_int8:
-                before = f"after {int8_by[m.name]}" if m.name in int8_by else "of this model"
-                raise BadRequest(f"recipe step {step}: {m.name} is int8 {before}; int8 goes last")
+            if m.name in sealed:
+                raise BadRequest(
+                    f"recipe step {step}: {sealed[m.name]} quantizes {m.name} before it; put that step last"
+                )
+            if m.quantized:
+                raise BadRequest(
+                    f"recipe step {step}: {m.name} of this model is quantized by {m.quantized.library} already; "
+                    "start from a model that is not"
+                )
         check = getattr(import_module(method(step.method).module), "check", None)
         if check:
             check(chosen, step)
-        if step.method == "int8":
-            int8_by |= {m.name: step for m in chosen}
+        if method(step.method).last:
+            sealed |= {m.name: step for m in chosen}
 
 
 def _check_finite(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
+        if quantized(model.get_submodule(name.rpartition(".")[0])) and name.endswith(".weight"):
+            continue
         if parameter.is_meta:
             raise BadModel(f"{name} holds no weights (meta device); load the model before compressing it")
         # A finite sum has finite terms: one pass without a copy. Only a sum that is not needs the second look.

@@ -108,13 +108,15 @@ class Count(Value):
 class Group(Value):
     """`tensor`, `channel` (one output neuron), or how many inputs of a neuron share a scale."""
 
+    names: tuple[str, ...] = ("tensor", "channel")
+
     def read(self, given):
-        if given in ("tensor", "channel"):
+        if given in self.names:
             return given
         try:
             return Whole(1).read(given)
         except ValueError:
-            raise ValueError("a group is tensor, channel, or a whole number of at least 1") from None
+            raise ValueError(f"a group is {', '.join(self.names)}, or a whole number of at least 1") from None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Method:
     amount: Value | None = None
     amount_or: str | None = None  # an option that may stand in the amount's place
     options: Mapping[str, Option] = field(default_factory=dict)
+    last: bool = False  # a library keeps the weight from then on: no later step may touch the matrix
 
     def option(self, name: str) -> Option:
         if name not in self.options:
@@ -162,7 +165,25 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "int8", _HERE + "int8", False, None, None,
-            {**_PRESET, "per": Option(OneOf(("tensor", "channel")), "tensor")},
+            {**_PRESET, "engine": Option(OneOf(("torchao", "torch")), "torchao"),
+             "per": Option(OneOf(("channel", "tensor")), "channel")}, last=True,
+        ),
+        Method(
+            "int8-weight", _HERE + "torchao_weights", False, None, None,
+            {**_PRESET, "group": Option(Group(), "channel")}, last=True,
+        ),
+        Method(
+            "int4-weight", _HERE + "torchao_weights", False, None, None,
+            {**_PRESET, "group": Option(Group(("channel",)), 64), "sym": Option(Flag(), False)}, last=True,
+        ),
+        Method(
+            "nf4", _HERE + "bitsandbytes_weights", False, None, None,
+            {**_PRESET, "group": Option(OneOf((32, 64, 128, 256, 512, 1024)), 64), "double": Option(Flag(), False)},
+            last=True,
+        ),
+        Method(
+            "llm-int8", _HERE + "bitsandbytes_weights", False, None, None,
+            {**_PRESET, "threshold": Option(Whole(), 6)}, last=True,
         ),
     )
 }  # fmt: skip

@@ -9,7 +9,8 @@ from torch import nn
 
 from kc_utils.compression.chunks import in_threads, row_blocks
 from kc_utils.compression.outcome import Storage
-from kc_utils.models.scopes import Matrix, integers, is_int8
+from kc_utils.models.scopes import Matrix
+from kc_utils.models.stored import quantized
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class StepReport:
     """One step, measured right after it.
 
     weights: in the step's matrices; zeros: zero weights there; sparsity: zeros / weights; bits: of one quantized value;
-    levels: the most distinct values in a group that shares a scale; groups: how many such groups; seconds: of the step.
+    levels: the most distinct values in a group that shares a scale; groups: how many such groups; seconds: of the step;
+    calibration: sha256 of the text that the method read, if any.
     """
 
     step: str
@@ -31,6 +33,7 @@ class StepReport:
     levels: int | None
     groups: int | None
     seconds: float
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class Report:
 
     recipe: canonical text; steps, per_matrix: see `StepReport`, `MatrixReport` (the matrices that any step touched);
     weights_model: all elements of all parameters of the model that the recipe leaves, biases and norms included, each
-    shared parameter once; a head that the recipe untied counts beside the embedding, an int8 matrix with its weights;
+    shared parameter once; a head that the recipe untied counts beside the embedding;
     weights_touched: elements of the touched matrices; touched_fraction: weights_touched / weights_model;
-    zeros, sparsity: zero weights of the touched matrices, and their share of weights_touched; for int8 the stored whole
-    numbers count; sparsity_model: zero elements of all parameters / weights_model;
+    zeros, sparsity: zero weights of the touched matrices, and their share of weights_touched; of a quantized matrix
+    those that the model computes with; sparsity_model: zero elements of all parameters / weights_model;
     bits_per_weight: bits of the touched matrices / weights_touched, each matrix in the encoding that takes the fewest:
     `dense` (every value), `bitmask` (one bit for each weight, and the values that are not zero), `rows` (one bit for
     each output neuron, and the values of those that are not all zero); scales and zero points are counted in all three,
@@ -109,20 +112,16 @@ def measure(
 
 
 def count_zeros(matrix: Matrix) -> int:
-    """Zero weights of a matrix as the model uses it."""
-    return _zeros(stored(matrix))
-
-
-def stored(matrix: Matrix) -> torch.Tensor:
-    """The numbers that the model stores for a matrix: (outputs, inputs), int8 or floating point."""
-    return integers(matrix.module) if matrix.is_int8 else matrix.rows
+    """Zero weights of a matrix as the model computes with it."""
+    return _zeros(matrix.values)
 
 
 def _matrix_report(matrix: Matrix, storage: Storage | None) -> MatrixReport:
-    values = stored(matrix)
+    values = matrix.values
     zeros = _zeros(values)
     rows_left = _rows_left(values) if zeros >= matrix.inputs else matrix.outputs
-    value_bits, overhead = (storage.value_bits, storage.overhead_bits) if storage else (values.element_size() * 8, 0)
+    kept = matrix.quantized or storage  # both say bits of a value and of scales
+    value_bits, overhead = (kept.value_bits, kept.overhead_bits) if kept else (values.element_size() * 8, 0)
     sizes = {
         "dense": matrix.numel * value_bits + overhead,
         "bitmask": matrix.numel + (matrix.numel - zeros) * value_bits + overhead,
@@ -135,17 +134,17 @@ def _matrix_report(matrix: Matrix, storage: Storage | None) -> MatrixReport:
 
 
 def _count_model(model: nn.Module, counted: Mapping[str, int]) -> tuple[int, int]:
-    """(elements, zeros) of all parameters and int8 matrices; counted: zeros known already, by name of the parameter."""
+    """(elements, zeros) of all parameters and quantized matrices; counted: zeros known already, by name."""
     total = zeros = 0
     seen: set[int] = set()
     for path, module in model.named_modules():
         tensors = dict(module._parameters)
-        if is_int8(module):
-            tensors = {"weight": integers(module), "bias": module.bias()}
+        if held := quantized(module):
+            tensors |= {"weight": held.weight(), "bias": held.bias}
         for name, tensor in tensors.items():
             if tensor is None or id(tensor) in seen:
                 continue
-            if isinstance(tensor, nn.Parameter):  # what int8 gives is a copy, and its id is soon another's
+            if isinstance(tensor, nn.Parameter):  # a quantized weight is a copy here, and its id is soon another's
                 seen.add(id(tensor))
             known = counted.get(f"{path}.{name}")
             total += tensor.numel()

@@ -1,7 +1,6 @@
 """The weight matrices of a model, each with its role, and the sets of them that a scope names."""
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from torch import nn
 from kc_utils.errors import BadModel, BadRequest, listed
 from kc_utils.models.roles import PRESETS, SCOPES, Architecture, Scope
 from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.stored import Quantized, quantized
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,21 @@ class Matrix:
         return product
 
     @property
-    def is_int8(self) -> bool:
-        """Whether the module has been replaced by torch's dynamic int8 Linear."""
-        return is_int8(self.module)
+    def quantized(self) -> Quantized | None:
+        """How a library keeps this matrix, None for plain weights."""
+        return quantized(self.module)
 
     @property
     def weight(self) -> torch.Tensor:
-        """The stored weight, outside autograd; writing to it changes the model. BadRequest for an int8 module."""
-        if self.is_int8:
-            raise BadRequest(f"{self.name} is int8 already; put int8 last in the recipe")
+        """The stored weight, outside autograd; writing to it changes the model. BadRequest where a library keeps it."""
+        if self.quantized:
+            raise BadRequest(f"{self.name} is quantized by {self.quantized.library} already; put that step last")
         return getattr(self.module, self.name.rpartition(".")[2]).detach()
+
+    @property
+    def values(self) -> torch.Tensor:
+        """The weights that the model computes with, (outputs, inputs): a copy where a library keeps them."""
+        return self.quantized.weight() if self.quantized else self.rows
 
     @property
     def rows(self) -> torch.Tensor:
@@ -75,18 +80,6 @@ class ScopeRow:
     weights: int
     selectable: bool  # False for what no step may touch, such as embeddings
     tied: bool = False  # the head that is the embedding: its weights are counted there too
-
-
-def is_int8(module: nn.Module) -> bool:
-    """Whether `module` is a quantized Linear of torch.ao: its weight is a method, not a parameter."""
-    return hasattr(module, "_packed_params") and callable(getattr(module, "weight", None))
-
-
-def integers(module: nn.Module) -> torch.Tensor:
-    """The weight of an int8 module as it is stored: int8 (outputs, inputs)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch deprecates its quantized tensors
-        return module.weight().int_repr()
 
 
 def architecture_of(model: nn.Module, description: Architecture | Mapping | None = None) -> Architecture:
@@ -114,7 +107,7 @@ def matrices(model: nn.Module, description: Architecture | Mapping | None = None
     """Every weight matrix (parameter of two or more dimensions) of the model exactly once, in module order.
 
     A parameter that is head and embedding at once is listed once, as the embedding. Works on the meta device, and
-    after int8 has replaced modules.
+    after a library has quantized some.
 
     Raises BadModel for an unknown architecture, and for a matrix of a known one that the table gives no role.
     """
@@ -170,8 +163,8 @@ def _weights(model: nn.Module):
     """(parameter name, shape, module) of each weight matrix, tied ones under each of their names."""
     for path, module in model.named_modules():
         prefix = path + "." if path else ""
-        if is_int8(module):
-            yield prefix + "weight", (module.out_features, module.in_features), module
+        if held := quantized(module):
+            yield prefix + "weight", held.shape, module
             continue
         for name, parameter in module._parameters.items():
             if parameter is not None and parameter.dim() >= 2:
@@ -221,7 +214,7 @@ def _mark_tied(found: list[Matrix]) -> list[Matrix]:
 
 
 def _identity(matrix: Matrix) -> int:
-    return id(matrix.module) if matrix.is_int8 else id(getattr(matrix.module, matrix.name.rpartition(".")[2]))
+    return id(matrix.module) if matrix.quantized else id(getattr(matrix.module, matrix.name.rpartition(".")[2]))
 
 
 def _in_paper(scope: Scope, matrix: Matrix, architecture: Architecture, quantizing: bool) -> bool:

@@ -1,0 +1,75 @@
+"""What the methods share that hand a matrix to a library: they take nn.Linear modules, and nothing else."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import nn
+
+from kc_utils.compression.outcome import Outcome, Storage
+from kc_utils.compression.recipe import Step
+from kc_utils.errors import BadRequest, BadResult, listed
+from kc_utils.models.scopes import Matrix
+from kc_utils.models.stored import quantized
+
+
+def check_linear(matrices: Sequence[Matrix], step: Step, dtypes: Sequence[torch.dtype]) -> None:
+    """BadRequest for a matrix that is in no nn.Linear or Conv1D, or whose weights are in none of the dtypes."""
+    for m in matrices:
+        if type(m.module).__name__ != "Conv1D" and type(m.module) is not nn.Linear:
+            raise BadRequest(
+                f"recipe step {step}: {m.name} is in a {type(m.module).__name__}; "
+                f"{step.method} replaces nn.Linear and Conv1D only, choose another scope"
+            )
+        if m.weight.dtype not in dtypes:
+            wanted = listed(str(d).removeprefix("torch.") for d in dtypes)
+            raise BadRequest(f"recipe step {step}: {m.name} is {m.weight.dtype}; load the model in {wanted}")
+
+
+def check_products(step: Step) -> None:
+    """BadRequest when this CPU adds 8-bit products in 16 bits: sums of large ones would be cut off, and look fine."""
+    if not _products_are_exact():
+        raise BadRequest(
+            f"recipe step {step}: sums of int8 products overflow in this torch on this CPU (no VNNI); use "
+            "int8@SCOPE,engine=torch or int8-weight"
+        )
+
+
+@cache
+def _products_are_exact() -> bool:
+    largest = torch.full((64, 64), 127, dtype=torch.int8)
+    return bool((torch._int_mm(largest, largest.t()) == 64 * 127 * 127).all())
+
+
+def to_linears(model: nn.Module, matrices: Sequence[Matrix]) -> list[str]:
+    """Turn each Conv1D among the modules of the matrices into the nn.Linear that computes the same; their names."""
+    names = []
+    for m in matrices:
+        name = m.name.rpartition(".")[0]
+        if m.transposed:
+            model.set_submodule(name, as_linear(m.module))
+        names.append(name)
+    return names
+
+
+def as_linear(conv: nn.Module) -> nn.Linear:
+    """transformers' Conv1D, weight (in, out), as the nn.Linear that computes the same."""
+    linear = nn.Linear(*conv.weight.shape, bias=conv.bias is not None, device="meta")
+    linear.weight = nn.Parameter(conv.weight.detach().t().contiguous(), requires_grad=False)
+    if conv.bias is not None:
+        linear.bias = nn.Parameter(conv.bias.detach(), requires_grad=False)
+    return linear.train(conv.training)
+
+
+def outcome(model: nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
+    """How the matrices are stored now. Raises BadResult when a library left one as it was, or made it not finite."""
+    storage, groups = {}, 0
+    for m in matrices:
+        held = quantized(model.get_submodule(m.name.rpartition(".")[0]))
+        if held is None:
+            raise BadResult(f"recipe step {step}: {m.name} was not quantized; choose a scope without it")
+        if not held.weight().isfinite().all():
+            raise BadResult(f"recipe step {step}: quantized weights of {m.name} are not finite; use rtn")
+        storage[m.name] = Storage(held.value_bits, held.overhead_bits)
+        groups += held.groups
+    return Outcome(storage=storage, groups=groups)
