@@ -78,10 +78,10 @@ def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Thres
     found = _one_cut(tensors, ks)
     if found is None:
         chunks = _pieces(tensors, CHUNK)
-        high = histogram(chunks, _keys)
+        high = histogram(chunks, float_keys)
         if high[INFINITY >> SHIFT :].any():
             raise BadModel(f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first")
-        found = cuts(chunks, _keys, ks, high)
+        found = cuts(chunks, float_keys, ks, high)
     return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal, cut.at) for cut in found]
 
 
@@ -91,8 +91,8 @@ def _one_cut(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | N
     if len(ks) != 1 or not 0 < ks[0] <= total or total < SAMPLE:
         return None
     step = total // SAMPLE
-    sample = np.sort(np.concatenate([_keys(_flat(t)[::step]) for t in tensors]))
-    cut = cut_near_sample(_pieces(tensors, PIECE), _keys, ks[0], sample, INFINITY)
+    sample = np.sort(np.concatenate([float_keys(_flat(t)[::step]) for t in tensors]))
+    cut = cut_near_sample(_pieces(tensors, PIECE), float_keys, ks[0], sample, INFINITY)
     return None if cut is None else [cut]
 
 
@@ -186,7 +186,7 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().view(-1)
 
 
-def _keys(chunk: torch.Tensor) -> np.ndarray:
+def float_keys(chunk: torch.Tensor) -> np.ndarray:
     """|w| as int32 that order as the magnitudes do; half precisions are exact in float32."""
     return chunk.float().numpy().view(np.int32) & 0x7FFFFFFF
 

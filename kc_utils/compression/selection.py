@@ -9,7 +9,7 @@ Keys are int32 and not negative. Elements with equal keys are taken in order of 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -72,12 +72,28 @@ def cuts(
             found.append(None)
             continue
         bucket = bucket_of[k]
-        inside = k - int(total[bucket] - high[bucket])  # the k-th smallest is this bucket's `inside`-th
-        running = np.cumsum(low[bucket])
-        value = int(np.searchsorted(running, inside))
-        equal = int(low[bucket][value])
-        found.append(Cut((bucket << SHIFT) | value, inside - int(running[value] - equal), equal))
+        found.append(_cut_in(bucket, k - int(total[bucket] - high[bucket]), low[bucket]))
     return found
+
+
+def _cut_in(bucket: int, inside: int, low: np.ndarray) -> Cut:
+    """The cut where the k-th smallest key is the `inside`-th of a bucket; low: the bucket's lower histogram."""
+    running = np.cumsum(low)
+    value = int(np.searchsorted(running, inside))
+    equal = int(low[value])
+    return Cut((bucket << SHIFT) | value, inside - int(running[value] - equal), equal)
+
+
+def cut_in_parts(parts: Callable[[], Iterable[Sequence[T]]], keys: Callable[[T], np.ndarray], k: int) -> Cut:
+    """The cut for one k > 0 of keys that do not fit into memory together.
+
+    parts: called twice; gives the pieces part by part, each of which may be gone when the next one comes.
+    """
+    high = sum((histogram(part, keys) for part in parts()), np.zeros(HIGH, np.int64))
+    total = np.cumsum(high)
+    bucket = int(np.searchsorted(total, k))
+    low = sum((_low_histograms(part, keys, [bucket])[bucket] for part in parts()), np.zeros(LOW, np.int64))
+    return _cut_in(bucket, k - int(total[bucket] - high[bucket]), low)
 
 
 def cut_near_sample(
