@@ -48,7 +48,7 @@ def write(model: nn.Module, folder: Path) -> None:
     model.hf_quantizer, model.config = quantizer, copy.deepcopy(model.config)
     model.config.quantization_config = quantizer.quantization_config
     try:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_original_format=False)  # keys as the modules are called
     finally:
         model.config = before["config"]
         if before["hf_quantizer"] is None:

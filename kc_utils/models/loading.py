@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from kc_utils.errors import BadModel, KCError, MissingData, listed
 from kc_utils.models import packaged
 from kc_utils.models.registry import ModelEntry, resolve
+from kc_utils.models.stored import compute_in_full
 
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 CLASSES = {"encoder": AutoModelForMaskedLM, "encoder-decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
@@ -102,7 +103,7 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
     if info["missing_keys"] or info.get("mismatched_keys"):
         names = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
         raise BadModel(f"{entry.id}: {folder} lacks weights that its architecture needs: {listed(names, 5)}")
-    return Loaded(model.eval().to(device), tokenizer, entry, folder)
+    return Loaded(compute_in_full(model.eval().to(device)), tokenizer, entry, folder)
 
 
 def conversion(entry: ModelEntry) -> str:

@@ -1,0 +1,169 @@
+import json
+
+import pytest
+import torch
+import transformers as t
+
+from kc_utils.compression.apply import apply
+from kc_utils.compression.library_formats import library_of, write
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest
+from kc_utils.models.scopes import select
+from kc_utils.models.stored import compute_in_full, quantized
+from tests.models.architectures import logits, tiny
+from tests.models.wide import wide
+
+CLASSES = {"bert": t.AutoModelForMaskedLM, "t5": t.AutoModelForSeq2SeqLM}
+STEPS = ("int8@all", "int8@attention", "int8@head", "int4-weight@all", "nf4@all", "nf4@attention", "nf4@head",
+         "llm-int8@all")  # fmt: skip
+CONV1D = "weights of torchao in nn.Linear only, and .* Conv1D"
+TIED = "ties lm_head to the embedding in this architecture"
+NEVER = r"never loads .*\.wo quantized by bitsandbytes"
+REFUSED = {("gpt2", "torchao", "all"): CONV1D, ("gpt2", "torchao", "attention"): CONV1D,
+           ("t5", "torchao", "head"): TIED, ("t5", "bitsandbytes", "all"): NEVER}  # fmt: skip
+
+
+def loaded(folder, name):
+    """The folder by plain transformers, and what it says about keys."""
+    model, info = CLASSES.get(name, t.AutoModelForCausalLM).from_pretrained(folder, output_loading_info=True)
+    return model.eval(), info
+
+
+def views(model):
+    return {name: held for name, module in model.named_modules() if (held := quantized(module))}
+
+
+def same(ours, theirs):
+    """Whether two models hold the same quantized weights, to the bit."""
+    a, b = views(ours), views(theirs)
+    assert a.keys() == b.keys()
+    return all(a[n].kind == b[n].kind and torch.equal(a[n].integers(), b[n].integers())
+               and torch.equal(a[n].weight(), b[n].weight()) for n in a)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", ["bert", "t5", "llama, tied", "gpt2"])
+def test_plain_transformers_loads_the_same_model(name, step, tmp_path):
+    model, scope = wide(name), step.partition("@")[2]
+    apply(model, Recipe.parse(step))
+    refused = REFUSED.get((name, library_of(model), scope))
+    if refused:
+        with pytest.raises(BadRequest, match=refused):
+            write(model, tmp_path)
+        assert not list(tmp_path.iterdir())
+        return
+    write(model, tmp_path)
+    again, info = loaded(tmp_path, name)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert same(model, again)
+    assert views(again).keys() == {m.name.removesuffix(".weight") for m in select(model, scope)}
+    assert torch.allclose(logits(compute_in_full(again)), logits(model), atol=1e-5)
+
+
+RECIPES = {
+    "int8@all,per=tensor": "llama",
+    "int8-weight@all,group=32": "llama",
+    "int8-weight@all,group=tensor": "bert",
+    "int4-weight@all,group=channel,sym=true": "llama",
+    "magnitude@all=0.5+int8@all": "bert",
+    "int8@attention+int4-weight@feed_forward+magnitude@head=0.3": "llama",
+    "rtn@head=4+nf4@all,group=32,double=true": "llama, tied",
+    "llm-int8@all,threshold=0": "gpt2",
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_options_and_sequences_of_steps_are_kept(recipe, tmp_path):
+    model = wide(RECIPES[recipe])
+    report = apply(model, Recipe.parse(recipe))
+    before = logits(model)
+    write(model, tmp_path)
+    again, _ = loaded(tmp_path, RECIPES[recipe])
+    assert same(model, again)
+    assert torch.allclose(logits(compute_in_full(again)), before, atol=1e-5)
+    zeros = sum(int((m.values == 0).sum()) for m in select(again, "all"))
+    assert zeros == sum(m.zeros for m in report.per_matrix if m.role != "head")
+
+
+@pytest.mark.parametrize("recipe", ["int8@all", "nf4@all"])
+def test_bfloat16_models(recipe, tmp_path):
+    wide("llama").save_pretrained(tmp_path / "plain")
+    model = t.AutoModelForCausalLM.from_pretrained(tmp_path / "plain", dtype=torch.bfloat16)
+    apply(model, Recipe.parse(recipe))
+    write(model, tmp_path / "out")
+    again, _ = loaded(tmp_path / "out", "llama")
+    assert again.dtype == torch.bfloat16
+    assert same(model, again)
+    assert torch.equal(logits(compute_in_full(again)), logits(model))
+
+
+def test_the_folder_says_how_it_was_quantized_and_holds_no_code(tmp_path):
+    model = wide("llama")
+    apply(model, Recipe.parse("int4-weight@attention,group=32"))
+    write(model, tmp_path)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
+    config = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    assert config["quant_method"] == "torchao"
+    names = config["quant_type"]["default"]["_data"]["fqn_to_config"]
+    assert set(names) == views(model).keys()
+    one = names["model.layers.0.self_attn.q_proj"]
+    assert one["_type"] == "IntxWeightOnlyConfig"
+    assert one["_data"]["granularity"]["_data"]["group_size"] == 32
+    assert one["_data"]["mapping_type"]["_data"] == "ASYMMETRIC"
+
+
+@pytest.mark.parametrize("recipe", ["int8@all", "nf4@all", "llm-int8@all"])
+def test_writing_leaves_the_model_as_it_is(recipe, tmp_path):
+    model = wide("llama, tied")
+    apply(model, Recipe.parse(recipe))
+    before = logits(model)
+    config = model.config.to_dict()
+    write(model, tmp_path)
+    assert model.config.to_dict() == config
+    assert not hasattr(model, "hf_quantizer")
+    assert torch.equal(logits(model), before)
+    write(model, tmp_path / "again")
+    assert torch.allclose(logits(compute_in_full(loaded(tmp_path / "again", "llama")[0])), before, atol=1e-5)
+
+
+def test_a_loaded_folder_can_be_written_again(tmp_path):
+    model = wide("llama")
+    apply(model, Recipe.parse("int8@all"))
+    write(model, tmp_path / "one")
+    once, _ = loaded(tmp_path / "one", "llama")
+    write(once, tmp_path / "two")
+    assert same(model, loaded(tmp_path / "two", "llama")[0])
+
+
+REFUSALS = {
+    "magnitude@all=0.5": "no library keeps weights of this model",
+    "int8@all,engine=torch": "torch.ao has no format for folders; use int8@SCOPE without engine=torch",
+    "int8@attention+nf4@feed_forward": "kept by bitsandbytes, torchao; a folder holds those of one library",
+    "nf4@attention+llm-int8@feed_forward": "one kind of bitsandbytes weights",
+    "nf4@attention+nf4@feed_forward,double=true": "one kind of bitsandbytes weights",
+    "llm-int8@attention+llm-int8@feed_forward,threshold=3": "one threshold",
+}
+
+
+@pytest.mark.parametrize("recipe", REFUSALS)
+def test_what_no_folder_can_hold_is_refused(recipe, tmp_path):
+    model = wide("llama")
+    apply(model, Recipe.parse(recipe))
+    with pytest.raises(BadRequest, match=REFUSALS[recipe]):
+        write(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_head_that_fast_cpus_could_not_run_is_refused(tmp_path):
+    with torch.no_grad():
+        model = wide("llama")
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight[:90])
+        model.lm_head.out_features = 90
+    apply(model, Recipe.parse("nf4@head"))
+    assert logits(model).shape[-1] == 90  # it runs here
+    with pytest.raises(BadRequest, match="lm_head has 90 outputs.* multiples of 32 only"):
+        write(model, tmp_path)
+
+
+def test_plain_models_have_no_library():
+    assert library_of(tiny("gpt2")) is None
