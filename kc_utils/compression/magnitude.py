@@ -80,7 +80,9 @@ def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Thres
         chunks = _pieces(tensors, CHUNK)
         high = histogram(chunks, float_keys)
         if high[INFINITY >> SHIFT :].any():
-            raise BadModel(f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first")
+            raise BadModel(
+                f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first"
+            )
         found = cuts(chunks, float_keys, ks, high)
     return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal, cut.at) for cut in found]
 
@@ -118,6 +120,22 @@ def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) 
         piece[torch.from_numpy(ties)] = 0
 
 
+def first_ties(tensor: torch.Tensor, value: float, most: int) -> Threshold:
+    """The threshold that separates the weights of one tensor below `value`, and at most the first `most` equal to it."""
+    if most == 0:
+        return Threshold(value, 0, 1)
+
+    def look(part: Sequence[tuple[int, torch.Tensor]]) -> list[tuple[int, np.ndarray]]:
+        return [(number, np.flatnonzero(_equal(piece, value))) for number, piece in part]
+
+    parts = in_threads(look, list(enumerate(_pieces([tensor], PIECE))))
+    at, equal = [], 0
+    for number, ties in sorted((found for part in parts for found in part), key=lambda found: found[0]):
+        at.append((number, ties[: max(0, most - equal)]))
+        equal += ties.size
+    return Threshold(value, min(most, equal), equal, tuple((number, ties) for number, ties in at if ties.size))
+
+
 def _first_ties(pieces: list[torch.Tensor], threshold: Threshold) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
     """The pieces that hold some of the first `take` weights of magnitude `value`, and their positions."""
     if threshold.at is not None:
@@ -125,7 +143,7 @@ def _first_ties(pieces: list[torch.Tensor], threshold: Threshold) -> Iterator[tu
         return
     left = threshold.take
     for piece in pieces:
-        ties = np.flatnonzero(_magnitudes(piece) == np.float32(threshold.value))[:left]
+        ties = np.flatnonzero(_equal(piece, threshold.value))[:left]
         if ties.size:
             yield piece, ties
             left -= ties.size
@@ -191,9 +209,13 @@ def float_keys(chunk: torch.Tensor) -> np.ndarray:
     return chunk.float().numpy().view(np.int32) & 0x7FFFFFFF
 
 
-def _magnitudes(chunk: torch.Tensor) -> np.ndarray:
-    """|w| as float32."""
-    return np.abs(chunk.float().numpy())
+def _equal(piece: torch.Tensor, value: float) -> np.ndarray:
+    """Which |w| are `value`: bool."""
+    number = torch.tensor(value, dtype=piece.dtype)
+    if float(number) != value:  # a cut among weights of another dtype
+        return np.zeros(piece.numel(), bool)
+    bits, sign = (torch.int32, 0x7FFFFFFF) if piece.dtype == torch.float32 else (torch.int16, 0x7FFF)
+    return piece.view(bits).numpy() & sign == int(number.view(bits))
 
 
 def _limit(value: float, dtype: torch.dtype, inclusive: bool) -> float:

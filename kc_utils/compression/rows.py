@@ -37,8 +37,11 @@ def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outco
 
 def smallest_rows(weight: torch.Tensor, k: int, order: int) -> torch.Tensor:
     """Indices of the k rows of (outputs, inputs) with the smallest L-`order` norm, ties by position."""
-    norms = [torch.linalg.vector_norm(block.float(), order, dim=1) for block in row_blocks(weight)]
-    return torch.cat(norms).argsort(stable=True)[:k]
+    blocks = row_blocks(weight)
+    norms = torch.empty(len(weight))
+    for block, part in zip(blocks, norms.split(len(blocks[0])), strict=True):
+        torch.linalg.vector_norm(block.float(), order, dim=1, out=part)
+    return norms.argsort(stable=True)[:k]
 
 
 def random_rows(n: int, k: int, seed: int, name: str) -> torch.Tensor:

@@ -90,8 +90,7 @@ class GlobalCut(Work):
     def prune(self, matrix: Matrix) -> int:
         here = self.threshold
         if here and here.take != here.equal:
-            equal = _count_equal(matrix.weight, here.value) if self.left else 1
-            here = Threshold(here.value, min(self.left, equal), equal)
+            here = magnitude.first_ties(matrix.weight, here.value, self.left)
             self.left -= here.take
         magnitude.zero_smallest([matrix.weight], here)
         return 0
@@ -161,11 +160,6 @@ def _cut_of_halves(tensors: Callable[[], Iterable[torch.Tensor]], dtype: torch.d
     bits = int(np.searchsorted(running, k))
     value = float(torch.tensor(bits, dtype=torch.int16).view(dtype))
     return Threshold(value, k - int(running[bits] - counts[bits]), int(counts[bits]))
-
-
-def _count_equal(tensor: torch.Tensor, value: float) -> int:
-    """How many |w| are `value`."""
-    return _count(lambda piece: np.count_nonzero((piece.abs() == value).numpy()), tensor)
 
 
 def _count(of: Callable[[torch.Tensor], int], tensor: torch.Tensor) -> int:

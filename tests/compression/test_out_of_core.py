@@ -1,7 +1,6 @@
 """Pruning a folder tensor by tensor against loading, pruning and saving it in memory."""
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from benchmarks.out_of_core import make_folder
 from kc_utils.compression import out_of_core
 from kc_utils.compression.apply import apply
 from kc_utils.compression.out_of_core import BUFFER, can_prune, prune_folder
@@ -22,6 +22,7 @@ from kc_utils.models.loading import CLASSES
 from kc_utils.models.registry import resolve
 from tests.models.architectures import tiny
 
+ROOT = Path(__file__).resolve().parents[2]
 METHODS = [
     "magnitude@all=0.5",
     "magnitude@attention=0.3,per=layer",
@@ -192,7 +193,7 @@ def test_what_the_target_holds(tmp_path):
     index = json.loads((tmp_path / "target" / "model.safetensors.index.json").read_text())
     for key, file in index["weight_map"].items():
         with safe_open(tmp_path / "target" / file, "pt") as opened:
-            assert key in opened.keys()
+            assert opened.get_slice(key)
             assert opened.metadata() == {"format": "pt"}
     assert Checkpoint.open(tmp_path / "target").tensors == Checkpoint.open(folder).tensors  # same places in same files
 
@@ -288,3 +289,36 @@ def test_damaged_and_strange_folders(tmp_path):
     with pytest.raises(BadModel, match="describes no model"):
         prune_folder(folder, half, away)
     assert not away.exists()
+
+
+def test_stacked_weights_are_refused(tmp_path):
+    """Mixtral's files hold each expert by itself, the model all of them in one tensor."""
+    import transformers as t
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = t.MixtralConfig(intermediate_size=24, vocab_size=40, num_local_experts=2, **sizes)
+    t.MixtralForCausalLM(config).save_pretrained(tmp_path / "source")
+    with pytest.raises(BadModel, match="fused or stacked .*experts"):
+        prune_folder(tmp_path / "source", Recipe.parse("magnitude@all=0.5"), tmp_path / "target")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
+def test_memory_stays_below_a_shard_and_a_fixed_buffer(tmp_path):
+    """Four files of up to 150 MB; the largest tensor is a file of its own. Measured in a process that does only this."""
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 1024, "intermediate_size": 8192,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 73_000, "num_hidden_layers": 4,
+        "tie_word_embeddings": False, "dtype": "float16",
+    }  # fmt: skip
+    make_folder(tmp_path / "source", config, 150_000_000)
+    sizes = [f.stat().st_size for f in (tmp_path / "source").glob("*.safetensors")]
+    assert len(sizes) == 4 and sum(sizes) > 500e6
+    command = [sys.executable, ROOT / "benchmarks" / "out_of_core.py"]
+    command += ["--recipe", "rows-l2@head=0.1+magnitude@all=0.5+random@head=0.2", "--measure", "prune"]
+    done = subprocess.run(
+        [*command, tmp_path / "source", tmp_path / "target"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["extra"] <= 1.2 * max(sizes) + BUFFER
+    assert found["extra"] <= sum(sizes) / 2, "the model as a whole would not fit"
+    assert 0.38 < found["sparsity"] < 0.5  # half of the blocks; of the head, 10 % as rows and 20 % of all at random
