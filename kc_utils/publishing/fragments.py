@@ -11,6 +11,7 @@ import pandas as pd
 
 from kc_utils.analysis import figures, findings
 from kc_utils.analysis.summary import SCOPE_NAMES, in_order_of_precision, summarise
+from kc_utils.knowledge.sources import cards
 from kc_utils.knowledge.sources.worldfacts import CARD
 from kc_utils.models.registry import registry, resolve
 from kc_utils.study.cells import Cell
@@ -32,6 +33,7 @@ def of_study(study: Study, results: Results) -> tuple[dict[str, str], dict[str, 
         "status.md": status_tables(study, results),
         "models.md": models_table(),
         "worldfacts_card.md": CARD.read_text(encoding="utf-8"),
+        "benchmarks_card.md": cards.CARD.read_text(encoding="utf-8"),
     }
     return texts, pictures
 

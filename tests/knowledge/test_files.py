@@ -16,7 +16,7 @@ from kc_utils.errors import BadRequest, MissingData
 from kc_utils.knowledge import files, homes
 from kc_utils.knowledge.files import data_file, data_files, find_data, read_jsonl
 from kc_utils.knowledge.sources import lama, load_source, missing
-from tests.knowledge import invented
+from tests.knowledge import invented_benchmarks as invented
 from tests.knowledge.loopback import serving
 from tests.knowledge.test_archive import link, zipped
 

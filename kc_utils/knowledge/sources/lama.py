@@ -160,11 +160,7 @@ def _add_sentence(collection: Collection, part: str, sentences: list[str], fact:
     if masks != 1:
         return collection.drop(fact["relation"], "several_masks" if masks else "no_mask")
     statement = sentences[0].replace("[X]", "X").replace("[Y]", "Y").replace("[MASK]", "[Y]")
-    once = (
-        "conceptnet" if fact["relation"].startswith("conceptnet/") else fact["relation"].rstrip("0123456789"),
-        statement,
-    )
-    collection.add(Fact(**fact, statement=statement), once=once, why="duplicate_sentence")
+    collection.add(Fact(**fact, statement=statement), once=(part, statement), why="duplicate_sentence")
 
 
 def _is_name(alias: str) -> bool:
