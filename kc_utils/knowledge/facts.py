@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from kc_utils.errors import BadRequest, listed
 
@@ -122,7 +123,7 @@ class FactSet:
     def __len__(self) -> int:
         return len(self.facts)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of every fact and relation in order: two equal hashes are the same items, asked the same way."""
         record = [[vars(self.relations[r]) for r in sorted(self.relations)], [_record(f) for f in self.facts]]
