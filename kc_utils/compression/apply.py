@@ -35,25 +35,25 @@ def apply(
     when a step did less than it was asked for.
     """
     _check_finite(model)
-    plan = planned(model, recipe, architecture)
+    plan = planned(model, recipe, architecture, tokenizer)
     with torch.no_grad():
         steps, storage = [], {}
         for step in recipe.steps:
-            steps.append(_do(model, step, _select(model, step, architecture), storage))
+            steps.append(_do(model, step, _select(model, step, architecture), storage, tokenizer))
         touched = {m.name for _, chosen in plan for m in chosen}
         now = [m for m in matrices(model, architecture) if m.name in touched] if touched else []
         return measure(str(recipe), model, now, storage, steps)
 
 
 def planned(
-    model: nn.Module, recipe: Recipe, architecture: Architecture | Mapping | None = None
+    model: nn.Module, recipe: Recipe, architecture: Architecture | Mapping | None = None, tokenizer=None
 ) -> list[tuple[Step, list[Matrix]]]:
     """Each step with its matrices in module order: checked against the model, and heads that are to change untied.
 
     Weights are not looked at, so that it works on the meta device. Raises as `apply` does.
     """
     plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
-    _check_plan(plan)
+    _check_plan(plan, model, tokenizer)
     with torch.no_grad():
         for step, chosen in plan:
             if any(m.tied for m in chosen):
@@ -66,10 +66,11 @@ def _select(model: nn.Module, step: Step, architecture) -> list[Matrix]:
     return select(model, step.scope, step.options["preset"], quantizing=not kind.prunes, description=architecture)
 
 
-def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, Storage]) -> StepReport:
+def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, Storage], tokenizer) -> StepReport:
     """One step, and the check that its matrices hold what was asked for."""
     begin = time.perf_counter()
-    outcome = import_module(method(step.method).module).run(model, chosen, step)
+    extra = {"tokenizer": tokenizer} if method(step.method).calibrates else {}
+    outcome = import_module(method(step.method).module).run(model, chosen, step, **extra)
     seconds = time.perf_counter() - begin
     storage.update(outcome.storage)
     names = {m.name for m in chosen}
@@ -83,7 +84,7 @@ def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, S
     return StepReport(
         step=str(step), method=step.method, scope=step.scope, matrices=len(chosen), weights=weights, zeros=zeros,
         sparsity=zeros / weights, bits=max(bits) if bits else None, levels=outcome.levels, groups=outcome.groups,
-        seconds=round(seconds, 4),
+        seconds=round(seconds, 4), calibration=outcome.calibration,
     )  # fmt: skip
 
 
@@ -96,14 +97,15 @@ def _refreshed(model: nn.Module, matrix: Matrix) -> Matrix:
     return replace(matrix, module=module, shape=shape, transposed=False)
 
 
-def _check_plan(plan: list[tuple[Step, list[Matrix]]]) -> None:
+def _check_plan(plan: list[tuple[Step, list[Matrix]]], model: nn.Module, tokenizer) -> None:
     """What a step cannot do to its matrices is refused before the first step has changed any."""
     sealed: dict[str, Step] = {}
     for step, chosen in plan:
         for m in chosen:
             if m.name in sealed:
                 raise BadRequest(
-                    f"recipe step {step}: {sealed[m.name]} quantizes {m.name} before it; put that step last"
+                    f"recipe step {step}: after {sealed[m.name]} the weights of {m.name} are whole numbers, kept by a "
+                    "library; put that step last"
                 )
             if m.quantized:
                 raise BadRequest(
@@ -112,7 +114,8 @@ def _check_plan(plan: list[tuple[Step, list[Matrix]]]) -> None:
                 )
         check = getattr(import_module(method(step.method).module), "check", None)
         if check:
-            check(chosen, step)
+            extra = {"model": model, "tokenizer": tokenizer} if method(step.method).calibrates else {}
+            check(chosen, step, **extra)
         if method(step.method).last:
             sealed |= {m.name: step for m in chosen}
 

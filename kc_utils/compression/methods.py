@@ -135,6 +135,7 @@ class Method:
     amount: Value | None = None
     amount_or: str | None = None  # an option that may stand in the amount's place
     options: Mapping[str, Option] = field(default_factory=dict)
+    calibrates: bool = False  # its `run` and `check` take the tokenizer too, for calibration text
     last: bool = False  # a library keeps the weight from then on: no later step may touch the matrix
 
     def option(self, name: str) -> Option:
@@ -162,6 +163,12 @@ METHODS: dict[str, Method] = {
         Method(
             "rtn", _HERE + "rtn", False, OneOf((2, 3, 4, 8)), None,
             {**_PRESET, "group": Option(Group(), 64), "sym": Option(Flag(), False)},
+        ),
+        Method(
+            "gptq", _HERE + "gptq", False, OneOf((2, 3, 4, 8)), None,
+            {**_PRESET, "group": Option(Group(("channel",)), 128), "sym": Option(Flag(), True),
+             "damp": Option(Fraction(), 0.1), "desc_act": Option(Flag(), False), "samples": Option(Whole(1), 32)},
+            calibrates=True,
         ),
         Method(
             "int8", _HERE + "int8", False, None, None,

@@ -43,10 +43,12 @@ class Storage:
 @dataclass(frozen=True)
 class Outcome:
     """zeros_asked: zeros that the touched matrices must hold now; storage: by matrix name, for what was quantized;
-    levels: the largest number of distinct values in a group that shares a scale; groups: how many such groups.
+    levels: the largest number of distinct values in a group that shares a scale; groups: how many such groups;
+    calibration: hash of the text that the method read.
     """
 
     zeros_asked: int = 0
     storage: dict[str, Storage] = field(default_factory=dict)
     levels: int | None = None
     groups: int | None = None
+    calibration: str | None = None

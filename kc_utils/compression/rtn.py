@@ -80,6 +80,14 @@ def round_groups(
     """Each row of (groups, width) on its own grid, as float32; scales and zero points, both float32 (groups, 1); and
     the largest number of distinct values in a row."""
     w = groups.float()
+    scale, zero = grid_of(w, bits, sym)
+    q = _round(w / scale).add_(zero).clamp_(0, 2**bits - 1)
+    levels = _most_levels(q.to(torch.uint8).numpy(), bits)
+    return q.sub_(zero).mul_(scale), scale, zero, levels
+
+
+def grid_of(w: torch.Tensor, bits: int, sym: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and zero point, both float32 (groups, 1), of the smallest grid that spans each row of (groups, width)."""
     top = 2**bits - 1
     low, high = w.amin(1, keepdim=True).clamp(max=0), w.amax(1, keepdim=True).clamp(min=0)
     if sym:
@@ -87,9 +95,7 @@ def round_groups(
         low = -high
     scale = ((high - low) / top).clamp(SMALLEST_SCALE, torch.finfo(torch.float16).max).half().float()
     zero = torch.full_like(scale, (top + 1) // 2) if sym else _round(-low / scale).clamp_(0, top)
-    q = _round(w / scale).add_(zero).clamp_(0, top)
-    levels = _most_levels(q.to(torch.uint8).numpy(), bits)
-    return q.sub_(zero).mul_(scale), scale, zero, levels
+    return scale, zero
 
 
 def _round(x: torch.Tensor) -> torch.Tensor:

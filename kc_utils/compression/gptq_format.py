@@ -1,0 +1,157 @@
+"""The GPTQ checkpoint format: rounded matrices as packed whole numbers, readable with plain transformers.
+
+For a matrix of (outputs, inputs) with `groups` groups and `bits` bits, all packed into int32 words without gaps, the
+first number in the lowest bits (32 numbers of 3 bits take 3 words):
+
+    qweight  int32 (inputs * bits / 32, outputs)    q, packed along the inputs
+    qzeros   int32 (groups, outputs * bits / 32)    zero points, packed along the outputs; format `gptq` (version 1)
+                                                    holds zero - 1, and `gptq_v2` zero
+    scales   float16 (groups, outputs)
+    g_idx    int32 (inputs,)                        the group of each input
+
+weight = scale * (q - zero), as in `outcome.Grid`. Version 1 is read by every program; it has no room for a zero point
+of 0, and version 2 is written where one occurs. A folder holds one number of bits and one group size; which modules
+are packed is said by `block_name_to_quantize` and `modules_in_block_to_quantize`, and can be any set.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+
+from kc_utils.compression import encodings
+from kc_utils.compression.outcome import Grid
+from kc_utils.errors import BadRequest, listed
+
+WORD = 32  # bits; inputs and outputs of a matrix must be whole words of numbers
+GROUPS = (16, 32, 64, 128, 256, 512, 1024)  # that gptqmodel's plain kernel reads, besides all inputs
+PLAIN = "gptq_torch"  # gptqmodel's kernel in plain torch, for any shape and device
+
+
+def packed(
+    state: Mapping[str, torch.Tensor], grids: Mapping[str, Grid]
+) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The state of a model with its rounded matrices packed, and the `quantization_config` of its config.json.
+
+    state: a model's `state_dict()`; grids: by parameter name (`Storage.grid` of gptq and rtn), of weights stored as
+    (outputs, inputs) or, in a Conv1D, as (inputs, outputs). Other tensors of the state are passed on as they are.
+
+    Raises BadRequest for what the format cannot hold: different bits or groups, sizes that are not multiples of 32,
+    and weights that are not on their grid any more.
+    """
+    if not grids:
+        raise BadRequest("GPTQ format: no matrix has a grid; round some with gptq@... or rtn@...")
+    bits = _only({g.bits for g in grids.values()}, "numbers of bits")
+    group, ordered = _grouping(grids)
+    first = all(bool((g.zero >= 1).all()) for g in grids.values())
+    tensors = dict(state)
+    for name, grid in grids.items():
+        if name not in state:
+            raise BadRequest(f"GPTQ format: {name} has a grid but is not in the model's state")
+        tensors |= {f"{name.removesuffix('.weight')}.{part}": t for part, t in _parts(name, state, grid, first).items()}
+        del tensors[name]
+    modules = [name.removesuffix(".weight") for name in grids]
+    blocks, inside = _where(modules, [n.removesuffix(".weight") for n, t in state.items() if t.dim() == 2])
+    config = {
+        "quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": ordered,
+        "sym": all(g.sym for g in grids.values()), "true_sequential": True,
+        "format": "gptq" if first else "gptq_v2", "checkpoint_format": "gptq" if first else "gptq_v2",
+        "block_name_to_quantize": blocks, "modules_in_block_to_quantize": [inside],
+        "meta": {"quantizer": [f"kc_utils:{_version()}"]},
+    }  # fmt: skip
+    if bits == 4 and not _fast(grids, group):
+        config["backend"] = PLAIN  # the kernel that it takes otherwise fails at the first call
+    return tensors, config
+
+
+def pack(numbers: np.ndarray, bits: int) -> np.ndarray:
+    """int32 (rows * bits / 32, columns) of whole numbers below 2**bits, (rows, columns) with rows a multiple of 32."""
+    words = encodings.pack(np.ascontiguousarray(numbers.T), bits).view("<i4")
+    return np.ascontiguousarray(words.reshape(numbers.shape[1], -1).T.astype(np.int32))
+
+
+def _parts(name: str, state: Mapping[str, torch.Tensor], grid: Grid, first: bool) -> dict[str, torch.Tensor]:
+    inputs = len(grid.group_of)
+    rows = _rows(name, state[name], grid)
+    outputs = len(rows)
+    if inputs % WORD or outputs % WORD:
+        raise BadRequest(
+            f"GPTQ format: {name} is {outputs} x {inputs}; both must be multiples of {WORD}, keep it out of the scope"
+        )
+    scale, zero = grid.scale.expand(outputs, -1), grid.zero.expand(outputs, -1)
+    return {
+        "qweight": torch.from_numpy(pack(grid.integers(rows).t().numpy(), grid.bits)),
+        "qzeros": torch.from_numpy(pack(zero.numpy() - np.uint8(first), grid.bits)).t().contiguous(),
+        "scales": scale.t().half().contiguous(),
+        "g_idx": grid.group_of.to(torch.int32),
+    }
+
+
+def _rows(name: str, weight: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """The weight as (outputs, inputs), whichever way its module keeps it: only one of the two lies on the grid."""
+    for rows in (weight.detach(), weight.detach().t()):
+        fits = rows.shape[1] == len(grid.group_of) and grid.scale.shape[0] in (1, len(rows))
+        if fits and torch.equal(grid.weight(grid.integers(rows)), rows.float()):
+            return rows
+    raise BadRequest(
+        f"GPTQ format: {name} is not on the grid that it was rounded to, so a later step changed it; round last"
+    )
+
+
+def _grouping(grids: Mapping[str, Grid]) -> tuple[int, bool]:
+    """The group size of the format (-1: all inputs), and whether groups are other than consecutive inputs."""
+    sizes, ordered = set(), False
+    for grid in grids.values():
+        members = torch.bincount(grid.group_of)
+        if len(members) > 1:
+            sizes.add(int(members.max()))
+            width = int(members.max())
+            ordered |= not torch.equal(grid.group_of, torch.arange(len(grid.group_of), dtype=torch.int32) // width)
+    if not sizes:
+        return -1, False
+    size = _only(sizes, "group sizes")
+    whole = [n for n, g in grids.items() if int(g.group_of.max()) == 0 and len(g.group_of) > size]
+    if whole:
+        raise BadRequest(
+            f"GPTQ format: groups of {size} inputs, and all inputs of {listed(whole, 3)}; write one group= in the recipe"
+        )
+    if size not in GROUPS:
+        raise BadRequest(f"GPTQ format: groups of {size} inputs; kernels read {listed(GROUPS)} or group=channel")
+    return size, ordered
+
+
+def _fast(grids: Mapping[str, Grid], group: int) -> bool:
+    """Whether torch's 4-bit kernel for CPUs, which gptqmodel takes by itself, can compute with all matrices."""
+    return group in (-1, 32, 64, 128) and all(len(g.group_of) % group == 0 for g in grids.values())
+
+
+def _only(found: Iterable[int], what: str) -> int:
+    values = sorted(found)
+    if len(values) > 1:
+        raise BadRequest(f"GPTQ format: {what} {listed(values)}; the format holds one, write one in the recipe")
+    return values[0]
+
+
+def _where(modules: list[str], every: list[str]) -> tuple[str, list[str]]:
+    """Prefix of the blocks, and names of the packed modules, as optimum compares them: by their beginning and end.
+
+    Names inside a block where they say it all, as other programs expect; else whole names.
+    """
+    paths = [re.fullmatch(r"(.+?)\.\d+\.(.+)", name) for name in modules]
+    if all(paths):
+        blocks, inside = {p[1] for p in paths}, list(dict.fromkeys(p[2] for p in paths))
+        if len(blocks) == 1:
+            prefix = next(iter(blocks))
+            hit = {name for name in every if name.startswith(prefix) and name.endswith(tuple(inside))}
+            if hit == set(modules):
+                return prefix, inside
+    return "", modules
+
+
+def _version() -> str:
+    try:
+        return version("kc-utils")
+    except PackageNotFoundError:
+        return "unknown"
