@@ -25,7 +25,7 @@ class NextToken:
 
     Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks on a few of its
     contexts that this one does, against its own plain forward pass, and falls back to plain padded batches where not.
-    The answer belongs to the architecture. Ask `takes_trees` before the model is compressed: dynamic int8 rounds all
+    The answer belongs to the architecture. Ask `takes_trees` before the model is compressed: int8 of torch.ao rounds all
     activations of a batch by one scale, so that its scores depend on the batch and prove nothing.
     """
 

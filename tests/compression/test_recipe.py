@@ -26,6 +26,12 @@ CANONICAL = [
     ("rtn@feed_forward=4,group=64", "rtn@feed_forward=4"),
     ("rtn@feed_forward=4,sym=True,group=channel", "rtn@feed_forward=4,group=channel,sym=true"),
     ("magnitude@all=0.4 + int8@all", "magnitude@all=0.4+int8@all"),
+    ("int8@all,per=channel,engine=torchao", "int8@all"),
+    ("int8@all,preset=paper,per=tensor,engine=torch", "int8@all,engine=torch,per=tensor,preset=paper"),
+    ("int8-weight@all,group=channel", "int8-weight@all"),
+    ("int4-weight@all,group=32,sym=True", "int4-weight@all,group=32,sym=true"),
+    ("nf4@head,group=64,double=TRUE", "nf4@head,double=true"),
+    ("llm-int8@all,threshold=6", "llm-int8@all"),
     ("magnitude@attention,weights=10000000", "magnitude@attention,weights=10M"),
     ("magnitude@attention,weights=1.50M", "magnitude@attention,weights=1.5M"),
     ("magnitude@attention.qkv[0-3]=0.5", "magnitude@attention.qkv[0-3]=0.5"),
@@ -57,9 +63,16 @@ def steps(draw):
         options |= {"sym": draw(st.booleans())}
     if name == "int8":
         options["per"] = draw(st.sampled_from(["tensor", "channel"]))
+        options["engine"] = draw(st.sampled_from(["torch", "torchao"]))
+    if name in ("int8-weight", "int4-weight"):
+        options["group"] = draw(st.one_of(st.just("channel"), st.integers(1, 5000)))
+    if name == "nf4":
+        options |= {"group": draw(st.sampled_from([32, 64, 128])), "double": draw(st.booleans())}
+    if name == "llm-int8":
+        options["threshold"] = draw(st.integers(0, 20))
     if kind.amount is None:
         return Step(name, scope, None, options)
-    if name == "rtn":
+    if name in ("rtn", "gptq"):
         return Step(name, scope, draw(st.sampled_from([2, 3, 4, 8])), options)
     if "weights" in kind.options and draw(st.booleans()):
         return Step(name, scope, None, options | {"weights": draw(st.integers(1, 10**12))})
