@@ -57,6 +57,7 @@ def lama(folder: Path) -> None:
         folder / "ConceptNet/test.jsonl",
         {"uuid": "c1", "pred": "IsA", "sub_label": "gryphon", "obj_label": "beast", "masked_sentences": ["A [MASK]."]},
         {"uuid": "c2", "pred": "IsA", "sub_label": "wyvern", "obj_label": "dragon", "masked_sentences": ["A [MASK]."]},
+        {"uuid": "c1", "pred": "IsA", "sub_label": "gryphon", "obj_label": "bird", "masked_sentences": ["[MASK]."]},
         {"uuid": "c3", "pred": "HasA", "sub_label": "wyvern", "obj_label": "tail", "masked_sentences": ["Its [MASK]."]},
     )
     write(

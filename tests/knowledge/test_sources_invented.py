@@ -113,8 +113,13 @@ def test_aliases_of_google_re_are_names(data):
 
 def test_relations_of_conceptnet_share_an_answer_space(data):
     facts = load_source("lama:conceptnet")
-    assert facts.relations["conceptnet/HasA"].answer_space == ("beast", "tail")
-    assert facts.relations["conceptnet/IsA"].answer_space == ("beast", "tail")
+    assert facts.relations["conceptnet/HasA"].answer_space == ("beast", "bird", "tail")
+    assert facts.relations["conceptnet/IsA"].answer_space == ("beast", "bird", "tail")
+
+
+def test_an_id_that_lama_gives_twice_is_numbered(data):
+    ids = [f.id for f in load_source("lama:conceptnet").facts]
+    assert ids == ["lama/conceptnet/IsA/c1", "lama/conceptnet/IsA/c1/2", "lama/conceptnet/HasA/c3"]
 
 
 def test_without_give_aways(data):

@@ -48,7 +48,7 @@ def missing(name: str) -> str | None:
     try:
         if hasattr(module, "needed"):
             needed = module.needed(part)
-            return None if find_data(needed) else what_to_do(needed)
+            return None if find_data(needed) else what_to_do(needed, "they are fetched when first asked for")
         module.load()
     except MissingData as error:
         return str(error)

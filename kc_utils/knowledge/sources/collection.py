@@ -38,6 +38,7 @@ class Collection:
         self.files: dict[str, str] = {}
         self._relations: dict[str, Relation] = {}
         self._seen: set = set()
+        self._ids: Counter[str] = Counter()
 
     def add_relation(
         self, id, label, wikidata, type, templates: Sequence[str], answer_space: Sequence[str] = ()
@@ -45,12 +46,17 @@ class Collection:
         self._relations[id] = Relation(id, label, wikidata, type, tuple(templates), tuple(answer_space))
 
     def add(self, fact: Fact, once: tuple | None = None, why: str = "duplicate_fact") -> None:
-        """Keep a fact, unless one with the same `once` was kept before it; `why` is the filter that this counts for."""
+        """Keep a fact, unless one with the same `once` was kept before it; `why` is the filter that this counts for.
+
+        LAMA gives one id to several sentences: the second keeps it as `<id>/2`.
+        """
         if once is not None:
             if once in self._seen:
                 return self.drop(fact.relation, why)
             self._seen.add(once)
-        self.facts.append(fact)
+        self._ids[fact.id] += 1
+        number = self._ids[fact.id]
+        self.facts.append(fact if number == 1 else replace(fact, id=f"{fact.id}/{number}"))
 
     def drop(self, relation: str, reason: str, count: int = 1) -> None:
         self.dropped[relation, reason] += count
