@@ -1,0 +1,95 @@
+"""Harness tasks: the project's reader against lm-eval's own `HFLM`, on the same items of the same files.
+
+    KC_DATA=... .venv/bin/python benchmarks/harness.py [--model smollm2-135m] [--limit 60] [--batch-size 8]
+
+Both answer the requests of the same lm-eval tasks in one process, one after the other, at the same number of rows in a
+forward pass; each time is the best of `--repeat` runs. On a machine that others use too, `--threads 1 --processor-time`
+counts the seconds this process had a processor instead of those that passed. Tokens are counted where they enter the
+model, padding included.
+"""
+
+import argparse
+import time
+
+import torch
+
+from kc_utils.knowledge.harness.ask import evaluate, gold_balance, make_reader, table_of
+from kc_utils.knowledge.harness.quiet import lm_eval, quietly
+from kc_utils.knowledge.harness.tasks import choose
+from kc_utils.models.loading import load
+
+
+class Tokens:
+    """Counts the tokens that enter a model's embedding."""
+
+    def __init__(self, model):
+        self.count = 0
+        model.get_input_embeddings().register_forward_pre_hook(self._add)
+
+    def _add(self, _, inputs) -> None:
+        self.count += inputs[0].numel()
+
+
+def measured(make, chosen, tokens: Tokens, repeat: int, clock):
+    """Answers, tokens and seconds of the fastest run; each run has a reader of its own, which remembers nothing."""
+    fastest = float("inf")
+    for _ in range(repeat):
+        reader, tokens.count, start = make(), 0, clock()
+        ((_, answers),) = evaluate(reader, [chosen])
+        fastest = min(fastest, clock() - start)
+    return answers, tokens.count, fastest
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", default="smollm2-135m")
+    options.add_argument("--tasks", nargs="+", default=["boolq", "piqa", "winogrande"])
+    options.add_argument("--limit", type=int, default=60, help="items of each task")
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--repeat", type=int, default=1)
+    options.add_argument("--threads", type=int, help="of torch; by default as many as it chooses")
+    options.add_argument("--processor-time", action="store_true")
+    asked = options.parse_args()
+    clock = time.process_time if asked.processor_time else time.perf_counter
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+
+    loaded = load(asked.model)
+    model, tokenizer, family = loaded.model, loaded.tokenizer, loaded.entry.family
+    tokens = Tokens(model)
+
+    def stock():
+        backend = "seq2seq" if family == "encoder-decoder" else "causal"
+        with quietly():
+            hflm = lm_eval("models.huggingface").HFLM
+            return hflm(pretrained=model, tokenizer=tokenizer, backend=backend, batch_size=asked.batch_size)
+
+    def own():
+        return make_reader(model, tokenizer, family, asked.batch_size)
+
+    warm_up = choose(asked.tasks[:1], 2, 1, 0)
+    evaluate(stock(), warm_up), evaluate(own(), warm_up)
+
+    print(f"{asked.model}, {asked.limit} items of each task, {asked.batch_size} rows in a forward pass, "
+          f"{torch.get_num_threads()} threads\n")  # fmt: skip
+    print("| task | items | right answer first | accuracy | tokens, lm-eval's HFLM | tokens, here | seconds, HFLM "
+          "| seconds, here | ratio | largest difference of a log-likelihood | other answers |")  # fmt: skip
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    totals = [0.0, 0.0]
+    for chosen in choose(asked.tasks, asked.limit, 0, 0):
+        theirs, their_tokens, their_seconds = measured(stock, chosen, tokens, asked.repeat, clock)
+        ours, our_tokens, our_seconds = measured(own, chosen, tokens, asked.repeat, clock)
+        totals = [totals[0] + their_seconds, totals[1] + our_seconds]
+        left, right = table_of([(chosen, theirs)]), table_of([(chosen, ours)])
+        pairs = zip(left["scores"].explode(), right["scores"].explode(), strict=True)
+        worst = max(abs(a - b) for a, b in pairs)
+        other = int((left["chosen"] != right["chosen"]).sum())
+        first = gold_balance(right)["first"].get(chosen.name, float("nan"))
+        print(f"| {chosen.name} | {len(right)} | {first:.0%} | {right['correct'].mean():.1%} | {their_tokens:,} "
+              f"| {our_tokens:,} | {their_seconds:.1f} | {our_seconds:.1f} | {their_seconds / our_seconds:.2f} "
+              f"| {worst:.1e} | {other} |", flush=True)  # fmt: skip
+    print(f"\nAll tasks: {totals[0]:.1f} s against {totals[1]:.1f} s, {totals[0] / totals[1]:.2f} times faster")
+
+
+if __name__ == "__main__":
+    main()
