@@ -19,7 +19,7 @@ import torch
 from kc_utils.compression.chunks import CHUNK, in_threads, row_blocks
 from kc_utils.compression.outcome import Outcome
 from kc_utils.compression.recipe import Step
-from kc_utils.compression.selection import SHIFT, Cut, cut_near_sample, cuts, histogram
+from kc_utils.compression.selection import SHIFT, Cut, cut_near_sample, cuts, cuts_near_sample, histogram
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import Matrix
 
@@ -33,13 +33,13 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 class Threshold:
     """The k smallest magnitudes: those below `value`, and the first `take` of the `equal` ones that are equal to it.
 
-    at: where those are, as (number of the piece of PIECE weights, positions in it), when known.
+    at: positions of those, counted over all tensors, in rising order, when known.
     """
 
     value: float
     take: int
     equal: int
-    at: tuple[tuple[int, np.ndarray], ...] | None = field(default=None, compare=False, repr=False)
+    at: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
@@ -68,14 +68,14 @@ def count_to_prune(step: Step, n: int) -> int:
 def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Threshold | None]:
     """For each k, what separates the k smallest |w| of all tensors together; None for k = 0.
 
-    tensors: any shapes, contiguous. One pass over the weights for a single k, two for any number of ks; at most 4 MB
-    of memory a thread and a k, and about 4 % of the weights. Raises BadModel for NaN, infinity or another dtype;
+    tensors: any shapes, contiguous. One pass over the weights, a second one for few or often equal weights; at most
+    4 MB of memory a thread and a k, and less than 15 % of the weights. Raises BadModel for NaN, infinity or another dtype;
     ValueError for a k above the number of weights.
     """
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
             raise BadModel(f"weights of dtype {tensor.dtype} cannot be pruned; load the model in float32 or bfloat16")
-    found = _one_cut(tensors, ks)
+    found = _near_sample(tensors, ks)
     if found is None:
         chunks = _pieces(tensors, CHUNK)
         high = histogram(chunks, float_keys)
@@ -87,68 +87,66 @@ def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Thres
     return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal, cut.at) for cut in found]
 
 
-def _one_cut(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | None] | None:
-    """The cut where one k alone is asked of many weights, in one pass; None where that does not apply or work."""
+def _near_sample(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | None] | None:
+    """The cuts in many weights in one pass, after a look at a sample; None where that does not apply or work."""
     total = sum(t.numel() for t in tensors)
-    if len(ks) != 1 or not 0 < ks[0] <= total or total < SAMPLE:
+    wanted = sorted({k for k in ks if k})
+    if not wanted or wanted[0] < 0 or wanted[-1] > total or total < SAMPLE:
         return None
-    step = total // SAMPLE
+    step = total // (SAMPLE if len(wanted) == 1 else min(total, 4 * SAMPLE))  # the finer, the less is kept for each k
     sample = np.sort(np.concatenate([float_keys(_flat(t)[::step]) for t in tensors]))
-    cut = cut_near_sample(_pieces(tensors, PIECE), float_keys, ks[0], sample, INFINITY)
-    return None if cut is None else [cut]
+    if len(wanted) == 1:
+        found = [cut_near_sample(_pieces(tensors, PIECE), float_keys, wanted[0], sample, INFINITY)]
+    else:
+        found = cuts_near_sample(_pieces(tensors, CHUNK), float_keys, wanted, sample, INFINITY) or [None]
+    if None in found:
+        return None
+    by_k = {0: None} | dict(zip(wanted, found, strict=True))
+    return [by_k[k] for k in ks]
 
 
-def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) -> None:
+def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) -> int:
     """Zero, in place, the weights that the threshold separates. One pass over the weights, no extra memory.
 
-    tensors: those that the threshold was found on, in the same order.
+    tensors: those that the threshold was found on, in the same order; or one of them, with a `take` that is left over
+    from those before it and no `at`. Gives back how many of the weights equal to `value` it took.
     """
     if threshold is None or threshold.value == 0:
-        return  # what is asked for is zero already
-    all_equal_go = threshold.take == threshold.equal
+        return 0  # what is asked for is zero already
+    value, all_equal_go = threshold.value, threshold.take == threshold.equal
+    some_equal_go = threshold.take > 0 and not all_equal_go
     chunks = _pieces(tensors, CHUNK)
-    limits = {t.dtype: _limit(threshold.value, t.dtype, all_equal_go) for t in tensors}
+    limits = {t.dtype: _limit(value, t.dtype, all_equal_go) for t in tensors}
 
-    def shrink(part: Sequence[torch.Tensor]) -> None:
-        for chunk in part:  # |w| <= limit becomes zero and the rest stays, bit by bit, in place
+    def shrink(part: Sequence[tuple[int, torch.Tensor]]) -> list[tuple[int, int]]:
+        ties = []
+        for number, chunk in part:  # |w| <= limit becomes zero and the rest stays, bit by bit, in place
             torch.ops.aten.hardshrink.out(chunk, limits[chunk.dtype], out=chunk)
+            if some_equal_go and threshold.at is None:
+                ties.append((number, np.count_nonzero(_equal(chunk, value))))
+        return ties
 
-    in_threads(shrink, chunks)
-    if all_equal_go:
-        return
-    for piece, ties in _first_ties(_pieces(tensors, PIECE), threshold):
-        piece[torch.from_numpy(ties)] = 0
-
-
-def first_ties(tensor: torch.Tensor, value: float, most: int) -> Threshold:
-    """The threshold that separates the weights of one tensor below `value`, and at most the first `most` equal to it."""
-    if most == 0:
-        return Threshold(value, 0, 1)
-
-    def look(part: Sequence[tuple[int, torch.Tensor]]) -> list[tuple[int, np.ndarray]]:
-        return [(number, np.flatnonzero(_equal(piece, value))) for number, piece in part]
-
-    parts = in_threads(look, list(enumerate(_pieces([tensor], PIECE))))
-    at, equal = [], 0
-    for number, ties in sorted((found for part in parts for found in part), key=lambda found: found[0]):
-        at.append((number, ties[: max(0, most - equal)]))
-        equal += ties.size
-    return Threshold(value, min(most, equal), equal, tuple((number, ties) for number, ties in at if ties.size))
-
-
-def _first_ties(pieces: list[torch.Tensor], threshold: Threshold) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    """The pieces that hold some of the first `take` weights of magnitude `value`, and their positions."""
+    parts = in_threads(shrink, list(enumerate(chunks)))
+    if not some_equal_go:
+        return threshold.take
     if threshold.at is not None:
-        yield from ((pieces[number], ties) for number, ties in threshold.at)
-        return
+        _zero_at(tensors, threshold.at)
+        return threshold.take
     left = threshold.take
-    for piece in pieces:
-        ties = np.flatnonzero(_equal(piece, threshold.value))[:left]
-        if ties.size:
-            yield piece, ties
-            left -= ties.size
-        if not left:
-            return
+    for number, ties in sorted(pair for part in parts for pair in part):
+        if ties and left:
+            first = np.flatnonzero(_equal(chunks[number], value))[:left]
+            chunks[number][torch.from_numpy(first)] = 0
+            left -= first.size
+    return threshold.take - left
+
+
+def _zero_at(tensors: Sequence[torch.Tensor], positions: np.ndarray) -> None:
+    ends = np.cumsum([t.numel() for t in tensors])
+    owners = np.searchsorted(ends, positions, "right")
+    for owner in np.unique(owners):
+        here = positions[owners == owner] - (ends[owner] - tensors[owner].numel())
+        _flat(tensors[owner])[torch.from_numpy(here)] = 0
 
 
 def sweep(matrices: Sequence[Matrix], sparsities: Sequence[float]) -> Iterator[tuple[float, int]]:
@@ -165,7 +163,8 @@ def sweep(matrices: Sequence[Matrix], sparsities: Sequence[float]) -> Iterator[t
     for sparsity, k, threshold in zip(ordered, ks, thresholds(tensors, ks), strict=True):
         now = threshold
         if before and threshold and before.value == threshold.value:  # some of these ties are zero by now
-            now = Threshold(threshold.value, threshold.take - before.take, threshold.equal - before.take)
+            at = None if threshold.at is None else threshold.at[before.take :]
+            now = Threshold(threshold.value, threshold.take - before.take, threshold.equal - before.take, at)
         if now is None or now.take:
             zero_smallest(tensors, now)
         before = threshold

@@ -21,6 +21,7 @@ from kc_utils.compression.chunks import in_threads
 SHIFT = 17  # a 31-bit key is 14 upper bits, the first histogram, and 17 lower bits, the second
 HIGH = 1 << (31 - SHIFT)
 LOW = 1 << SHIFT
+NEAR = 0.15  # of all keys may be kept in one pass
 FLUSH = 1 << 19  # members of buckets that wait before they are counted
 
 T = TypeVar("T")
@@ -30,13 +31,13 @@ T = TypeVar("T")
 class Cut:
     """The k smallest keys are those below `key`, and the first `take` of the `equal` keys that are equal to it.
 
-    at: where those are, as (number of the piece, positions in it), when they were met on the way.
+    at: positions of those, counted over all pieces, in rising order, when they were met on the way.
     """
 
     key: int
     take: int
     equal: int
-    at: tuple[tuple[int, np.ndarray], ...] | None = field(default=None, compare=False, repr=False)
+    at: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def histogram(chunks: Sequence[T], keys: Callable[[T], np.ndarray]) -> np.ndarray:
@@ -99,7 +100,7 @@ def cut_in_parts(parts: Callable[[], Iterable[Sequence[T]]], keys: Callable[[T],
 def cut_near_sample(
     chunks: Sequence[T], keys: Callable[[T], np.ndarray], k: int, sample: np.ndarray, limit: int
 ) -> Cut | None:
-    """The cut for one k > 0 in a single pass, or None when the sample misled or a key reaches `limit`.
+    """The cut for one k > 0 in a single pass, or None: the sample misled, too many keys are equal, one reaches `limit`.
 
     Idea: a sorted sample of the keys says between which two values the k-th smallest lies, all but surely; one pass
     counts the keys below the lower value and keeps the few between, and the exact cut is selected among those (Floyd &
@@ -107,10 +108,9 @@ def cut_near_sample(
 
     chunks, keys: as in `cuts`, except that pieces may be larger; sample: sorted int32.
     """
-    total = sum(len(chunk) for chunk in chunks)
-    place, margin = k / total * sample.size, 4 * math.sqrt(sample.size) + 8
-    low = sample[max(0, int(place - margin))]
-    high = sample[min(sample.size - 1, int(place + margin))]
+    low, high = _bracket(sample, k / sum(len(chunk) for chunk in chunks))
+    if _share(sample, low, high) > NEAR:
+        return None
     span = np.uint32(high - low)
 
     def look(part: Sequence[tuple[int, T]]) -> tuple[int, int, list[tuple[int, np.ndarray, np.ndarray]]]:
@@ -126,22 +126,80 @@ def cut_near_sample(
         return below, top, near
 
     found = in_threads(look, list(enumerate(chunks)))
-    pieces = sorted((piece for _, _, near in found for piece in near), key=lambda piece: piece[0])
-    members = np.concatenate([values for _, _, values in pieces])
-    inside = k - sum(below for below, _, _ in found)
-    if max(top for _, top, _ in found) >= limit or not 0 < inside <= members.size:
+    if max(top for _, top, _ in found) >= limit:
         return None
-    value = np.partition(members, inside - 1)[inside - 1]
-    take, equal = inside - int((members < value).sum()), int((members == value).sum())
-    at, left = [], take
-    for number, where, values in pieces:
-        ties = where[values == value][:left]
-        if ties.size:
-            at.append((number, ties))
-            left -= ties.size
+    pieces = sorted((piece for _, _, near in found for piece in near), key=lambda piece: piece[0])
+    cut = _cut_among(np.concatenate([values for _, _, values in pieces]), k - sum(below for below, _, _ in found))
+    if cut is None:
+        return None
+    at, left, start = [], cut.take, 0
+    for (_, where, values), chunk in zip(pieces, chunks, strict=True):
+        at.append(where[values == cut.key][:left] + start)
+        left -= at[-1].size
+        start += len(chunk)
         if not left:
             break
-    return Cut(int(value) + int(low), take, equal, tuple(at))
+    return Cut(cut.key + int(low), cut.take, cut.equal, np.concatenate(at))
+
+
+def cuts_near_sample(
+    chunks: Sequence[T], keys: Callable[[T], np.ndarray], ks: Sequence[int], sample: np.ndarray, limit: int
+) -> list[Cut] | None:
+    """The cuts for several ks > 0 in a single pass, or None as `cut_near_sample`.
+
+    Each piece is sorted in the cache: for several ks that is faster than counting below and between for each of them.
+    """
+    brackets = [_bracket(sample, k / sum(len(chunk) for chunk in chunks)) for k in ks]
+    lows, highs = (np.array(side, sample.dtype) for side in zip(*brackets, strict=True))
+    if _share(sample, lows, highs).sum() > NEAR:
+        return None
+
+    def look(part: Sequence[tuple[int, T]]) -> tuple[np.ndarray, int, list[tuple[int, list[np.ndarray]]]]:
+        below, top, near = np.zeros(len(ks), np.int64), 0, []
+        for number, chunk in part:
+            key = keys(chunk)
+            key.sort()
+            top = max(top, int(key[-1]))
+            first, last = np.searchsorted(key, lows), np.searchsorted(key, highs, "right")
+            below += first
+            near.append((number, [key[a:b].copy() for a, b in zip(first, last, strict=True)]))
+        return below, top, near
+
+    found = in_threads(look, list(enumerate(chunks)))
+    if max(top for _, top, _ in found) >= limit:
+        return None
+    pieces = [near for _, near in sorted((p for _, _, near in found for p in near), key=lambda piece: piece[0])]
+    starts = np.cumsum([0] + [len(chunk) for chunk in chunks])
+    cuts_found = []
+    for i, k in enumerate(ks):
+        members = np.concatenate([near[i] for near in pieces])
+        cut = _cut_among(members, k - int(sum(below[i] for below, _, _ in found)))
+        if cut is None:
+            return None
+        ties = np.flatnonzero(members == cut.key)[: cut.take]
+        owners = np.searchsorted(np.cumsum([near[i].size for near in pieces]), ties, "right")  # whose ties they are
+        at = [starts[p] + np.flatnonzero(keys(chunks[p]) == cut.key) for p in np.unique(owners)]
+        cuts_found.append(Cut(cut.key, cut.take, cut.equal, np.concatenate(at)[: cut.take]))
+    return cuts_found
+
+
+def _bracket(sample: np.ndarray, share: float) -> tuple[np.int32, np.int32]:
+    """Two keys of a sorted sample between which that share of all keys ends, all but surely."""
+    place, margin = share * sample.size, 4 * math.sqrt(sample.size) + 8
+    return sample[max(0, int(place - margin))], sample[min(sample.size - 1, int(place + margin))]
+
+
+def _share(sample: np.ndarray, low, high):
+    """The share of the sorted sample that lies between, both included."""
+    return (np.searchsorted(sample, high, "right") - np.searchsorted(sample, low)) / sample.size
+
+
+def _cut_among(members: np.ndarray, inside: int) -> Cut | None:
+    """The cut at the `inside`-th smallest of the members, None when there is none."""
+    if not 0 < inside <= members.size:
+        return None
+    value = np.partition(members, inside - 1)[inside - 1]
+    return Cut(int(value), inside - int((members < value).sum()), int((members == value).sum()))
 
 
 def _low_histograms(chunks, keys, buckets: list[int]) -> dict[int, np.ndarray]:

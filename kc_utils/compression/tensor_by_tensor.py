@@ -90,9 +90,10 @@ class GlobalCut(Work):
     def prune(self, matrix: Matrix) -> int:
         here = self.threshold
         if here and here.take != here.equal:
-            here = magnitude.first_ties(matrix.weight, here.value, self.left)
-            self.left -= here.take
-        magnitude.zero_smallest([matrix.weight], here)
+            here = replace(here, take=self.left)
+            self.left -= magnitude.zero_smallest([matrix.weight], here)
+        else:
+            magnitude.zero_smallest([matrix.weight], here)
         return 0
 
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from kc_utils.compression import magnitude
 from kc_utils.compression.apply import apply
 from kc_utils.compression.chunks import CHUNK
 from kc_utils.compression.recipe import Recipe
-from kc_utils.compression.selection import Cut, cut_near_sample
+from kc_utils.compression.selection import Cut, cut_near_sample, cuts_near_sample
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import select
 from tests.models.architectures import tiny
@@ -200,15 +202,57 @@ def test_the_cut_near_a_sample_is_the_cut_of_the_histograms(sparsity, values, mo
     expected[order[:k]] = 0
     parts = [weights[:1000], weights[1000:]]
     near = magnitude.thresholds(parts, [k])
-    monkeypatch.setattr(magnitude, "_one_cut", lambda tensors, ks: None)
+    ks = [round(share * weights.numel()) for share in (0.2, 0.21, 0.6)] + [k, k + 1, 0]
+    several = magnitude.thresholds(parts, ks)
+    monkeypatch.setattr(magnitude, "_near_sample", lambda tensors, ks: None)
     assert near == magnitude.thresholds(parts, [k])
+    assert several == magnitude.thresholds(parts, ks)
+    for found in several:
+        if found and found.at is not None:
+            ties = np.flatnonzero(weights.abs().numpy() == np.float32(found.value))
+            assert found.at.tolist() == ties[: found.take].tolist()
+    swept = [part.clone() for part in parts]
+    magnitude.zero_smallest(swept, several[3])
     magnitude.zero_smallest(parts, near[0])
     assert torch.equal(weights, expected)
+    assert torch.equal(torch.cat(swept), expected)
+
+
+def test_a_sweep_over_many_weights_equals_sorting():
+    """Enough weights for the one-pass way, with ties at the cuts, in two dtypes."""
+    generator = torch.Generator().manual_seed(2)
+    originals = [
+        torch.randn(magnitude.SAMPLE, generator=generator),
+        torch.randn(300, 700, generator=generator).bfloat16(),
+    ]
+    originals[0][::7] = 0.5
+    originals[1][::9] = -0.5
+    share_below_half = float((flat(originals).__abs__() < 0.5).mean())
+    swept = [o.clone() for o in originals]
+    sparsities = [0.1, share_below_half + 0.01, share_below_half + 0.02, 0.9]
+    for _, k in magnitude.sweep([Holder(t) for t in swept], sparsities):
+        keep = smallest_by_sorting([o.float().numpy() for o in originals], k)
+        np.testing.assert_array_equal(flat(swept), np.where(keep, flat(originals), 0))
+
+
+def test_pruned_weights_are_pruned_again_in_little_memory():
+    """Nine in ten weights are equal (zero): they are counted and not kept."""
+    weights = torch.randn(20 * magnitude.SAMPLE, generator=torch.Generator().manual_seed(3))
+    n = weights.numel()
+    magnitude.zero_smallest([weights], magnitude.thresholds([weights], [9 * n // 10])[0])
+    for ks in ([n // 2], [n // 4, n // 2]):
+        tracemalloc.start()
+        assert magnitude.thresholds([weights], ks)[-1].value == 0
+        assert tracemalloc.get_traced_memory()[1] < 3 * n, "kept, they would take 12 bytes each"
+        tracemalloc.stop()
 
 
 def test_a_sample_that_misleads_costs_time_only():
-    keys = [np.arange(1000, dtype=np.int32)]
-    wrong = np.full(50, 10, np.int32)
-    assert cut_near_sample(keys, lambda c: c.copy(), 500, wrong, 1 << 30) is None
-    right = np.arange(0, 1000, 10, dtype=np.int32)
-    assert cut_near_sample(keys, lambda c: c.copy(), 500, right, 1 << 30) == Cut(499, 1, 1)
+    keys = [np.arange(100_000, dtype=np.int32)]
+    right = np.arange(0, 100_000, 10, dtype=np.int32)
+    wrong = right // 1000
+    for sample, cut in ((right, Cut(49_999, 1, 1)), (wrong, None)):
+        assert cut_near_sample(keys, lambda c: c.copy(), 50_000, sample, 1 << 30) == cut
+        assert cuts_near_sample(keys, lambda c: c.copy(), [50_000], sample, 1 << 30) == (cut and [cut])
+    assert cut_near_sample(keys, lambda c: c.copy(), 50_000, right, 99_999) is None, "a key that is no number"
+    assert cuts_near_sample(keys, lambda c: c.copy(), [50_000], right, 99_999) is None
