@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES)
     given = parser.parse_args()
     plain = load(given.model)
     torch.manual_seed(0)
@@ -62,7 +63,7 @@ def main() -> None:
         f"{name}, {given.rows} x {given.tokens} tokens, torch {torch.__version__}, {torch.get_num_threads()} threads\n"
     )
     print("| recipe | time / float32 | time | bits per weight | error |\n|---|--:|--:|--:|--:|")
-    for recipe in tqdm(RECIPES, file=sys.stderr):
+    for recipe in tqdm(given.recipes, file=sys.stderr):
         model = copy.deepcopy(plain)
         report = apply(model, Recipe.parse(recipe))
         seconds(model, tokens)  # both warm
