@@ -17,7 +17,7 @@ import yaml
 
 from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
-from kc_utils.publishing import fragments
+from kc_utils.publishing import fragments, presets
 from kc_utils.study import store
 from kc_utils.study.grids import split_template
 from kc_utils.study.studyfile import Run, Study
@@ -51,6 +51,7 @@ class Pages:
             self._rows(run, results)
             self._page(run, results)
         texts, pictures = fragments.of_study(self.study, results)
+        texts["preset.md"] = presets.paper_preset(results)
         for name, text in texts.items():
             self._put(name, text.encode())
         for name, picture in pictures.items():
