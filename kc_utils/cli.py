@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -112,9 +113,13 @@ def evaluate_one(
     facts: Annotated[str, typer.Option(help="A source of `kc facts`.")] = "worldfacts",
     relations: Annotated[str | None, typer.Option(help="Only these relations, separated by commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="A frozen sample of so many facts.", min=1)] = None,
-    protocol: Annotated[str, typer.Option(help="cloze, rank, openbook or generate; consistency is rank in all wordings.")] = "rank",
+    protocol: Annotated[
+        str, typer.Option(help="cloze, rank, openbook or generate; consistency is rank in all wordings.")
+    ] = "rank",
     templates: Annotated[str, typer.Option(help="How many wordings of each fact, or all.")] = "1",
-    alternatives: Annotated[str, typer.Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
+    alternatives: Annotated[
+        str, typer.Option(help="Wrong answers beside the right one in rank and openbook, or all.")
+    ] = "9",
     seed: Annotated[int, typer.Option(help="Of the sample and the wrong answers.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -162,6 +167,40 @@ def evaluate_one(
     else:
         for key, value in answer.items():
             print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
+
+
+@app.command("compress")
+def compress_one(
+    model: Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")],
+    recipe: Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    form: Annotated[
+        str, typer.Option("--format", help="auto, dense, gptq (packed) or library (torchao, bitsandbytes).")
+    ] = "auto",
+    out_of_core: Annotated[
+        bool, typer.Option("--out-of-core", help="Prune tensor by tensor, for models larger than memory.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a compressed model as a folder that plain transformers loads, with recipe and report beside the weights."""
+    from kc_utils.compression.folder import compress, compress_out_of_core
+    from kc_utils.compression.recipe import Recipe
+    from kc_utils.models.loading import load
+    from kc_utils.study import provenance
+
+    steps = Recipe.parse(recipe)
+    made = {"at": provenance.now(), "versions": provenance.versions(provenance.COMPRESSING_PACKAGES)}
+    if out_of_core:
+        answer = compress_out_of_core(model, steps, out, made)
+    else:
+        answer = compress(lambda: load(model), steps, out, form, made).to_dict()
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False))
+        return
+    for key, value in answer.items():
+        if key not in ("per_matrix", "steps"):
+            print(f"{key:24} {value:.6g}" if isinstance(value, float) else f"{key:24} {value}")
+    print(out)
 
 
 @study_app.command("plan")

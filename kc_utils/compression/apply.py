@@ -11,7 +11,7 @@ from torch import nn
 from kc_utils.compression.methods import method
 from kc_utils.compression.outcome import Storage
 from kc_utils.compression.recipe import Recipe, Step, modules_of
-from kc_utils.compression.report import Report, StepReport, count_zeros, measure
+from kc_utils.compression.report import Report, StepReport, count_zeros, elements, measure
 from kc_utils.compression.untie import untie
 from kc_utils.errors import BadModel, BadRequest, BadResult
 from kc_utils.models.roles import Architecture
@@ -35,6 +35,7 @@ def apply(
     when a step did less than it was asked for.
     """
     _check_finite(model)
+    before = elements(model)
     plan = planned(model, recipe, architecture, tokenizer)
     with torch.no_grad():
         steps, storage = [], {}
@@ -42,7 +43,7 @@ def apply(
             steps.append(_do(model, step, _select(model, step, architecture), storage, tokenizer))
         touched = {m.name for _, chosen in plan for m in chosen}
         now = [m for m in matrices(model, architecture) if m.name in touched] if touched else []
-        return measure(str(recipe), model, now, storage, steps)
+        return measure(str(recipe), model, now, storage, steps, before)
 
 
 def planned(

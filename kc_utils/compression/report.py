@@ -1,14 +1,15 @@
 """What a recipe did to a model, measured after its last step from the weights that the model really uses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from kc_utils.compression.chunks import in_threads, row_blocks
-from kc_utils.compression.outcome import Storage
+from kc_utils.compression.encodings import FLOAT_BITS, Encoded, encode
+from kc_utils.compression.outcome import Grid, Storage
 from kc_utils.models.scopes import Matrix
 from kc_utils.models.stored import quantized
 
@@ -38,7 +39,8 @@ class StepReport:
 
 @dataclass(frozen=True)
 class MatrixReport:
-    """One touched matrix. encoding: how it takes the fewest bits, see `Report`; bits: of the whole matrix in it."""
+    """One touched matrix. encoding: in which it takes the fewest bytes, see `encodings.py`; nbytes: written so, with its
+    scales and zero points."""
 
     name: str
     role: str
@@ -47,12 +49,12 @@ class MatrixReport:
     numel: int
     zeros: int
     encoding: str
-    bits: int
+    nbytes: int
 
 
 @dataclass(frozen=True)
 class Report:
-    """Counts of weights and bits for a recipe on a model.
+    """Counts of weights and bytes for a recipe on a model.
 
     recipe: canonical text; steps, per_matrix: see `StepReport`, `MatrixReport` (the matrices that any step touched);
     weights_model: all elements of all parameters of the model that the recipe leaves, biases and norms included, each
@@ -60,11 +62,12 @@ class Report:
     weights_touched: elements of the touched matrices; touched_fraction: weights_touched / weights_model;
     zeros, sparsity: zero weights of the touched matrices, and their share of weights_touched; of a quantized matrix
     those that the model computes with; sparsity_model: zero elements of all parameters / weights_model;
-    bits_per_weight: bits of the touched matrices / weights_touched, each matrix in the encoding that takes the fewest:
-    `dense` (every value), `bitmask` (one bit for each weight, and the values that are not zero), `rows` (one bit for
-    each output neuron, and the values of those that are not all zero); scales and zero points are counted in all three,
-    a value takes the bits of its dtype or of its quantization. None when nothing was touched;
-    encodings: how many touched matrices are in each.
+    bits_per_weight: bits of the touched matrices / weights_touched, each in the encoding that takes the fewest bytes,
+    written for real; what is not quantized takes 16 bits a value. None when nothing was touched;
+    encodings: how many touched matrices are in each;
+    bytes_uncompressed: the model as it was, 16 bits an element; bytes_compressed: the touched matrices as above, the
+    rest in 16 bits; compression_ratio: the first / the second;
+    grids: of the matrices that were rounded, by name; not part of `to_dict`.
     """
 
     recipe: str
@@ -76,12 +79,17 @@ class Report:
     sparsity_model: float
     bits_per_weight: float | None
     encodings: dict[str, int]
+    bytes_uncompressed: int
+    bytes_compressed: int
+    compression_ratio: float
     steps: tuple[StepReport, ...]
     per_matrix: tuple[MatrixReport, ...]
+    grids: Mapping[str, Grid] = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict:
         """The report as plain lists, dicts, numbers and texts."""
-        plain = asdict(self)
+        plain = asdict(replace(self, grids={}))
+        del plain["grids"]
         return {**plain, "steps": list(plain["steps"]), "per_matrix": list(plain["per_matrix"])}
 
 
@@ -91,11 +99,14 @@ def measure(
     touched: Sequence[Matrix],
     storage: Mapping[str, Storage],
     steps: Sequence[StepReport],
+    elements_before: int,
 ) -> Report:
-    """Count the model as it is now. touched: its matrices as they are now; storage: of the quantized ones, by name."""
+    """Count the model as it is now. touched: its matrices as they are now; storage: of the quantized ones, by name;
+    elements_before: of the model that the recipe was applied to."""
     rows = tuple(_matrix_report(m, storage.get(m.name)) for m in touched)
-    weights, zeros = sum(m.numel for m in rows), sum(m.zeros for m in rows)
+    weights, zeros, nbytes = (sum(getattr(m, of) for m in rows) for of in ("numel", "zeros", "nbytes"))
     total, total_zeros = _count_model(model, {m.name: r.zeros for m, r in zip(touched, rows, strict=True)})
+    before, after = elements_before * FLOAT_BITS // 8, (total - weights) * FLOAT_BITS // 8 + nbytes
     return Report(
         recipe=recipe,
         weights_model=total,
@@ -104,11 +115,20 @@ def measure(
         zeros=zeros,
         sparsity=zeros / weights if weights else 0.0,
         sparsity_model=total_zeros / total,
-        bits_per_weight=sum(m.bits for m in rows) / weights if weights else None,
-        encodings={e: n for e in ("dense", "bitmask", "rows") if (n := sum(m.encoding == e for m in rows))},
+        bits_per_weight=8 * nbytes / weights if weights else None,
+        encodings={e: sum(m.encoding == e for m in rows) for e in sorted({m.encoding for m in rows})},
+        bytes_uncompressed=before,
+        bytes_compressed=after,
+        compression_ratio=before / after,
         steps=tuple(steps),
         per_matrix=rows,
+        grids={name: held.grid for name, held in storage.items() if held.grid is not None},
     )
+
+
+def elements(model: nn.Module) -> int:
+    """Elements of all parameters, each shared one once."""
+    return _count_model(model, {}, zeros_too=False)[0]
 
 
 def count_zeros(matrix: Matrix) -> int:
@@ -117,23 +137,29 @@ def count_zeros(matrix: Matrix) -> int:
 
 
 def _matrix_report(matrix: Matrix, storage: Storage | None) -> MatrixReport:
-    values = matrix.values
-    zeros = _zeros(values)
-    rows_left = _rows_left(values) if zeros >= matrix.inputs else matrix.outputs
-    kept = matrix.quantized or storage  # both say bits of a value and of scales
-    value_bits, overhead = (kept.value_bits, kept.overhead_bits) if kept else (values.element_size() * 8, 0)
-    sizes = {
-        "dense": matrix.numel * value_bits + overhead,
-        "bitmask": matrix.numel + (matrix.numel - zeros) * value_bits + overhead,
-        "rows": matrix.outputs + rows_left * matrix.inputs * value_bits + overhead,
-    }
-    encoding = min(sizes, key=sizes.get)  # the first of equal ones
+    encoded, zeros, overhead_bits = written(matrix, storage)
+    nbytes = encoded.nbytes + -(-overhead_bits // 8)
     return MatrixReport(
-        matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoding, sizes[encoding]
+        matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoded.encoding, nbytes
     )
 
 
-def _count_model(model: nn.Module, counted: Mapping[str, int]) -> tuple[int, int]:
+def written(matrix: Matrix, storage: Storage | None) -> tuple[Encoded, int, int]:
+    """The matrix in its smallest encoding; how many of its weights are zero; bits of scales and zero points."""
+    values = matrix.values
+    kept = (values != 0).numpy()
+    if matrix.quantized:
+        codes, bits = matrix.quantized.codes().numpy(), matrix.quantized.value_bits
+    elif storage:
+        codes, bits = storage.grid.integers(values).numpy(), storage.value_bits
+    else:
+        codes, bits = values.contiguous().bfloat16().view(torch.int16).numpy().view(np.uint16), FLOAT_BITS
+    described = matrix.quantized or storage
+    encoded = encode(codes, kept, bits)
+    return encoded, kept.size - int(np.count_nonzero(kept)), described.overhead_bits if described else 0
+
+
+def _count_model(model: nn.Module, counted: Mapping[str, int], zeros_too: bool = True) -> tuple[int, int]:
     """(elements, zeros) of all parameters and quantized matrices; counted: zeros known already, by name."""
     total = zeros = 0
     seen: set[int] = set()
@@ -146,9 +172,10 @@ def _count_model(model: nn.Module, counted: Mapping[str, int]) -> tuple[int, int
                 continue
             if isinstance(tensor, nn.Parameter):  # a quantized weight is a copy here, and its id is soon another's
                 seen.add(id(tensor))
-            known = counted.get(f"{path}.{name}")
             total += tensor.numel()
-            zeros += _zeros(tensor.detach()) if known is None else known
+            if zeros_too:
+                known = counted.get(f"{path}.{name}")
+                zeros += _zeros(tensor.detach()) if known is None else known
     return total, zeros
 
 
@@ -157,9 +184,3 @@ def _zeros(tensor: torch.Tensor) -> int:
     rows = tensor if tensor.dim() == 2 else tensor.reshape(1, -1)
     counts = in_threads(lambda part: sum(np.count_nonzero((block != 0).numpy()) for block in part), row_blocks(rows))
     return int(tensor.numel() - sum(counts))
-
-
-def _rows_left(weight: torch.Tensor) -> int:
-    """How many rows of (outputs, inputs) are not all zero."""
-    left = in_threads(lambda part: sum((block != 0).numpy().any(axis=1).sum() for block in part), row_blocks(weight))
-    return int(sum(left))

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import metadata
 
 SCORING_PACKAGES = ("torch", "transformers", "tokenizers")
+COMPRESSING_PACKAGES = (*SCORING_PACKAGES, "safetensors", "optimum", "gptqmodel", "torchao", "bitsandbytes")
 PACKAGES = (
     *SCORING_PACKAGES,
     "accelerate",

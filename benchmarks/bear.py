@@ -1,0 +1,126 @@
+"""Closed-set ranking on BEAR beside lm-pub-quiz, its authors' own implementation: the same answers, in how much less time?
+
+    KC_DATA=... .venv/bin/python benchmarks/bear.py [--model smollm2-135m] [--facts 1200] [--batch 32]
+    KC_DATA=... .venv/bin/python benchmarks/bear.py --model splade-bert-tiny
+
+Both run in this process, one after the other, on the same frozen sample and template 1, and rank every answer of a
+relation's answer space by the (pseudo-)log-likelihood of the whole statement. lm-pub-quiz gets the batch size named,
+instead of its default of 1. A plain forward pass, of as many tokens in one batch shape, says what a token costs.
+"""
+
+import argparse
+import logging
+import time
+from contextlib import suppress
+
+import torch
+from lm_pub_quiz import Evaluator
+
+from kc_utils.knowledge.facts import FactSet
+from kc_utils.knowledge.probe import Probe, ask
+from kc_utils.knowledge.wordings import WORDINGS
+from kc_utils.models.loading import Loaded, load
+
+
+def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], float, int]:
+    """The best answer to each fact by lm-pub-quiz, seconds, and tokens of the statements it computed."""
+    kind = {"decoder": "CLM", "encoder": "MLM"}[loaded.entry.family]
+    tokenizer = loaded.tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    with suppress(AttributeError):
+        tokenizer.add_bos_token = False  # lm-pub-quiz turns it on and back, and some tokenizers lack it
+    evaluator = Evaluator.from_model(loaded.model, model_type=kind, tokenizer=tokenizer, device="cpu")
+    best, tokens, start = {}, 0, time.perf_counter()
+    for fact in facts.facts:
+        relation = facts.relations[fact.relation]
+        scores = evaluator.evaluate_instance(
+            template=relation.templates[0],
+            answers=list(relation.answer_space),
+            subject=fact.subject,
+            reduction="sum",
+            batch_size=batch,
+        )
+        best[fact.id] = relation.answer_space[max(range(len(scores)), key=scores.__getitem__)]
+    seconds = time.perf_counter() - start
+    for fact in facts.facts:  # counted afterwards, off the clock
+        relation = facts.relations[fact.relation]
+        texts = [evaluator.replace_placeholders(template=relation.templates[0], subject=fact.subject, answer=a)[0]
+                 for a in relation.answer_space]  # fmt: skip
+        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=kind == "MLM").input_ids]
+        tokens += sum(n * (n - 2) for n in lengths) if kind == "MLM" else sum(lengths) + len(lengths)
+    return best, seconds, tokens
+
+
+def ours(loaded: Loaded, probe: Probe, facts: FactSet) -> tuple[dict[str, str], float, int]:
+    """The same by this study."""
+    start = time.perf_counter()
+    answers = ask(loaded.model, loaded.tokenizer, loaded.entry.family, probe)
+    seconds = time.perf_counter() - start
+    chosen = answers.rows.set_index("fact")["chosen"]
+    best = {}
+    for fact in facts.facts:
+        candidates = (fact.answers[0], *facts.alternatives(fact, "all"))
+        best[fact.id] = candidates[chosen[fact.id]] if chosen[fact.id] >= 0 else ""
+    return best, seconds, answers.tokens_computed
+
+
+def needed(loaded: Loaded, facts: FactSet) -> int:
+    """Tokens when each statement's part before the answer is computed once a fact (decoders)."""
+    from kc_utils.knowledge.prefix_tree import common_length
+    from kc_utils.knowledge.questions import ask_about
+
+    wording, total = WORDINGS[loaded.entry.family](loaded.tokenizer), 0
+    for question in ask_about(facts, 1):
+        before = wording.gap(question)
+        answers = facts.relations[question.fact.relation].answer_space
+        statements = [terms[-1][0] for terms in wording.terms(question, answers)]
+        shared = min(common_length(s, before) for s in statements)
+        total += shared + sum(len(s) + 1 - shared for s in statements)
+    return total
+
+
+@torch.inference_mode()
+def plain(loaded: Loaded, rows: int = 8, width: int = 128, times: int = 6) -> float:
+    """Seconds a token of the model's body alone, batch after batch of one shape."""
+    body = loaded.model.base_model
+    tokens = torch.randint(0, loaded.model.get_input_embeddings().weight.shape[0], (rows, width))
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        body(input_ids=tokens)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds) / tokens.numel()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", default="smollm2-135m")
+    options.add_argument("--facts", type=int, default=1200)
+    options.add_argument("--batch", type=int, default=32)
+    chosen = options.parse_args()
+    logging.getLogger("lm_pub_quiz").setLevel(logging.ERROR)
+
+    loaded = load(chosen.model)
+    probe = Probe(facts="bear", limit=chosen.facts, protocols=("rank",), templates=1, alternatives="all")
+    facts = probe.factset()
+    mine, my_seconds, my_tokens = ours(loaded, probe, facts)
+    token_seconds = plain(loaded)
+    best, seconds, tokens = theirs(loaded, facts, chosen.batch)
+    same = sum(mine[f.id] == best[f.id] for f in facts.facts)
+    right = {name: sum(found[f.id] == f.answers[0] for f in facts.facts) for name, found in (("m", mine), ("t", best))}
+
+    print(f"{len(facts)} facts in {len(facts.by_relation())} relations of BEAR, template 1, {chosen.model}, "
+          f"{torch.get_num_threads()} threads\n")  # fmt: skip
+    print("| quantity | this study | lm-pub-quiz |\n|---|---|---|")
+    print(f"| accuracy | {right['m'] / len(facts):.4f} | {right['t'] / len(facts):.4f} |")
+    print(f"| same best answer | {same} of {len(facts)} ({100 * same / len(facts):.2f} %) | |")
+    print(f"| tokens computed | {my_tokens:,} | {tokens:,} without padding |")
+    if loaded.entry.family == "decoder":
+        print(f"| tokens needed, what precedes the answer once a fact | {needed(loaded, facts):,} | |")
+    print(f"| seconds | {my_seconds:.1f} | {seconds:.1f} |")
+    print(f"| times faster | {seconds / my_seconds:.1f} | 1 |")
+    print(f"| time a token, of a plain forward pass's | {my_seconds / my_tokens / token_seconds:.2f} | |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Write a compressed model as a folder that plain transformers loads, and prove that it is the same model.
+
+What is written depends on how the model stores its weights:
+
+    dense     plain numbers; what is pruned is a zero, what is rounded lies on its grid (any recipe but those below)
+    gptq      whole numbers packed into 32-bit words with scales and zero points, as GPTQ checkpoints have them
+    library   what torchao or bitsandbytes keep, by transformers' own code for them
+
+`compression.json` beside the weights holds the recipe and its report.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from kc_utils.compression import gptq_format, gptq_library, library_formats
+from kc_utils.compression.apply import apply
+from kc_utils.compression.out_of_core import prune_folder
+from kc_utils.compression.recipe import Recipe
+from kc_utils.compression.report import Report
+from kc_utils.errors import BadRequest, BadResult, KCError
+from kc_utils.models.loading import CLASSES, Loaded, folder_of
+from kc_utils.models.registry import resolve
+from kc_utils.models.stored import compute_in_full
+from kc_utils.places import complete_or_absent
+
+FORMATS = ("auto", "dense", "gptq", "library")
+RECORD = "compression.json"
+TOKENS = 24  # looked at in each of two sentences when a folder is compared with its model
+TOLERANCE = {"dense": 1e-4, "library": 1e-3, "gptq": 2e-2}  # of the largest score; GPTQ kernels compute in 16 bits
+
+
+@dataclass(frozen=True)
+class Written:
+    """format: of the folder; bytes_on_disk: of its weight files; difference: largest difference between the scores of
+    the model in memory and of the folder loaded again, as a share of the largest score."""
+
+    report: Report
+    format: str
+    bytes_on_disk: int
+    difference: float
+
+    def to_dict(self) -> dict:
+        return {
+            **self.report.to_dict(),
+            "format": self.format,
+            "bytes_on_disk": self.bytes_on_disk,
+            "difference_after_reload": self.difference,
+        }
+
+
+def compress(
+    loading: Callable[[], Loaded], recipe: Recipe, out: Path, form: str = "auto", made: Mapping | None = None
+) -> Written:
+    """Apply the recipe to the model that `loading` gives, and write it to `out`, which appears whole or not at all.
+
+    made: what else to record, such as versions. Raises BadRequest when `out` holds files, or the format cannot hold
+    the model; BadResult when the folder, loaded again by transformers alone, is another model; and what `apply` raises.
+    """
+    check_target(out)
+    if form not in FORMATS:
+        raise BadRequest(f"unknown format {form!r}: choose {', '.join(FORMATS)}")
+    loaded = loading()
+    model = loaded.model
+    report = apply(model, recipe, tokenizer=loaded.tokenizer)
+    chosen = _format(model, report, form, loaded.entry.family)
+    before = scores(model, loaded.entry.family)
+    with complete_or_absent(out) as scratch:
+        scratch.mkdir()
+        _WRITERS[chosen](model, scratch, report)
+        loaded.tokenizer.save_pretrained(scratch)
+        difference = _difference(before, scores(_reloaded(scratch, loaded.entry.family), loaded.entry.family))
+        if not difference <= TOLERANCE[chosen]:
+            raise BadResult(
+                f"{recipe}: the folder in format {chosen}, loaded again, differs by {difference:.2g} of the largest "
+                f"score; {TOLERANCE[chosen]:g} is allowed, nothing was written"
+            )
+        written = Written(report, chosen, bytes_of_weights(scratch), difference)
+        record(scratch, loaded.entry.id, written.to_dict(), made)
+    return written
+
+
+def compress_out_of_core(model: str, recipe: Recipe, out: Path, made: Mapping | None = None) -> dict:
+    """Prune a model that need not fit into memory, see `out_of_core.py`, and write recipe and report beside it.
+
+    The weights keep the precision of their file, and the report leaves out sizes in bits.
+    """
+    check_target(out)
+
+    def finish(folder: Path, report: dict) -> None:
+        record(folder, model, report, made)
+
+    return prune_folder(folder_of(resolve(model)), recipe, out, finish=finish)
+
+
+def check_target(out: Path) -> None:
+    """Raises BadRequest when something is at `out` already: nothing is ever written over."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadRequest(f"{out} exists already and is not empty; choose another folder")
+
+
+def record(folder: Path, model: str, report: Mapping, made: Mapping | None) -> None:
+    """Write `compression.json`."""
+    text = json.dumps({"model": model, **report, "made": dict(made or {})}, indent=1, allow_nan=False)
+    (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def bytes_of_weights(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+@torch.inference_mode()
+def scores(model: nn.Module, family: str) -> torch.Tensor:
+    """The model's scores for two fixed rows of tokens, float32 (2, TOKENS, vocabulary)."""
+    size = model.get_input_embeddings().weight.shape[0]
+    tokens = (torch.arange(2 * TOKENS) ** 2 * 13 % (size - 1) + 1).view(2, TOKENS).to(model.device)
+    extra = {"decoder_input_ids": tokens.flip(1)} if family == "encoder-decoder" else {}
+    return model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **extra).logits.float().cpu()
+
+
+def _difference(before: torch.Tensor, after: torch.Tensor) -> float:
+    return float((before - after).abs().max() / before.abs().max().clamp(min=1e-9))
+
+
+def _reloaded(folder: Path, family: str) -> nn.Module:
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = CLASSES[family].from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+    return compute_in_full(model.eval())
+
+
+def _format(model: nn.Module, report: Report, form: str, family: str) -> str:
+    """The format to write, for `auto` the smallest that holds the model."""
+    by_library = library_formats.library_of(model) is not None
+    if by_library or form == "library":
+        if form not in ("auto", "library") or not by_library:
+            raise BadRequest(f"{report.recipe} cannot be written as {form}: use auto")
+        return "library"
+    if form == "dense" or (form == "auto" and (family != "decoder" or not report.grids)):
+        return "dense"
+    try:
+        gptq_library.require()
+        gptq_format.packed(model.state_dict(), report.grids, model.config.model_type)
+    except KCError:
+        if form == "gptq":
+            raise
+        return "dense"
+    return "gptq"
+
+
+def _write_dense(model: nn.Module, folder: Path, report: Report) -> None:
+    model.save_pretrained(folder)
+
+
+def _write_gptq(model: nn.Module, folder: Path, report: Report) -> None:
+    state, settings = gptq_format.packed(model.state_dict(), report.grids, model.config.model_type)
+    config, model.config = model.config, copy.deepcopy(model.config)
+    model.config.quantization_config = settings
+    try:
+        model.save_pretrained(folder, state_dict=state, save_original_format=False)
+    finally:
+        model.config = config
+    gptq_library.solver()  # imported quietly, before transformers does it to load the folder again
+
+
+def _write_library(model: nn.Module, folder: Path, report: Report) -> None:
+    library_formats.write(model, folder)
+
+
+_WRITERS = {"dense": _write_dense, "gptq": _write_gptq, "library": _write_library}

@@ -1,0 +1,160 @@
+"""Every method on every family: written, loaded by plain transformers, the same scores."""
+
+import json
+
+import pytest
+import torch
+import transformers as t
+from safetensors.torch import load_file
+
+from kc_utils.compression import folder
+from kc_utils.compression.folder import compress, compress_out_of_core
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest, BadResult
+from kc_utils.models.loading import Loaded
+from kc_utils.models.registry import resolve
+from tests.trained import byte_level
+
+SIZES = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 128,
+}
+MODELS = {
+    "encoder": lambda: t.BertForMaskedLM(t.BertConfig(**SIZES)),
+    "encoder-decoder": lambda: t.T5ForConditionalGeneration(
+        t.T5Config(vocab_size=320, d_model=64, d_kv=32, d_ff=128, num_layers=2, num_heads=2, decoder_start_token_id=0)
+    ),
+    "decoder": lambda: t.LlamaForCausalLM(
+        t.LlamaConfig(**SIZES, num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
+    ),
+}
+AUTO = {
+    "encoder": t.AutoModelForMaskedLM,
+    "encoder-decoder": t.AutoModelForSeq2SeqLM,
+    "decoder": t.AutoModelForCausalLM,
+}
+BFLOAT16 = 2e-2  # of the largest score: CPU kernels for 4 bits compute in bfloat16 where the processor can
+RECIPES = {
+    "none": 1e-6,
+    "magnitude@all=0.5": 1e-6,
+    "random@attention=0.3": 1e-6,
+    "rows-l2@feed_forward=0.2": 1e-6,
+    "2:4@all": 1e-6,
+    "magnitude@head=0.4": 1e-6,
+    "random-rows@head=0.4": 1e-6,
+    "rtn@all=4,group=32": BFLOAT16,
+    "rtn@feed_forward=3,group=64": 5e-3,
+    "gptq@all=4,group=32": BFLOAT16,
+    "magnitude@all=0.4+gptq@all=8,group=64": 5e-3,
+    "int8@all": 1e-5,
+    "int8@head": 1e-5,
+    "magnitude@attention=0.4+int8@attention": 1e-5,
+    "nf4@feed_forward": BFLOAT16,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return byte_level(size=320)
+
+
+def made(family, tokenizer, tmp_path, seed=0) -> Loaded:
+    """A random model of a family with weights large enough that rounding them shows, saved as a folder."""
+    t.logging.set_verbosity_error()
+    torch.manual_seed(seed)
+    model = MODELS[family]().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.1)
+    source = tmp_path / "source"
+    model.save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    return Loaded(model, tokenizer, resolve(f"path:{source}"), source)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("family", MODELS)
+def test_plain_transformers_gives_the_same_scores(family, recipe, tokenizer, tmp_path):
+    loaded, out = made(family, tokenizer, tmp_path), tmp_path / "out"
+    try:
+        written = compress(lambda: loaded, Recipe.parse(recipe), out)
+    except BadRequest as error:
+        assert refused(family, recipe), error
+        assert not out.exists()
+        return
+    assert not refused(family, recipe)
+    ids = torch.tensor([[5, 9, 30, 7, 200, 11]])
+    extra = {"decoder_input_ids": ids.flip(1)} if family == "encoder-decoder" else {}
+    again = AUTO[family].from_pretrained(out, dtype=torch.float32).eval()
+    with torch.no_grad():
+        before, after = loaded.model(ids, **extra).logits, again(ids, **extra).logits.float()
+    assert float((before - after).abs().max() / before.abs().max()) <= RECIPES[recipe]
+    record = json.loads((out / "compression.json").read_text())
+    assert record["recipe"] == str(Recipe.parse(recipe)) == written.report.recipe
+    assert record["bytes_on_disk"] == sum(f.stat().st_size for f in out.glob("*.safetensors"))
+    assert t.AutoTokenizer.from_pretrained(out)("another").input_ids == tokenizer("another").input_ids
+
+
+def refused(family: str, recipe: str) -> bool:
+    """What transformers could not load: T5's head, tied to its embedding, by torchao; its `wo` by bitsandbytes."""
+    return family == "encoder-decoder" and recipe in ("int8@head", "nf4@feed_forward")
+
+
+def test_a_packed_folder_is_small_and_a_dense_one_is_not(tokenizer, tmp_path):
+    packed = compress(
+        lambda: made("decoder", tokenizer, tmp_path / "a"), Recipe.parse("rtn@all=4,group=32"), tmp_path / "packed"
+    )
+    dense = compress(
+        lambda: made("decoder", tokenizer, tmp_path / "b"),
+        Recipe.parse("rtn@all=4,group=32"),
+        tmp_path / "dense",
+        form="dense",
+    )
+    assert (packed.format, dense.format) == ("gptq", "dense")
+    assert packed.bytes_on_disk < 0.5 * dense.bytes_on_disk
+    assert "model.layers.0.mlp.up_proj.qweight" in load_file(tmp_path / "packed" / "model.safetensors")
+    assert packed.report == dense.report or packed.report.per_matrix == dense.report.per_matrix
+
+
+def test_nothing_is_written_over(tokenizer, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(BadRequest, match="not empty"):
+        compress(lambda: pytest.fail("was loaded"), Recipe.parse("none"), out)
+    assert (out / "mine.txt").read_text() == "mine"
+    with pytest.raises(BadRequest, match="unknown format 'zip'"):
+        compress(lambda: pytest.fail("was loaded"), Recipe.parse("none"), tmp_path / "new", form="zip")
+
+
+def test_a_folder_that_is_another_model_is_not_left_behind(tokenizer, tmp_path, monkeypatch):
+    def worse(model, target, report):
+        with torch.no_grad():
+            model.model.layers[0].mlp.up_proj.weight.mul_(1.5)
+        model.save_pretrained(target)
+
+    monkeypatch.setitem(folder._WRITERS, "dense", worse)
+    with pytest.raises(BadResult, match="loaded again, differs"):
+        compress(lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("magnitude@all=0.1"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_torch_int8_has_no_folder(tokenizer, tmp_path):
+    with pytest.raises(BadRequest, match="without engine=torch"):
+        compress(lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("int8@all,engine=torch"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_of_core_writes_the_same_weights(tokenizer, tmp_path):
+    loaded = made("decoder", tokenizer, tmp_path)
+    recipe = Recipe.parse("magnitude@all=0.5")
+    report = compress_out_of_core(loaded.entry.id, recipe, tmp_path / "disk")
+    compress(lambda: loaded, recipe, tmp_path / "memory")
+    one, other = (load_file(tmp_path / f / "model.safetensors") for f in ("disk", "memory"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert json.loads((tmp_path / "disk" / "compression.json").read_text())["recipe"] == str(recipe) == report["recipe"]
