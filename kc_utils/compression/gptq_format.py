@@ -27,20 +27,27 @@ from kc_utils.errors import BadRequest, listed
 
 WORD = 32  # bits; inputs and outputs of a matrix must be whole words of numbers
 GROUPS = (16, 32, 64, 128, 256, 512, 1024)  # that gptqmodel's plain kernel reads, besides all inputs
+UNREADABLE = ("gpt2", "t5")  # transformers 5.23 initializes their matrices by name, and packed ones have none
 PLAIN = "gptq_torch"  # gptqmodel's kernel in plain torch, for any shape and device
 
 
 def packed(
-    state: Mapping[str, torch.Tensor], grids: Mapping[str, Grid]
+    state: Mapping[str, torch.Tensor], grids: Mapping[str, Grid], model_type: str | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     """The state of a model with its rounded matrices packed, and the `quantization_config` of its config.json.
 
     state: a model's `state_dict()`; grids: by parameter name (`Storage.grid` of gptq and rtn), of weights stored as
-    (outputs, inputs) or, in a Conv1D, as (inputs, outputs). Other tensors of the state are passed on as they are.
+    (outputs, inputs) or, in a Conv1D, as (inputs, outputs); model_type: of the model's config. Other tensors of the
+    state are passed on as they are.
 
-    Raises BadRequest for what the format cannot hold: different bits or groups, sizes that are not multiples of 32,
-    and weights that are not on their grid any more.
+    Raises BadRequest for what the format cannot hold (different bits or groups, sizes that are not multiples of 32,
+    weights that are not on their grid any more), and for models that transformers cannot load from it.
     """
+    if model_type in UNREADABLE:
+        raise BadRequest(
+            f"GPTQ format: transformers cannot load packed weights of {model_type}, whose initial values it draws "
+            "although the file holds them; write the model unpacked"
+        )
     if not grids:
         raise BadRequest("GPTQ format: no matrix has a grid; round some with gptq@... or rtn@...")
     bits = _only({g.bits for g in grids.values()}, "numbers of bits")

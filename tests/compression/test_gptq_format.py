@@ -1,0 +1,244 @@
+"""Packed folders, read by plain transformers and by gptqmodel's own unpacking."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+from safetensors.torch import save_file
+
+from kc_utils.compression import gptq_format, gptq_library
+from kc_utils.compression.gptq_format import packed
+from kc_utils.compression.methods import method
+from kc_utils.compression.outcome import Grid
+from kc_utils.compression.recipe import Step
+from kc_utils.errors import BadRequest
+from kc_utils.models.scopes import select
+from tests.compression.test_calibration import Words
+
+IDS = torch.tensor([[3, 5, 7, 9, 11, 4]])
+SIZES = {
+    "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _plain_torch():
+    """gptqmodel's plain kernel compiles C++ for minutes at its first call, unless told not to."""
+    gptq_library.solver()
+    with torch._dynamo.config.patch(disable=True):
+        yield
+
+
+def model(name="llama"):
+    torch.manual_seed(0)
+    made = {
+        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(num_key_value_heads=2, **SIZES)),
+        "gpt2": lambda: t.GPT2LMHeadModel(
+            t.GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=64, n_positions=64, n_inner=128)
+        ),
+        "bert": lambda: t.BertForMaskedLM(t.BertConfig(**SIZES)),
+        "bart": lambda: t.BartForConditionalGeneration(
+            t.BartConfig(
+                d_model=64, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+                encoder_ffn_dim=96, decoder_ffn_dim=96, vocab_size=64, max_position_embeddings=64, pad_token_id=0,
+                bos_token_id=1, eos_token_id=2, decoder_start_token_id=0, forced_eos_token_id=None,
+            )
+        ),
+        "t5": lambda: t.T5ForConditionalGeneration(
+            t.T5Config(d_model=64, d_kv=16, d_ff=96, num_layers=2, num_heads=4, vocab_size=64, decoder_start_token_id=0)
+        ),
+    }[name]().eval()  # fmt: skip
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.1)
+    return made
+
+
+def rounded(model, recipe):
+    """Grids of the step's matrices, by name, which are rounded in place."""
+    from importlib import import_module
+
+    step = Step.parse(recipe)
+    extra = {"tokenizer": Words(64)} if method(step.method).calibrates else {}
+    with torch.no_grad():
+        outcome = import_module(method(step.method).module).run(model, select(model, step.scope), step, **extra)
+    return {name: storage.grid for name, storage in outcome.storage.items()}
+
+
+def saved(model, grids, folder):
+    """A folder as transformers writes it, with the packed tensors; gives the quantization config."""
+    state, config = packed(model.state_dict(), grids)
+    model.config.quantization_config, model.config.architectures = config, [type(model).__name__]
+    model.config.save_pretrained(folder)
+    shared = getattr(model, "all_tied_weights_keys", {})
+    state = {k: v.contiguous() for k, v in state.items() if k not in shared}
+    save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+    return config
+
+
+def scores(model):
+    extra = {"decoder_input_ids": IDS.flip(1)} if model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        return model(input_ids=IDS, **extra).logits.float()
+
+
+def packed_modules(model):
+    return {name: module for name, module in model.named_modules() if hasattr(module, "qweight")}
+
+
+AUTO = {"bert": t.AutoModelForMaskedLM, "bart": t.AutoModelForSeq2SeqLM}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "version", "group"),
+    [
+        ("llama", "gptq@all=4,group=16,samples=4", "gptq", 16),
+        ("llama", "gptq@all=4,group=64,samples=4", "gptq", 64),  # 96 inputs: a group of 64 and one of 32
+        ("llama", "gptq@all=3,group=channel,sym=false,samples=4", "gptq", -1),
+        ("llama", "gptq@feed_forward[1]=2,group=16,sym=false,samples=4", "gptq_v2", 16),  # zero points of 0 occur
+        ("llama", "gptq@attention=8,desc_act=true,group=16,samples=4", "gptq", 16),
+        ("llama", "rtn@all=8,group=32", "gptq", 32),
+        ("llama", "rtn@all=3,group=16,sym=true", "gptq", 16),
+        ("llama", "rtn@all=3,group=tensor", "gptq", -1),
+        ("bert", "gptq@feed_forward=8,group=32,samples=4", "gptq", 32),  # its attention has an output.dense too
+        ("bart", "rtn@decoder=8,group=channel", "gptq", -1),
+    ],
+)
+def test_plain_transformers_reads_the_folder(name, recipe, version, group, tmp_path):
+    made = model(name)
+    grids = rounded(made, recipe)
+    config = saved(made, grids, tmp_path)
+    assert (config["format"], config["group_size"]) == (version, group)
+    auto = AUTO.get(name, t.AutoModelForCausalLM)
+    loaded, info = auto.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    held = packed_modules(loaded)
+    assert held.keys() == {n.removesuffix(".weight") for n in grids}
+    assert {type(m).__name__ for m in held.values()} == {"TorchLinear"}
+    for path, module in held.items():  # gptqmodel's own unpacking gives the same weights to the last bit
+        grid, weight = grids[path + ".weight"], made.get_submodule(path).weight
+        module.scales = module.scales.float()
+        assert torch.equal(module.dequantize_weight().t(), weight), path
+        assert torch.equal(module.g_idx, grid.group_of)
+        module.scales = module.scales.half()
+    expected = scores(made)
+    assert float((scores(loaded) - expected).abs().max() / expected.abs().max()) < 2e-3  # it multiplies in float16
+
+
+def test_the_four_bit_kernel_of_cpus_keeps_scales_to_eight_bits(tmp_path):
+    """Where nothing is said, gptqmodel takes torch's int4 kernel: faster, with scales and products in bfloat16."""
+    made = model()
+    config = saved(made, rounded(made, "gptq@all=4,group=32,samples=4"), tmp_path)
+    assert "backend" not in config
+    loaded = t.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert {type(m).__name__ for m in packed_modules(loaded).values()} == {"TorchAtenLinear"}
+    expected = scores(made)
+    assert float((scores(loaded) - expected).abs().max() / expected.abs().max()) < 2e-2
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_numbers_are_packed_without_gaps_lowest_bits_first(bits):
+    numbers = np.random.default_rng(bits).integers(0, 2**bits, (64, 5), dtype=np.uint8)
+    words = gptq_format.pack(numbers, bits)
+    assert words.shape == (64 * bits // 32, 5) and words.dtype == np.int32
+    for column in range(5):
+        whole = sum(int(w) % 2**32 << (32 * i) for i, w in enumerate(words[:, column]))
+        assert whole == sum(int(q) << (bits * i) for i, q in enumerate(numbers[:, column]))
+
+
+def test_names_inside_a_block_where_they_say_it_all():
+    made = model()
+    _, config = packed(made.state_dict(), rounded(made, "rtn@feed_forward=4,group=32"))
+    assert config["block_name_to_quantize"] == "model.layers"
+    assert config["modules_in_block_to_quantize"] == [["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]]
+    made = model()
+    _, config = packed(made.state_dict(), rounded(made, "rtn@feed_forward.down[1]=4,group=32"))
+    assert config["block_name_to_quantize"] == ""
+    assert config["modules_in_block_to_quantize"] == [["model.layers.1.mlp.down_proj"]]
+
+
+def test_other_tensors_are_passed_on_and_the_packed_ones_are_small():
+    made = model("gpt2")
+    state = made.state_dict()
+    tensors, _ = packed(state, rounded(made, "rtn@all=4,group=64,sym=true"))
+    assert tensors["transformer.wte.weight"] is state["transformer.wte.weight"]
+    assert tensors["transformer.h.0.mlp.c_fc.bias"] is state["transformer.h.0.mlp.c_fc.bias"]
+    assert "transformer.h.0.mlp.c_fc.weight" not in tensors
+    shapes = {k.rpartition(".")[2]: (tuple(v.shape), v.dtype) for k, v in tensors.items() if ".h.0.mlp.c_fc." in k}
+    assert shapes == {
+        "qweight": ((8, 128), torch.int32), "qzeros": ((1, 16), torch.int32), "scales": ((1, 128), torch.float16),
+        "g_idx": ((64,), torch.int32), "bias": ((128,), torch.float32),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", gptq_format.UNREADABLE)
+def test_models_that_transformers_cannot_load_packed(name, tmp_path):
+    """Remove a name from the list when this fails."""
+    made = model(name)
+    grids = rounded(made, "rtn@all=8,group=32")
+    with pytest.raises(BadRequest, match=f"cannot load packed weights of {name}"):
+        packed(made.state_dict(), grids, name)
+    saved(made, grids, tmp_path)
+    with pytest.raises(AttributeError, match="normal_"):
+        (t.AutoModelForSeq2SeqLM if name == "t5" else t.AutoModelForCausalLM).from_pretrained(tmp_path)
+
+
+def test_a_square_conv1d_is_packed_along_its_inputs():
+    made = model("gpt2")
+    grids = rounded(made, "rtn@attention.output[0]=8,group=32")
+    tensors, _ = packed(made.state_dict(), grids)
+    ((name, grid),) = grids.items()
+    words = tensors[name.replace("weight", "qweight")].numpy()  # four numbers of 8 bits in a word
+    rows = made.get_submodule(name.removesuffix(".weight")).weight.detach().t()
+    assert rows.shape == (64, 64)
+    assert np.array_equal(np.ascontiguousarray(words.T).view(np.uint8), grid.integers(rows).numpy())
+
+
+def grids_of(*recipes):
+    made, grids = model(), {}
+    for recipe in recipes:
+        grids |= rounded(made, recipe)
+    return made.state_dict(), grids
+
+
+@pytest.mark.parametrize(
+    ("recipes", "match"),
+    [
+        ((), "no matrix has a grid"),
+        (("rtn@attention=4,group=32", "rtn@feed_forward=8,group=32"), "numbers of bits 4, 8"),
+        (("rtn@attention=4,group=32", "rtn@feed_forward=4,group=16"), "group sizes 16, 32"),
+        (("rtn@attention=4,group=32", "rtn@feed_forward=4,group=channel"), "groups of 32 inputs, and all inputs of"),
+        (("rtn@attention=4,group=24",), "groups of 24 inputs; kernels read 16, 32"),
+        (("rtn@attention.key=4,group=channel", "magnitude"), "is not on the grid that it was rounded to"),
+    ],
+)
+def test_what_the_format_cannot_hold(recipes, match):
+    state, grids = grids_of(*[r for r in recipes if "@" in r])
+    if "magnitude" in recipes:
+        state = state | {k: v * 1.001 for k, v in state.items() if k in grids}
+    with pytest.raises(BadRequest, match=match):
+        packed(state, grids)
+
+
+def test_sizes_that_are_no_multiples_of_32_and_names_that_are_not_there():
+    grid = Grid(
+        4, torch.ones(40, 1), torch.full((40, 1), 8, dtype=torch.uint8), torch.zeros(64, dtype=torch.int32), True
+    )
+    with pytest.raises(BadRequest, match="m.0.w.weight is 40 x 64; both must be multiples of 32"):
+        packed({"m.0.w.weight": torch.zeros(40, 64)}, {"m.0.w.weight": grid})
+    with pytest.raises(BadRequest, match="other.weight has a grid but is not in the model's state"):
+        packed({"m.0.w.weight": torch.zeros(40, 64)}, {"other.weight": grid})
+
+
+def test_zeros_pruned_after_rounding_are_on_the_grid():
+    made = model()
+    grids = rounded(made, "rtn@attention=4,group=32")
+    with torch.no_grad():
+        for m in select(made, "attention"):
+            m.rows[::2] = 0
+    tensors, _ = packed(made.state_dict(), grids)
+    assert "model.layers.0.self_attn.q_proj.qweight" in tensors
