@@ -146,12 +146,13 @@ class NextToken:
 
 
 def _telling(contexts: Sequence[Context]) -> list[Context]:
-    """The contexts that a model blind to trees would get wrong: the longest, where a sliding window shows, and the two
-    that part after the longest shared beginning, where a wrong mask does; and the shortest."""
+    """Contexts that a model blind to trees would get wrong: the longest, where a sliding window shows, and the two that
+    part after the longest shared beginning, a little beyond their parting, where a wrong mask does; and the shortest."""
     in_order = sorted(set(contexts))
     forks = [(a, b) for a, b in pairwise(in_order) if a != b[: len(a)]]
     fork = max(forks, key=lambda pair: common_length(*pair), default=())
-    return [min(contexts, key=len), max(contexts, key=len), *fork]
+    parted = [context[: common_length(*fork) + 8] for context in fork]
+    return [min(contexts, key=len), max(contexts, key=len), *parted]
 
 
 def _chains(contexts: Sequence[Context]) -> list[list[int]]:
