@@ -1,5 +1,6 @@
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,21 @@ settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A tiny decoder that knows 30 capitals, as a folder; do not change it."""
-    from tests.trained import train
+def trained_as(tmp_path_factory):
+    """Of a family, a tiny model that knows 30 capitals, as a folder, trained when first asked for; do not change it."""
+    from tests.trained import TRAIN
 
-    return train(tmp_path_factory.mktemp("trained") / "tiny")
+    @cache
+    def train(family: str):
+        return TRAIN[family](tmp_path_factory.mktemp("trained") / f"tiny-{family}")
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def trained(trained_as):
+    """The tiny decoder."""
+    return trained_as("decoder")
 
 
 @pytest.fixture

@@ -79,10 +79,12 @@ class Probe(BaseModel):
 
 @dataclass(frozen=True)
 class Answers:
-    """rows: one per fact, protocol and template; left_out: of each protocol, how many facts it cannot ask this model."""
+    """rows: one per fact, protocol and template; left_out: of each protocol, how many facts it cannot ask this model;
+    tokens_computed: tokens that went through the model's body for what is read off it (all protocols but generate)."""
 
     rows: pd.DataFrame
     left_out: dict[str, int]
+    tokens_computed: int
 
 
 def check_family(family: str, probe: Probe) -> None:
@@ -102,7 +104,6 @@ def ask(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) 
     wording = WORDINGS[family](tokenizer)
     facts = probe.factset()
     rows: list[dict] = []
-    left_out: dict[str, set[str]] = {name: set() for name in probe.protocols}
     reader = wording.reader(model, trees)
     whole = load_source(probe.facts) if "openbook" in probe.protocols else facts
     for part in _parts(facts):
@@ -114,12 +115,13 @@ def ask(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) 
                 protocol.take(read, reading)
         for protocol in protocols:
             rows += protocol.rows
-            left_out[protocol.name] |= set(protocol.left_out)
     if "generate" in probe.protocols:
-        questions, missing = ask_about(facts, probe.templates, left_to_right=family == "decoder")
+        questions = ask_about(facts, probe.templates, left_to_right=family == "decoder")
         rows += generate(model, tokenizer, with_shots(questions, facts, probe.shots, probe.seed), wording)
-        left_out["generate"] |= set(missing)
-    return Answers(_checked(rows, probe, facts), {name: len(ids) for name, ids in left_out.items()})
+    frame = _checked(rows, probe, facts)
+    asked = frame.groupby("protocol")["fact"].nunique()
+    left_out = {name: len(facts) - int(asked.get(name, 0)) for name in probe.protocols}
+    return Answers(frame, left_out, reader.tokens_computed)
 
 
 def _parts(facts: FactSet) -> Iterator[FactSet]:
@@ -132,10 +134,8 @@ def _parts(facts: FactSet) -> Iterator[FactSet]:
 def _protocols(part: FactSet, whole: FactSet, probe: Probe, wording: Wording, family: str, tokenizer):
     found: list[Cloze | Rank] = []
     if "cloze" in probe.protocols:
-        questions, missing = ask_about(part, probe.templates, left_to_right=family == "decoder")
-        found.append(Cloze(questions, wording, tokenizer))
-        found[-1].left_out += missing
-    closed, _ = ask_about(part, probe.templates)
+        found.append(Cloze(ask_about(part, probe.templates, left_to_right=family == "decoder"), wording, tokenizer))
+    closed = ask_about(part, probe.templates)
     if "rank" in probe.protocols:
         found.append(Rank(closed, wording, part, probe.alternatives, probe.seed))
     if "openbook" in probe.protocols:

@@ -17,10 +17,27 @@ class Question:
     text: str
     before: str = ""
 
+    @property
+    def preamble(self) -> str:
+        """What is said first, with the space that parts it from the statement."""
+        return self.before if not self.before or self.before[-1].isspace() else f"{self.before} "
+
+    @property
+    def lead(self) -> str:
+        """All that stands before the gap."""
+        return self.preamble + self.text[: self.text.index("[Y]")]
+
+    def spelled(self, answer: str) -> str:
+        """An answer as it stands in the gap: a capital where it opens the sentence."""
+        return answer[:1].upper() + answer[1:] if self.text.startswith("[Y]") else answer
+
+    def filled(self, filler: str) -> str:
+        """All that is said, with this very string (a mask, a sentinel) in the gap."""
+        return self.preamble + self.text.replace("[Y]", filler)
+
     def stated(self, answer: str) -> str:
-        """The statement with an answer in its gap, a capital where it opens the sentence."""
-        text = self.text.replace("[Y]", answer)
-        return text[:1].upper() + text[1:] if self.text.startswith("[Y]") else text
+        """All that is said, with an answer in the gap."""
+        return self.filled(self.spelled(answer))
 
     @property
     def ends_with_answer(self) -> bool:
@@ -35,18 +52,16 @@ def wordings(facts: FactSet, fact: Fact) -> list[str]:
     return [fill(template, fact.subject) for template in facts.relations[fact.relation].templates]
 
 
-def ask_about(facts: FactSet, templates: int | str, left_to_right: bool = False) -> tuple[list[Question], list[str]]:
-    """The questions about every fact, and the ids of facts that no wording can ask.
+def ask_about(facts: FactSet, templates: int | str, left_to_right: bool = False) -> list[Question]:
+    """The questions about every fact that some wording can ask.
 
     templates: how many wordings of each fact, the first ones, or "all"; left_to_right: only those that end with the
     answer, as a decoder that says one token needs them.
     """
-    asked, left_out = [], []
+    asked = []
     for fact in facts.facts:
         offered = [Question(fact, number, text) for number, text in enumerate(wordings(facts, fact))]
         if left_to_right:
             offered = [q for q in offered if q.ends_with_answer]
-        if not offered:
-            left_out.append(fact.id)
         asked += offered if templates == "all" else offered[: int(templates)]
-    return asked, left_out
+    return asked

@@ -12,6 +12,8 @@ from torch import nn
 
 from kc_utils.errors import BadRequest
 
+RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}  # no longest statement
+POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}  # counted from there
 Query = Hashable  # what one distribution over the vocabulary is asked for; its form depends on the family
 
 
@@ -70,12 +72,12 @@ def only_at(body: nn.Module, choose: Callable[[torch.Tensor], torch.Tensor]) -> 
 
 def check_length(model: nn.Module, longest: int, what: str = "a prompt") -> None:
     """BadRequest for a prompt that the model has no positions for."""
-    config = getattr(model, "config", None)
+    config = model.config
+    if config.model_type in RELATIVE_POSITIONS:
+        return
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if getattr(config, "model_type", "") in ("t5", "mt5", "umt5"):
-        return  # relative positions: no end
-    if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        limit -= config.pad_token_id + 1  # positions are counted from behind the padding's
+    if isinstance(limit, int) and config.model_type in POSITIONS_BEHIND_PADDING:
+        limit -= config.pad_token_id + 1
     if isinstance(limit, int) and longest > limit:
         raise BadRequest(
             f"{what} takes {longest} tokens, this model has {limit} positions; choose other facts or templates"

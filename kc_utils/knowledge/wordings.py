@@ -14,7 +14,7 @@ A likelihood is a sum of terms, each the log-probability of one token at one que
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kc_utils.errors import BadModel
 from kc_utils.knowledge.causal import NextToken
@@ -32,6 +32,7 @@ class LeftToRight:
     a statement's own first token is scored after it, as BEAR does."""
 
     first_token_counts = True  # of a longer answer: a decoder that has said it may go on
+    ends: tuple[int, ...] = ()  # tokens that end an answer, beside the model's own end of sequence
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
@@ -43,20 +44,19 @@ class LeftToRight:
 
     def gap(self, question: Question) -> Query:
         """The context that ends where the answer begins."""
-        return self._encoded([_joined(question.before, _up_to_gap(question.text))])[0]
+        return self._encoded([question.lead.rstrip()])[0]
 
     def fillers(self, question: Question, answers: Sequence[str]) -> list[tuple[int, ...]]:
         """The tokens of each answer after the gap's context, with the space between them; empty where they cannot be
         told apart from it."""
         context = self.gap(question)
-        text = _joined(question.before, _up_to_gap(question.text))
-        encoded = self._encoded([f"{text} {answer}" for answer in answers])
+        encoded = self._encoded([question.lead + question.spelled(answer) for answer in answers])
         return [ids[len(context) :] if ids[: len(context)] == context else () for ids in encoded]
 
     def terms(self, question: Question, answers: Sequence[str]) -> list[list[Term]]:
         """Terms of each whole statement, from where the answers begin: what precedes them is the same for all."""
         context = self.gap(question)
-        encoded = self._encoded([_joined(question.before, question.stated(answer)) for answer in answers])
+        encoded = self._encoded([question.stated(answer) for answer in answers])
         start = min(common_length(ids, context) for ids in encoded)
         if start == 0:
             raise BadModel(
@@ -66,8 +66,8 @@ class LeftToRight:
         return [[(ids[:at], ids[at]) for at in range(start, len(ids))] for ids in encoded]
 
     def _encoded(self, texts: list[str]) -> list[tuple[int, ...]]:
-        encoded = self._tokenizer(texts).input_ids
-        return [tuple(ids) if tuple(ids[:1]) == self._start else (*self._start, *ids) for ids in encoded]
+        # of what a tokenizer adds by itself, an end would stand between a context and its answer
+        return [(*self._start, *ids) for ids in self._tokenizer(texts, add_special_tokens=False).input_ids]
 
 
 class Masked:
@@ -87,43 +87,47 @@ class Masked:
 
     def gap(self, question: Question) -> Query:
         """The statement with one mask in its gap, and where that is."""
-        text = _joined(question.before, question.text.replace("[Y]", self._tokenizer.mask_token))
-        tokens = tuple(self._tokenizer(text).input_ids)
+        tokens = _with_gap(self._tokenizer, question, self._tokenizer.mask_token)
         return tokens, len(tokens) - 1 - tokens[::-1].index(self._tokenizer.mask_token_id)
 
     def fillers(self, question: Question, answers: Sequence[str]) -> list[tuple[int, ...]]:
-        """The tokens of each answer where it stands in the statement."""
-        statements = [_joined(question.before, question.stated(answer)) for answer in answers]
-        encoded = self._tokenizer(statements, return_offsets_mapping=True)
-        head, _, tail = _joined(question.before, question.text).rpartition("[Y]")
-        found = []
-        for text, ids, spans in zip(statements, encoded.input_ids, encoded.offset_mapping, strict=True):
-            begin, end = len(head), len(text) - len(tail)
-            found.append(tuple(i for i, (a, b) in zip(ids, spans, strict=True) if b > a and b > begin and a < end))
+        """The tokens of each answer where it stands in the statement, with the space before it; empty where they cannot
+        be told apart from what stands around them."""
+        edge, found = len(question.lead.rstrip()), []
+        encoded = self._encoded([question.stated(answer) for answer in answers])
+        for answer, (ids, spans, plain, _) in zip(answers, encoded, strict=True):
+            start, end = _first_after(edge, spans, plain), len(question.lead) + len(question.spelled(answer))
+            inside = [at for at in plain if at >= start and spans[at][0] < end]
+            told_apart = bool(inside) and spans[start][0] >= edge and spans[inside[-1]][1] <= end
+            found.append(tuple(ids[at] for at in inside) if told_apart else ())
         return found
 
     def terms(self, question: Question, answers: Sequence[str]) -> list[list[Term]]:
-        """Terms of each whole statement, one a token that is not special."""
-        encoded = self._tokenizer(
-            [_joined(question.before, question.stated(answer)) for answer in answers], return_special_tokens_mask=True
-        )
-        return [
-            self._pseudo(ids, special, encoded.word_ids(row))
-            for row, (ids, special) in enumerate(zip(encoded.input_ids, encoded.special_tokens_mask, strict=True))
-        ]
+        """Terms of each whole statement, one a token that is not special; none of what is said before it."""
+        edge, found = len(question.preamble.rstrip()), []
+        for ids, spans, plain, words in self._encoded([question.stated(answer) for answer in answers]):
+            start = _first_after(edge, spans, plain)
+            found.append(self._pseudo(ids, [at for at in plain if at >= start], words))
+        return found
 
-    def _pseudo(self, ids: list[int], special: list[int], words: list[int | None]) -> list[Term]:
+    def _pseudo(self, ids: list[int], scored: list[int], words: list[int | None]) -> list[Term]:
         mask, found = self._tokenizer.mask_token_id, []
-        plain = [at for at in range(len(ids)) if not special[at]]
-        for number, at in enumerate(plain):
+        for number, at in enumerate(scored):
             masked = list(ids)
             masked[at] = mask
-            for later in plain[number + 1 :]:
+            for later in scored[number + 1 :]:
                 if words[at] is None or words[later] != words[at]:
                     break
                 masked[later] = mask
             found.append(((tuple(masked), at), ids[at]))
         return found
+
+    def _encoded(self, texts: list[str]) -> Iterator[tuple[list[int], list, list[int], list[int | None]]]:
+        """Of each text: its tokens, their places in the text, which of them are not special, the words they are of."""
+        encoded = self._tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True)
+        for row, special in enumerate(encoded.special_tokens_mask):
+            plain = [at for at, is_special in enumerate(special) if not is_special]
+            yield encoded.input_ids[row], encoded.offset_mapping[row], plain, encoded.word_ids(row)
 
 
 class Sentinel:
@@ -138,37 +142,51 @@ class Sentinel:
             raise BadModel(
                 "the tokenizer has no <extra_id_0>: encoder-decoders are asked through T5's sentinels, which this model lacks"
             )
-        self._sentinel = known["<extra_id_0>"]
-        self._end = known.get("<extra_id_1>", tokenizer.eos_token_id)
+        if tokenizer.pad_token_id is None:
+            raise BadModel("the tokenizer has no padding token, with which the decoder of a T5 begins")
+        self._said = (tokenizer.pad_token_id, known["<extra_id_0>"])
+        ends = (known.get("<extra_id_1>"), tokenizer.eos_token_id)
+        self.ends = tuple(token for token in ends if token is not None)
+        if not self.ends:
+            raise BadModel("the tokenizer has neither <extra_id_1> nor an end-of-sequence token to end an answer with")
 
     def reader(self, model, trees: bool | None = None) -> GapFiller:
         return GapFiller(model)
 
     def gap(self, question: Question) -> Query:
-        text = _joined(question.before, question.text.replace("[Y]", "<extra_id_0>"))
-        return tuple(self._tokenizer(text).input_ids), (self._tokenizer.pad_token_id, self._sentinel)
+        return _with_gap(self._tokenizer, question, "<extra_id_0>"), self._said
 
     def fillers(self, question: Question, answers: Sequence[str]) -> list[tuple[int, ...]]:
         """The tokens of each answer by itself."""
-        return [tuple(ids) for ids in self._tokenizer(list(answers), add_special_tokens=False).input_ids]
+        spelled = [question.spelled(answer) for answer in answers]
+        return [tuple(ids) for ids in self._tokenizer(spelled, add_special_tokens=False).input_ids]
 
     def terms(self, question: Question, answers: Sequence[str]) -> list[list[Term]]:
         """Terms of each answer after the sentinel, and of the sentinel that ends it."""
         statement, said = self.gap(question)
-        found = []
-        for ids in self.fillers(question, answers):
-            whole = (*ids, self._end)
-            found.append([((statement, said + whole[:at]), token) for at, token in enumerate(whole)])
-        return found
+        wholes = [(*ids, self.ends[0]) for ids in self.fillers(question, answers)]
+        return [[((statement, said + whole[:at]), token) for at, token in enumerate(whole)] for whole in wholes]
 
 
 Wording = LeftToRight | Masked | Sentinel
 WORDINGS: dict[str, type] = {"decoder": LeftToRight, "encoder": Masked, "encoder-decoder": Sentinel}
 
 
-def _up_to_gap(text: str) -> str:
-    return text[: text.index("[Y]")].rstrip()
+def _with_gap(tokenizer, question: Question, filler: str) -> tuple[int, ...]:
+    """The tokens of the statement with a special token in its gap, as an answer would stand there: a space before the
+    gap is part of the answer, and where no space is behind it, none is put there (some tokenizers begin anew)."""
+    tokens = tokenizer(question.filled(filler)).input_ids
+    at = len(tokens) - 1 - tokens[::-1].index(tokenizer.convert_tokens_to_ids(filler))
+    blank = [not tokenizer.decode([token]).strip() for token in tokens]
+    if blank[at + 1 : at + 2] == [True] and not question.text.split("[Y]")[1][:1].isspace():
+        del tokens[at + 1]
+    if at and blank[at - 1]:
+        del tokens[at - 1]
+    return tuple(tokens)
 
 
-def _joined(before: str, text: str) -> str:
-    return before + ("" if before[-1:].isspace() or not before else " ") + text
+def _first_after(edge: int, spans: list[tuple[int, int]], plain: list[int]) -> int:
+    """Index of the token behind the last one that ends at or before a place in the text. A token of no width (a space of
+    its own, in some tokenizers) belongs to what follows it."""
+    before = [at for at in plain if spans[at][0] < spans[at][1] <= edge]
+    return before[-1] + 1 if before else plain[0]

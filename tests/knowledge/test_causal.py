@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers as t
 
-from kc_utils.knowledge.causal import NextToken, Reading
+from kc_utils.knowledge.causal import NextToken
+from kc_utils.knowledge.reading import Reading
 from tests.models.architectures import LLAMA, tiny
 
 SIZES = {

@@ -152,7 +152,11 @@ def test_alternatives_are_wrong_distinct_frozen_and_from_the_answer_space():
     assert set(facts.alternatives(replace(fact, other_answers=("C",)), 99)) == set("defgh")
 
 
-def test_a_closed_set_without_alternatives_is_refused():
+def test_all_alternatives_are_the_rest_of_the_answer_space_in_its_order():
+    facts = FactSet("test", {"r": relation(space=tuple("hgfa"))}, (Fact("r/0", "r", "s", ("g",)),))
+    assert facts.alternatives(facts.facts[0], "all", seed=5) == ("h", "f", "a")
+
+
+def test_a_closed_set_may_offer_no_alternative():
     facts = FactSet("test", {"r": relation(space=("a",))}, (Fact("r/0", "r", "s", ("a",)),))
-    with pytest.raises(BadRequest, match="offers 0"):
-        facts.alternatives(facts.facts[0], 3)
+    assert facts.alternatives(facts.facts[0], 3) == facts.alternatives(facts.facts[0], "all") == ()

@@ -23,8 +23,8 @@ TOP_K = (1, 5, 10)
 class Cloze:
     """Collects one row per question. `queries` are what the model has to be read at; `take` consumes readings.
 
-    Not asked, and listed in `left_out` (fact ids): answers of more than one piece, for encoders; answers whose first
-    token is white space alone (numbers, in many tokenizers) or the unknown token, which would be credited for nothing.
+    Not asked: for encoders, what has no spelling of a single piece; and facts whose main answer begins with a token of
+    white space alone (numbers, in many tokenizers) or the unknown token, which would be credited for nothing.
     """
 
     name = "cloze"
@@ -32,18 +32,13 @@ class Cloze:
     def __init__(self, questions: Iterable[Question], wording: Wording, tokenizer):
         self._asked: dict[Query, list[tuple[Question, list[int], bool]]] = {}
         self.rows: list[dict] = []
-        self.left_out: list[str] = []
         nothing = _says_nothing(tokenizer)
         for question in questions:
-            fillers = [f for f in wording.fillers(question, question.fact.accepted) if f]
-            single = bool(fillers) and len(fillers[0]) == 1
-            if not wording.first_token_counts:
-                fillers = [f for f in fillers if len(f) == 1]
-            first = sorted({f[0] for f in fillers})
-            if not first or any(nothing(token) for token in first):
-                self.left_out.append(question.fact.id)
-                continue
-            self._asked.setdefault(wording.gap(question), []).append((question, first, single))
+            main, *others = wording.fillers(question, question.fact.accepted)
+            told = [f for f in (main, *others) if f and (wording.first_token_counts or len(f) == 1)]
+            first = sorted({f[0] for f in told if not nothing(f[0])})
+            if first and not (main and nothing(main[0])):
+                self._asked.setdefault(wording.gap(question), []).append((question, first, len(main) == 1))
 
     @property
     def queries(self) -> list[Query]:

@@ -1,9 +1,9 @@
 """Free answers: does the model, asked to complete the statement, say a right answer?
 
-Greedy decoding, at most `NEW_TOKENS` tokens, cut at the end of the line or sentence. Right is what equals an accepted
-answer after lower-casing and dropping punctuation, articles and accents (exact match as in SQuAD, Rajpurkar et al.
-2016, with aliases), or begins with it at a word's end. `shots` completed statements of the same relation go before.
-Chance is 0: nobody guesses an answer out of all text.
+Greedy decoding, at most `NEW_TOKENS` tokens, cut at the end of the line. Right is what equals an accepted answer after
+lower-casing and dropping punctuation, articles and accents (exact match as in SQuAD, Rajpurkar et al. 2016, with
+aliases), or begins with it at a word's end, since a model that has answered may go on. `shots` completed statements of
+the same relation go before. Chance is 0: nobody guesses an answer out of all text.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
-from kc_utils.knowledge.facts import FactSet
+from kc_utils.knowledge.facts import Fact, FactSet
 from kc_utils.knowledge.questions import Question, wordings
+from kc_utils.knowledge.reading import Reading, check_length
 from kc_utils.knowledge.wordings import Wording
 
 NEW_TOKENS = 16
@@ -25,10 +28,10 @@ BATCH = 32
 
 
 def normalized(text: str) -> str:
-    """Lower case, no accents, punctuation or articles, single spaces."""
+    """Lower case, no accents, punctuation or articles (but for what is articles alone), single spaces."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     words = re.sub(r"[^\w\s]", " ", bare).split()
-    return " ".join(w for w in words if w not in ("a", "an", "the"))
+    return " ".join([w for w in words if w not in ("a", "an", "the")] or words)
 
 
 def is_right(said: str, accepted: tuple[str, ...]) -> bool:
@@ -38,49 +41,70 @@ def is_right(said: str, accepted: tuple[str, ...]) -> bool:
 
 
 def with_shots(questions: list[Question], facts: FactSet, shots: int, seed: int) -> list[Question]:
-    """The questions with `shots` true statements of the same relation and wording before each, never about itself."""
+    """The questions with `shots` true statements of the same relation and wording before each, fewer where not so many
+    can be made that do not tell the answer."""
     if not shots:
         return questions
     groups = facts.by_relation()
     found = []
     for question in questions:
         draw = random.Random(f"{seed}/{question.fact.id}/shots")
-        others = [f for f in groups[question.fact.relation] if not _tells(f, question)]
+        group = groups[question.fact.relation]
+        harmless = filter(_silent_about(question.fact), draw.sample(group, len(group)))
         lines = []
-        for fact in draw.sample(others, min(shots, len(others))):
+        for fact in islice(harmless, shots):
             offered = wordings(facts, fact)
-            text = offered[question.template % len(offered)]
-            lines.append(Question(fact, 0, text).stated(fact.answers[0]))
-        found.append(replace(question, before="\n".join(lines) + "\n" if lines else ""))
+            lines.append(Question(fact, 0, offered[question.template % len(offered)]).stated(fact.answers[0]) + "\n")
+        found.append(replace(question, before="".join(lines)))
     return found
 
 
-def _tells(fact, question: Question) -> bool:
-    """Whether stating this fact would give the answer away."""
-    mine = {a.casefold() for a in question.fact.accepted}
-    return fact.subject == question.fact.subject or bool(mine & {a.casefold() for a in fact.accepted})
+def _silent_about(asked: Fact) -> Callable[[Fact], bool]:
+    """Whether a fact may be stated before a question: it is about another subject, and names no right answer."""
+    names = "|".join(re.escape(answer.casefold()) for answer in asked.accepted)
+    telling = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
+
+    def silent(fact: Fact) -> bool:
+        named = "\n".join((fact.subject, fact.statement or "", *fact.accepted)).casefold()
+        return fact.subject.casefold() != asked.subject.casefold() and not telling.search(named)
+
+    return silent
+
+
+class _Sound(LogitsProcessor):
+    """Keeps count of the rows whose scores have been numbers, and not all alike, at every step so far."""
+
+    def __init__(self, rows: int):
+        self.rows = torch.ones(rows, dtype=torch.bool)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.rows &= Reading.of([], scores).valid.cpu()
+        return scores
 
 
 @torch.inference_mode()
 def generate(model, tokenizer, questions: list[Question], wording: Wording) -> Iterator[dict]:
-    """One row per question. An empty answer is a wrong one; a model whose scores are not numbers says nothing."""
-    asked = sorted(((wording.gap(q), q) for q in questions), key=lambda pair: len(_prompt(pair[0])[0]))
-    finite = _speaks(model, asked[0][0]) if asked else True
+    """One row per question. An empty answer is a wrong one; so is any of a model whose scores are not numbers.
+
+    Raises BadRequest for a question that leaves the model no place for an answer.
+    """
+    asked = sorted(((_prompt(wording.gap(q)), q) for q in questions), key=lambda pair: len(pair[0][0]))
+    if asked:
+        check_length(model, len(asked[-1][0][0]) + NEW_TOKENS, "a question with its answer")
     for start in range(0, len(asked), BATCH):
         batch = asked[start : start + BATCH]
-        said = _say(model, tokenizer, [gap for gap, _ in batch]) if finite else [""] * len(batch)
-        for (_, question), text in zip(batch, said, strict=True):
-            valid = bool(text.strip())
+        said, valid = _say(model, tokenizer, [prompt for prompt, _ in batch], wording.ends)
+        for (_, question), text, is_valid in zip(batch, said, valid, strict=True):
             yield {
                 "fact": question.fact.id,
                 "relation": question.fact.relation,
                 "popularity": question.fact.popularity,
                 "protocol": "generate",
                 "template": question.template,
-                "correct": valid and is_right(text, question.fact.accepted),
+                "correct": is_valid and is_right(text, question.fact.accepted),
                 "score": float("nan"),
                 "chance": 0.0,
-                "valid": valid,
+                "valid": is_valid,
             }
 
 
@@ -89,35 +113,35 @@ def _prompt(gap) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     return (gap[0], gap[1]) if isinstance(gap[0], tuple) else (gap, None)
 
 
-def _speaks(model, gap) -> bool:
-    read, said = _prompt(gap)
-    extra = {} if said is None else {"decoder_input_ids": torch.tensor([said], device=model.device)}
-    logits = model(input_ids=torch.tensor([read], device=model.device), **extra).logits[0, -1].float()
-    return bool(torch.isfinite(torch.logsumexp(logits, -1))) and bool(logits.max() > logits.min())
-
-
-def _say(model, tokenizer, gaps: list) -> list[str]:
-    """The first line or sentence that the model says to each."""
-    prompts = [_prompt(gap) for gap in gaps]
+def _say(model, tokenizer, prompts: list, ends: tuple[int, ...]) -> tuple[list[str], list[bool]]:
+    """The first line that the model says to each, and whether its scores were numbers."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     pad = 0 if pad is None else pad
     width = max(len(read) for read, _ in prompts)
     said = prompts[0][1]
     left = said is None  # a decoder goes on from its last token, so padding stands before the first
-    tokens, mask = torch.full((len(gaps), width), pad), torch.zeros(len(gaps), width, dtype=torch.long)
+    tokens, mask = torch.full((len(prompts), width), pad), torch.zeros(len(prompts), width, dtype=torch.long)
     for row, (read, _) in enumerate(prompts):
         at = slice(width - len(read), width) if left else slice(0, len(read))
         tokens[row, at], mask[row, at] = torch.tensor(read), 1
-    extra = {} if left else {"decoder_input_ids": torch.tensor([said] * len(gaps), device=model.device)}
+    extra = {} if left else {"decoder_input_ids": torch.tensor([said] * len(prompts), device=model.device)}
+    extra |= {"eos_token_id": list(ends)} if ends else {}
+    sound = _Sound(len(prompts))
     output = model.generate(
         input_ids=tokens.to(model.device),
         attention_mask=mask.to(model.device),
         do_sample=False,
         num_beams=1,
+        repetition_penalty=1.0,  # some models bring their own, and no_repeat_ngram_size
+        no_repeat_ngram_size=0,
         max_new_tokens=NEW_TOKENS,
         pad_token_id=pad,
+        logits_processor=LogitsProcessorList([sound]),
         **extra,
     )
-    begin = width if left else len(said)
-    texts = tokenizer.batch_decode(output[:, begin:].tolist(), skip_special_tokens=True)
-    return [re.split(r"\n|(?<=\w{2})\.(?=\s|$)", text.strip())[0] for text in texts]
+    found = []
+    for ids in output[:, width if left else len(said) :].tolist():
+        end = next((at for at, token in enumerate(ids) if token in ends), len(ids))
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        found.append(re.split(r"[\r\n]", text)[0].strip())
+    return found, sound.rows.tolist()

@@ -33,8 +33,9 @@ def _twin(question: Question, facts: FactSet, about, alternatives: int | str, se
     fact = question.fact
     said = [_statement(facts, fact, question.template)]
     draw = random.Random(f"{seed}/{fact.id}/openbook")
+    mine = {name.casefold() for name in (fact.subject, *fact.accepted)}
     for answer in facts.alternatives(fact, alternatives, seed):
-        others = [o for o in about.get((fact.relation, answer), ()) if o.subject.casefold() != fact.subject.casefold()]
+        others = [o for o in about.get((fact.relation, answer), ()) if o.subject.casefold() not in mine]
         if others:
             said.append(_statement(facts, draw.choice(others), question.template))
             break

@@ -21,7 +21,7 @@ from kc_utils.knowledge.wordings import Wording
 class Rank:
     """Collects one row per question. Candidate 0 is the main right answer; the others are `facts.alternatives(...)`.
 
-    `left_out`: ids of facts whose relation offers no wrong answer.
+    Not asked: facts whose relation offers no wrong answer.
     """
 
     def __init__(
@@ -34,14 +34,12 @@ class Rank:
         name: str = "rank",
     ):
         self.name = name
-        self.left_out: list[str] = []
         self._questions: list[Question] = []
         self._scores: list[list[float]] = []
         self._wanted: dict[Query, list[tuple[int, int, int]]] = {}
         for question in questions:
             others = facts.alternatives(question.fact, alternatives, seed)
             if not others:
-                self.left_out.append(question.fact.id)
                 continue
             number = len(self._questions)
             terms = wording.terms(question, (question.fact.answers[0], *others))
