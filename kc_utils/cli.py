@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,13 +32,26 @@ INTERRUPTED = 130
 def show(rows: list[dict], as_json: bool) -> None:
     """A list of records as JSON or as an aligned table."""
     if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(as_text(rows, indent=1))
         return
     if rows:
         import pandas as pd
 
         with pd.option_context("display.max_colwidth", 70, "display.width", 250, "display.max_rows", 1000):
             print(pd.DataFrame(rows).to_string(index=False))
+
+
+def as_text(value, indent: int | None = None) -> str:
+    """JSON, with null for what is not a number: readers of JSON know neither NaN nor infinity."""
+
+    def plain(part):
+        if isinstance(part, dict):
+            return {key: plain(v) for key, v in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(v) for v in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 @app.command()
@@ -110,9 +124,13 @@ def inspect(model: Annotated[str, typer.Argument(help="A model id, or path:DIR."
 def evaluate_one(
     model: Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")],
     recipe: Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")] = "none",
-    facts: Annotated[str, typer.Option(help="A source of `kc facts`.")] = "worldfacts",
+    facts: Annotated[
+        str | None, typer.Option(help="A source of `kc facts`; worldfacts unless tasks or a text are given.")
+    ] = None,
     relations: Annotated[str | None, typer.Option(help="Only these relations, separated by commas.")] = None,
-    limit: Annotated[int | None, typer.Option(help="A frozen sample of so many facts.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="A frozen sample of so many facts, and items of each task.", min=1)
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="cloze, rank, openbook or generate; consistency is rank in all wordings.")
     ] = "rank",
@@ -120,7 +138,11 @@ def evaluate_one(
     alternatives: Annotated[
         str, typer.Option(help="Wrong answers beside the right one in rank and openbook, or all.")
     ] = "9",
-    seed: Annotated[int, typer.Option(help="Of the sample and the wrong answers.")] = 0,
+    shots: Annotated[int, typer.Option(help="True statements before a question of generate.")] = 0,
+    tasks: Annotated[str | None, typer.Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
+    text: Annotated[str | None, typer.Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
+    text_tokens: Annotated[int | None, typer.Option(help="How many of its tokens.", min=2)] = None,
+    seed: Annotated[int, typer.Option(help="Of samples, wrong answers and what else is drawn.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compress a model, ask it for facts, and compare it with the uncompressed model on the same facts."""
@@ -130,40 +152,33 @@ def evaluate_one(
     from kc_utils.study.cells import Cell
     from kc_utils.study.grids import explain
 
+    consistent = protocol == "consistency"
     try:
         probe = Probe(
-            facts=facts,
+            facts=facts or (None if tasks or text else "worldfacts"),
             relations=relations.split(",") if relations else None,
             limit=limit,
             seed=seed,
-            protocols=(protocol,),
-            templates=int(templates) if templates.isdigit() else templates,
+            protocols=("rank" if consistent else protocol,),
+            templates="all" if consistent else int(templates) if templates.isdigit() else templates,
             alternatives=int(alternatives) if alternatives.isdigit() else alternatives,
+            shots=shots,
+            tasks=tasks.split(",") if tasks else (),
+            task_limit=limit,
+            text=text,
+            text_tokens=text_tokens,
         )
     except ValidationError as error:
         raise BadRequest(explain(error, Probe)) from error
     cell = Cell.of(model, recipe, probe)
     probe.factset()
-    from kc_utils.analysis.statistics import accuracy_by, compare
+    from kc_utils.analysis.evaluation import evaluation
     from kc_utils.study.evaluate import evaluate
 
     results = evaluate([cell.baseline, cell])
-    rows, report = results[cell].rows, results[cell].report
-    comparison = compare(rows, results[cell.baseline].rows).to_dict()
-    answer: dict[str, Any] = {
-        "model": model,
-        "recipe": cell.recipe,
-        "facts": facts,
-        "protocol": protocol,
-        **comparison,
-        **{k: v for k, v in report.items() if k not in ("steps", "per_matrix", "recipe")},
-    }
-    if probe.templates != 1:
-        answer["by_template"] = accuracy_by(rows, "template")[["template", "accuracy", "low", "high"]].to_dict(
-            "records"
-        )
+    answer = evaluation(cell, results[cell], results[cell.baseline], consistent)
     if as_json:
-        print(json.dumps(answer, ensure_ascii=False))
+        print(as_text(answer))
     else:
         for key, value in answer.items():
             print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
@@ -195,7 +210,7 @@ def compress_one(
     else:
         answer = compress(lambda: load(model), steps, out, form, made).to_dict()
     if as_json:
-        print(json.dumps(answer, ensure_ascii=False))
+        print(as_text(answer))
         return
     for key, value in answer.items():
         if key not in ("per_matrix", "steps"):

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.knowledge.files import data_file
+from kc_utils.knowledge.probe import Probe
 
 PROTOCOL = "perplexity"
 TEXTS = {"wikitext2": "wikitext2/wiki.test.raw"}
@@ -68,6 +69,16 @@ def check_family(family: str) -> None:
             f"perplexity is the surprise at each next token of a text, which a model of family {family} does not predict "
             "from the left alone: choose a decoder"
         )
+
+
+def measure(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> pd.DataFrame:
+    """The rows of a probe's text, see `read_text`."""
+    return read_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
+
+
+def fingerprint(probe: Probe) -> str:
+    """What a probe reads, see `text_hash`."""
+    return text_hash(load_text(probe.text))
 
 
 def read_text(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kc_utils.errors import BadRequest, listed
 from kc_utils.knowledge.facts import FactSet
@@ -35,11 +36,15 @@ class Probe(BaseModel):
     templates     how many wordings of each fact are asked, the first ones, or "all"
     alternatives  wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
     shots         true statements of the same relation before a question of `generate`
+    tasks         tasks of LM-HARNESS, such as `boolq`; facts may then be None
+    task_limit    a frozen sample of so many items of each task; None for all
+    text          a text whose perplexity is measured: `wikitext2`, or a file; facts may then be None
+    text_tokens   how many of its tokens, from the beginning; None for all
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    facts: str = "worldfacts"
+    facts: str | None = "worldfacts"
     relations: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=1)
     seed: int = 0
@@ -47,6 +52,16 @@ class Probe(BaseModel):
     templates: int | Literal["all"] = 1
     alternatives: int | Literal["all"] = 9
     shots: int = Field(default=0, ge=0, le=16)
+    tasks: tuple[str, ...] = ()
+    task_limit: int | None = Field(default=None, ge=1)
+    text: str | None = None
+    text_tokens: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _asks_something(self):
+        if self.facts is None and not self.tasks and self.text is None:
+            raise ValueError("name facts, tasks or a text: there is nothing to ask")
+        return self
 
     @field_validator("protocols")
     @classmethod
@@ -69,8 +84,18 @@ class Probe(BaseModel):
             raise ValueError("must be at least 1, or 'all'")
         return value
 
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """The modules that measure what is not asked as facts. Each has `measure(model, tokenizer, family, probe, trees)`,
+        which gives rows, `fingerprint(probe)`, which says what is asked, and `check_family(family)`."""
+        found = ("kc_utils.knowledge.harness.ask",) if self.tasks else ()
+        return found + (("kc_utils.knowledge.perplexity",) if self.text is not None else ())
+
     def factset(self) -> FactSet:
-        """The facts asked, frozen. Raises BadRequest for an unknown source or relation."""
+        """The facts asked, frozen; none of them where `facts` is None. Raises BadRequest for an unknown source or
+        relation."""
+        if self.facts is None:
+            return FactSet("no facts", {}, ())
         facts = load_source(self.facts)
         if self.relations is not None:
             facts = facts.only(self.relations)
@@ -89,7 +114,9 @@ class Answers:
 
 def check_family(family: str, probe: Probe) -> None:
     """Raises BadRequest for a protocol that the family has no answer to."""
-    if family == "encoder" and "generate" in probe.protocols:
+    for name in probe.instruments:
+        import_module(name).check_family(family)
+    if probe.facts is not None and family == "encoder" and "generate" in probe.protocols:
         raise BadRequest("an encoder does not generate text: leave protocol generate out, or choose another model")
 
 

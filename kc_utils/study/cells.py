@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 
 from kc_utils.compression.recipe import Recipe, modules_of
 from kc_utils.knowledge.probe import Probe, check_family
@@ -44,7 +45,8 @@ class Cell:
             "recipe": self.recipe,
             "probe": self.probe.model_dump(mode="json"),
             "facts": _facts_hash(self.probe),
-            "code": _code_of(self.recipe),
+            "asked": _fingerprints(self.probe),
+            "code": _code_of(self.recipe, self.probe.instruments),
             "versions": versions(SCORING_PACKAGES),
         }
 
@@ -59,6 +61,11 @@ def _facts_hash(probe: Probe) -> str:
     return probe.factset().sha256
 
 
+@lru_cache(maxsize=64)
+def _fingerprints(probe: Probe) -> tuple[str, ...]:
+    return tuple(import_module(name).fingerprint(probe) for name in probe.instruments)
+
+
 @lru_cache(maxsize=256)
-def _code_of(recipe: str) -> str:
-    return code_hash((*CODE, *modules_of(Recipe.parse(recipe))))
+def _code_of(recipe: str, instruments: tuple[str, ...]) -> str:
+    return code_hash((*CODE, *instruments, *modules_of(Recipe.parse(recipe))))

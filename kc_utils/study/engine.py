@@ -18,6 +18,8 @@ from kc_utils.study.cells import Cell
 from kc_utils.study.notebooks import execute
 from kc_utils.study.studyfile import Study, load_study
 
+ITEMS_OF_A_TASK, PROMPTS_OF_AN_ITEM = 2000, 4  # for a first estimate of a whole harness task, in questions about facts
+TOKENS_OF_A_TEXT, TOKENS_OF_A_QUESTION = 300_000, 15
 POLL_SECONDS = 1.0
 SECONDS_PER_QUESTION = 0.02  # of 100 M parameters on one core: a first estimate, before anything is measured
 
@@ -49,7 +51,9 @@ def plan(study: Study) -> list[dict]:
 def _questions(cell: Cell) -> int:
     facts, wanted = cell.probe.factset(), cell.probe.templates
     asked = (len(wordings(facts, f)) if wanted == "all" else min(wanted, len(wordings(facts, f))) for f in facts.facts)
-    return sum(asked) * len(cell.probe.protocols)
+    items = len(cell.probe.tasks) * (cell.probe.task_limit or ITEMS_OF_A_TASK) * PROMPTS_OF_AN_ITEM
+    windows = 0 if cell.probe.text is None else (cell.probe.text_tokens or TOKENS_OF_A_TEXT) // TOKENS_OF_A_QUESTION
+    return sum(asked) * len(cell.probe.protocols) + items + windows
 
 
 def _measured_seconds(cells: dict[Cell, str]) -> dict[str, float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from importlib import import_module
 
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
@@ -57,7 +59,14 @@ def compute(cell: Cell) -> store.CellResult:
     except KCError as error:
         raise type(error)(f"{cell.model}, {cell.recipe}: {error}") from error
     lap("compress")
-    answers = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe, trees=trees)
+    tables, about = [], {}
+    if cell.probe.facts is not None:
+        answers = ask(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe, trees=trees)
+        tables.append(answers.rows)
+        about = {"left_out": answers.left_out, "tokens_computed": answers.tokens_computed}
+    for name in cell.probe.instruments:
+        measure = import_module(name).measure
+        tables.append(measure(loaded.model, loaded.tokenizer, loaded.entry.family, cell.probe, trees))
     lap("probe")
     made = {
         "at": provenance.now(),
@@ -66,4 +75,12 @@ def compute(cell: Cell) -> store.CellResult:
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
-    return store.write(cell, answers.rows, {**report.to_dict(), "left_out": answers.left_out}, made)
+    return store.write(cell, together(tables), {**report.to_dict(), **about}, made)
+
+
+def together(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several instruments as one table. `correct` is missing where nothing is right or wrong, in a text."""
+    rows = pd.concat(tables, ignore_index=True)
+    if "correct" not in rows or rows["correct"].isna().any():
+        rows["correct"] = rows.get("correct", pd.Series(pd.NA, index=rows.index)).astype("boolean")
+    return rows

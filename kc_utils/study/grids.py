@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from kc_utils.compression.recipe import Recipe
+from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.errors import BadRequest, listed
 from kc_utils.knowledge.probe import Probe
 from kc_utils.models.registry import resolve
+from kc_utils.models.roles import PRESETS
 from kc_utils.study.cells import Cell
 
 
@@ -47,53 +48,100 @@ def _list_of(value):
         return value  # refused with its name by the field's own check
 
 
-class Pruning(Parameters):
-    """method: `magnitude` or `random`; per: `model`, `layer` or `row`, what a fraction of weights is counted over."""
+Scopes = tuple[str, ...]
+Preset = Literal[PRESETS]
 
-    scopes: tuple[str, ...] = ("all", "attention", "feed_forward")
+
+class Pruning(Parameters):
+    """method: `magnitude` or `random`; per: `model`, `layer` or `row`, what a fraction of weights is counted over; preset:
+    whose sets of matrices a scope names, this study's (`consistent`) or the paper's."""
+
+    scopes: Scopes = ("all", "attention", "feed_forward")
     sparsities: tuple[float, ...]
     method: Literal["magnitude", "random"] = "magnitude"
     per: Literal["model", "layer", "row"] = "model"
+    preset: Preset = "consistent"
 
     def recipes(self) -> list[str]:
-        per = "" if self.method == "random" or self.per == "model" else f",per={self.per}"
-        return [f"{self.method}@{scope}={amount}{per}" for scope in self.scopes for amount in self.sparsities]
+        options = {"preset": self.preset} | ({"per": self.per} if self.method == "magnitude" else {})
+        return [written(self.method, scope, amount, **options) for scope in self.scopes for amount in self.sparsities]
 
 
 class Quantization(Parameters):
-    """int8: also dynamic int8; bits: of round-to-nearest with `group` weights a scale."""
+    """methods: ways to store weights; bits: of `rtn`; group: weights that share a scale, under `rtn`, `int4-weight` and
+    `nf4`; int8_engine: the library of `int8`; preset: as in Pruning."""
 
-    scopes: tuple[str, ...] = ("all", "attention", "feed_forward")
-    int8: bool = True
+    scopes: Scopes = ("all", "attention", "feed_forward")
+    methods: tuple[Literal["int8", "rtn", "int8-weight", "int4-weight", "nf4", "llm-int8"], ...] = ("int8", "rtn")
     bits: tuple[int, ...] = (8, 4, 3, 2)
     group: int = 64
+    int8_engine: Literal["torchao", "torch"] = "torchao"
+    preset: Preset = "consistent"
 
     def recipes(self) -> list[str]:
-        dynamic = [f"int8@{scope}" for scope in self.scopes] if self.int8 else []
-        return dynamic + [f"rtn@{scope}={bits},group={self.group}" for scope in self.scopes for bits in self.bits]
+        options = {"int8": {"engine": self.int8_engine}}
+        options |= {name: {"group": self.group} for name in ("rtn", "int4-weight", "nf4")}
+        return [
+            written(name, scope, amount, preset=self.preset, **options.get(name, {}))
+            for scope in self.scopes
+            for name in self.methods
+            for amount in (self.bits if name == "rtn" else (None,))
+        ]
+
+
+class Gptq(Parameters):
+    """bits: of GPTQ, and of rounding to nearest on the same grid: groups of `group` weights, symmetric or not; samples:
+    pieces of calibration text."""
+
+    scopes: Scopes = ("all",)
+    bits: tuple[int, ...] = (4, 3)
+    group: int = 128
+    sym: bool = True
+    samples: int = 32
+
+    def recipes(self) -> list[str]:
+        return [recipe for pair in self.pairs() for recipe in pair]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """GPTQ, and what it is compared with."""
+        grid = {"group": self.group, "sym": self.sym}
+        return [
+            (written("gptq", scope, bits, samples=self.samples, **grid), written("rtn", scope, bits, **grid))
+            for scope in self.scopes
+            for bits in self.bits
+        ]
 
 
 class PruningThenQuantization(Parameters):
-    """quantizations: second steps, each a method and, where it takes one, an amount: `int8`, `rtn 4`."""
+    """quantizations: second steps, each a method, where it takes one an amount, and options: `int8`, `rtn 4`, `nf4`,
+    `rtn 4,group=32`; preset: as in Pruning, of both steps."""
 
-    scopes: tuple[str, ...] = ("all", "attention", "feed_forward")
+    scopes: Scopes = ("all", "attention", "feed_forward")
     sparsities: tuple[float, ...] = (0.2, 0.4)
     quantizations: tuple[str, ...] = ("int8", "rtn 4")
+    preset: Preset = "consistent"
 
     def recipes(self) -> list[str]:
         """Each step alone, so that the pair can be read against its parts, then the pairs."""
         parts, pairs = [], []
         for scope in self.scopes:
-            first = [f"magnitude@{scope}={amount}" for amount in self.sparsities]
-            second = [_with_scope(q, scope) for q in self.quantizations]
+            first = [written("magnitude", scope, amount, preset=self.preset) for amount in self.sparsities]
+            second = [self._second(q, scope) for q in self.quantizations]
             parts += first + second
             pairs += [f"{p}+{q}" for q in second for p in first]
         return parts + pairs
 
+    def _second(self, quantization: str, scope: str) -> str:
+        head, *options = quantization.split(",")
+        name, _, amount = head.strip().partition(" ")
+        text = f"{name}@{scope}" + (f"={amount.strip()}" if amount else "")
+        step = Step.parse(",".join([text, *options]))
+        return written(step.method, scope, step.amount, **{**step.options, "preset": self.preset})
 
-def _with_scope(quantization: str, scope: str) -> str:
-    method, _, amount = quantization.strip().partition(" ")
-    return f"{method}@{scope}" + (f"={amount.strip()}" if amount else "")
+
+def written(method: str, scope: str, amount: float | int | None, **options) -> str:
+    """The canonical text of a recipe of one step."""
+    return str(Step(method, scope, amount, options))
 
 
 class FinalLayer(Parameters):
@@ -116,6 +164,7 @@ TECHNIQUES: dict[str, type[Parameters]] = {
     "quantization": Quantization,
     "pruning_then_quantization": PruningThenQuantization,
     "final_layer": FinalLayer,
+    "gptq": Gptq,
 }
 FAMILY_PREFIXES = {"encoder_decoder": "encoder-decoder", "encoder": "encoder", "decoder": "decoder"}
 
@@ -150,7 +199,8 @@ def parameters(template: str, **values) -> Parameters:
         raise BadRequest(
             f"{template}: these parameters name no recipe beside the uncompressed model; fill in its lists"
         )
-    checked.probe.factset()
+    if not len(checked.probe.factset()) and not checked.tasks:
+        raise BadRequest(f"{template}: a page needs questions with right answers; name facts, or tasks beside the text")
     return checked
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from kc_utils.errors import BadRequest
 from kc_utils.knowledge.harness.quiet import lm_eval, quietly
 from kc_utils.knowledge.harness.tasks import Chosen, choose
+from kc_utils.knowledge.probe import Probe
 
 PROTOCOL = "harness"
 TIE = 1e-5
@@ -70,6 +71,16 @@ def ask_tasks(
             stacklevel=2,
         )
     return table
+
+
+def measure(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> pd.DataFrame:
+    """The rows of a probe's tasks, see `ask_tasks`."""
+    return ask_tasks(model, tokenizer, family, probe.tasks, probe.task_limit, probe.seed, trees=trees)
+
+
+def fingerprint(probe: Probe) -> str:
+    """What a probe's tasks ask, see `items_hash`."""
+    return items_hash(probe.tasks, probe.task_limit, probe.seed)
 
 
 def make_reader(model, tokenizer, family: str, batch_size: int = 8, trees: bool | None = None):
