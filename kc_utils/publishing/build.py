@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,10 @@ from kc_utils.errors import BadResult
 from kc_utils.places import project_dir
 from kc_utils.publishing.pages import Pages
 from kc_utils.study.engine import run_study
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CHAPTER = re.compile(r"^myst_nb\.\S*ExecutionError: (.+)$", re.M)
+_CELL = re.compile(r"^nbclient\.exceptions\..*?(?=^The above exception)", re.M | re.S)
 
 
 def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, float]]:
@@ -35,7 +40,7 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
 def build_html(root: Path, output: Path | None = None) -> Path:
     """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it.
 
-    Raises BadResult with the first complaints of the build.
+    Chapters are executed by it, see `chapters.py`. Raises BadResult with the first complaints of the build.
     """
     output = output or root
     command = [
@@ -58,7 +63,16 @@ def build_html(root: Path, output: Path | None = None) -> Path:
     done = subprocess.run(command, capture_output=True, text=True)
     index = output / "_build" / "html" / "index.html"
     if done.returncode != 0 or not index.is_file():
-        text = (done.stdout + done.stderr).splitlines()
-        complaints = list(dict.fromkeys(line for line in text if "WARNING" in line or "ERROR" in line)) or text[-15:]
-        raise BadResult("the book does not build strictly:\n" + "\n".join(complaints[:30]))
+        found = complaints(done.stdout + done.stderr)
+        raise BadResult("the book does not build strictly:\n" + "\n".join(found[:30]))
     return index
+
+
+def complaints(output: str) -> list[str]:
+    """What a build found fault with: a chapter whose code fails, else warnings and errors, else the last lines."""
+    output = _COLOUR.sub("", output)
+    chapter, cell = _CHAPTER.search(output), _CELL.search(output)
+    if chapter and cell:
+        return [f"{chapter[1]} does not run: {cell[0].strip().splitlines()[-1]}"]
+    lines = [line for line in output.splitlines() if not line.startswith("[IPKernelApp]")]  # a kernel about its port
+    return list(dict.fromkeys(line for line in lines if "WARNING" in line or "ERROR" in line)) or lines[-15:]

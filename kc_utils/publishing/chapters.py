@@ -14,10 +14,12 @@ import json
 import re
 from pathlib import Path
 
+from kc_utils.compression.methods import METHODS, method
 from kc_utils.study.code import ROOT, code_hash
 from kc_utils.study.provenance import versions
 
 FOLDER = "techniques"
+APPLY = "kc_utils.compression.apply"
 LIBRARIES = ("torch", "transformers", "numpy", "matplotlib")
 _CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.M | re.S)
 _SETTING = re.compile(r"^:[\w-]+:.*\n", re.M)
@@ -47,7 +49,10 @@ def _is_module(name: str) -> bool:
 
 def made_with(chapter: Path) -> str:
     """Hash of what the outputs of a chapter depend on besides its own text."""
-    depends = [code_hash(modules_in(chapter.read_text(encoding="utf-8"))), versions(LIBRARIES)]
+    modules = modules_in(chapter.read_text(encoding="utf-8"))
+    if APPLY in modules:  # it imports a method's module when a recipe names it
+        modules += tuple(sorted({METHODS[name].module for name in METHODS} | {method("2:4").module}))
+    depends = [code_hash(modules), versions(LIBRARIES)]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 

@@ -276,6 +276,13 @@ def test_a_chapter_whose_code_changed_is_executed_again(tmp_path, monkeypatch):
     assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/one", "techniques/two"]
 
 
+def test_a_chapter_that_applies_recipes_depends_on_every_method(tmp_path, monkeypatch):
+    asked: list = []
+    monkeypatch.setattr(chapters, "code_hash", lambda modules: asked.extend(modules) or "")
+    chapters.made_with(ROOT / "book" / "techniques" / "final_layer.md")
+    assert {"kc_utils.compression.rows", "kc_utils.compression.n_of_m", "kc_utils.compression.rtn"} <= set(asked)
+
+
 def test_the_build_executes_chapters_and_nothing_else():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["execute"]["execute_notebooks"] == "force"  # `cache` would not see that kc_utils changed
