@@ -15,9 +15,10 @@ import torch
 from kc_utils.knowledge.causal import NextToken
 from kc_utils.knowledge.prefix_tree import grow
 from kc_utils.knowledge.probe import Probe, ask
-from kc_utils.knowledge.prompts import left_to_right_prompts
 from kc_utils.knowledge.protocols.cloze import Cloze
 from kc_utils.knowledge.protocols.rank import Rank
+from kc_utils.knowledge.questions import ask_about
+from kc_utils.knowledge.wordings import LeftToRight
 from kc_utils.models.loading import load
 from kc_utils.models.scopes import select
 
@@ -69,9 +70,10 @@ def main() -> None:
     model = loaded.model
     probe = Probe(limit=chosen.facts, alternatives=chosen.alternatives)
     facts = probe.factset()
-    prompts = left_to_right_prompts(facts, 1, loaded.tokenizer)
-    rank = Rank(prompts, loaded.tokenizer, facts, chosen.alternatives, 0)
-    contexts = list(dict.fromkeys(Cloze(prompts, loaded.tokenizer).contexts + rank.contexts))
+    wording = LeftToRight(loaded.tokenizer)
+    cloze = Cloze(ask_about(facts, 1, left_to_right=True), wording, loaded.tokenizer)
+    rank = Rank(ask_about(facts, 1), wording, facts, chosen.alternatives, 0)
+    contexts = list(dict.fromkeys(cloze.queries + rank.queries))
     whole = sum(map(len, contexts))
     nodes = sum(map(len, grow(contexts, NextToken(model).max_nodes)))
     body = 2 * sum(m.numel for m in select(model, "all"))
@@ -94,7 +96,9 @@ def main() -> None:
     print(f"| float32 matrix product | {rate / 1e9:.0f} GFLOP/s |")
     print(f"| probing, model only | {done / reading / 1e9:.0f} GFLOP/s, {100 * done / reading / rate:.0f} % of it |")
     everything = done / seconds
-    print(f"| probing, with prompts and rows | {everything / 1e9:.0f} GFLOP/s, {100 * everything / rate:.0f} % of it |")
+    print(
+        f"| probing, with questions and rows | {everything / 1e9:.0f} GFLOP/s, {100 * everything / rate:.0f} % of it |"
+    )
     print(f"| against contexts one by one | {alone / seconds:.1f} times faster |")
     print(f"| against padded batches of 32 | {batches / seconds:.1f} times faster |")
 

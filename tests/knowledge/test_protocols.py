@@ -1,158 +1,187 @@
-"""Cloze and ranking against naive loops over a model that knows some facts; ties and NaN never count as right."""
+"""Cloze and ranking of all families against naive loops and lm-pub-quiz; ties and NaN never count as right."""
 
+import logging
 import math
-import warnings
-from functools import partial
+import types
 
 import pytest
 import torch
+from lm_pub_quiz.evaluators import CausalLMEvaluator, MaskedLMEvaluator
+from transformers import PreTrainedTokenizerFast
 
-from kc_utils.errors import BadRequest
-from kc_utils.knowledge import probe as probe_module
-from kc_utils.knowledge.causal import NextToken, Reading
-from kc_utils.knowledge.facts import Fact, FactSet, Relation, fill
-from kc_utils.knowledge.probe import Probe, ask
-from kc_utils.knowledge.prompts import Prompt, continuations, left_to_right_prompts
+from kc_utils.knowledge.facts import Fact, FactSet, Relation
 from kc_utils.knowledge.protocols.cloze import Cloze
 from kc_utils.knowledge.protocols.rank import Rank
-from kc_utils.models.loading import load
-from tests.trained import PROBE
+from kc_utils.knowledge.questions import ask_about
+from kc_utils.knowledge.reading import Reading
+from tests.trained import MIXED
 
-MIXED = Probe(relations=("capital",), limit=60, templates="all", alternatives=4, seed=0)  # the known 30 and 30 others
-
-
-@pytest.fixture(scope="module")
-def tiny(trained):
-    return load(trained.id)
+FAMILIES = ("decoder", "encoder", "encoder-decoder")
 
 
-@pytest.fixture(scope="module")
-def rows(tiny):
-    return ask(tiny.model, tiny.tokenizer, "decoder", MIXED)
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
 
 
-def questions(probe):
-    facts = probe.factset()
-    for fact in facts.facts:
-        for number, template in enumerate(facts.relations[fact.relation].left_to_right):
-            yield facts, fact, number, fill(template, fact.subject).partition(" [Y]")[0]
+def rows_of(asked, family, protocol):
+    rows = asked(family).rows
+    return rows[rows["protocol"] == protocol].set_index(["fact", "template"])
 
 
-def scores_after(model, ids):
+def log_probabilities(model, **inputs):
+    """[T, vocabulary] of one plain forward pass."""
     with torch.no_grad():
-        return torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
+        output = model(**{name: torch.tensor([ids]) for name, ids in inputs.items()})
+    return torch.log_softmax(output.logits[0].double(), -1)
 
 
-def test_the_model_knows_what_it_was_taught_and_not_the_rest(trained, rows):
-    assert {f.id for f in trained.facts.facts} < set(rows["fact"])
-    taught = rows["fact"].isin({f.id for f in trained.facts.facts})
-    recall = rows[taught].groupby("protocol")["correct"].mean()
-    assert recall["cloze"] > 0.9
-    assert recall["rank"] > 0.9
-    assert (rows[~taught].groupby("protocol")["correct"].mean() < 0.5).all()
+def test_a_model_knows_what_it_was_taught_and_not_the_rest(trained_as, asked, family):
+    known, rows = {f.id for f in trained_as(family).facts.facts}, asked(family).rows
+    rows = rows[rows["protocol"].isin(["cloze", "rank", "generate"])]
+    taught = rows["fact"].isin(known)
+    assert known < set(rows["fact"])
+    assert (rows[taught].groupby("protocol")["correct"].mean() > 0.9).all()
+    assert (rows[~taught].groupby("protocol")["correct"].mean() < 0.4).all()
 
 
-def test_cloze_equals_a_naive_loop(tiny, rows):
-    found = rows[rows["protocol"] == "cloze"].set_index(["fact", "template"])
+def naive_cloze(family, loaded, question):
+    """(scores of the vocabulary at the gap, first tokens of the accepted answers, whether the main one is one token);
+    of an encoder, answers of a single piece alone."""
+    tokens, model, accepted = loaded.tokenizer, loaded.model, question.fact.accepted
+    before, after = question.text.split("[Y]")
+    if family == "decoder":
+        text = "<s>" + before.rstrip()
+        ids = tokens(text).input_ids
+        answers = [tokens(f"{text} {a}").input_ids[len(ids) :] for a in accepted]
+        return log_probabilities(model, input_ids=ids)[-1], {a[0] for a in answers}, len(answers[0]) == 1
+    if family == "encoder":
+        ids = tokens(f"{before}[MASK]{after}").input_ids
+        answers = [tokens(a, add_special_tokens=False).input_ids for a in accepted]
+        scores = log_probabilities(model, input_ids=ids)[ids.index(tokens.mask_token_id)]
+        return scores, {a[0] for a in answers if len(a) == 1}, len(answers[0]) == 1
+    said = tokens("<pad><extra_id_0>", add_special_tokens=False).input_ids
+    answers = [tokens(a, add_special_tokens=False).input_ids for a in accepted]
+    scores = log_probabilities(model, input_ids=with_sentinel(tokens, before, after), decoder_input_ids=said)[-1]
+    return scores, {a[0] for a in answers}, len(answers[0]) == 1
+
+
+def with_sentinel(tokens, before, after):
+    """The statement's tokens, part by part: no space of its own before the sentinel, none behind it before a stop."""
+    part = lambda text: tokens(text, add_special_tokens=False).input_ids  # noqa: E731
+    behind = part(f"of{after}")[1:] if after[:1] == "." else part(after)
+    return [*part(before.rstrip()), *part("<extra_id_0>"), *behind, tokens.eos_token_id]
+
+
+def test_cloze_equals_a_naive_loop(tiny, asked, family):
+    loaded, found = tiny(family), rows_of(asked, family, "cloze")
     count = 0
-    for _, fact, number, text in questions(MIXED):
-        ids = tiny.tokenizer(text).input_ids
-        scores = scores_after(tiny.model, ids)[-1]
-        firsts = {tiny.tokenizer(f"{text} {a}").input_ids[len(ids)] for a in fact.accepted}
+    for question in ask_about(MIXED.factset(), "all", left_to_right=family == "decoder"):
+        scores, firsts, single = naive_cloze(family, loaded, question)
+        if not firsts:
+            assert (question.fact.id, question.template) not in found.index
+            continue
         best = max(float(scores[i]) for i in firsts)
         rank = 1 + sum(1 for i, s in enumerate(scores.tolist()) if i not in firsts and s >= best)
-        line = found.loc[(fact.id, number)]
-        assert line["rank"] == rank, fact.id
+        line = found.loc[(question.fact.id, question.template)]
+        assert line["rank"] == rank, question
         assert (line["correct"], line["correct_at_5"], line["correct_at_10"]) == (rank == 1, rank <= 5, rank <= 10)
         assert line["score"] == pytest.approx(best, abs=1e-4)
         assert line["predicted_token"] == int(scores.argmax())
         assert line["chance"] == pytest.approx(len(firsts) / len(scores))
-        assert line["single_token"] == (len(tiny.tokenizer(f"{text} {fact.answers[0]}").input_ids) == len(ids) + 1)
-        assert line["popularity"] == fact.popularity or fact.popularity is None
+        assert line["single_token"] == single
+        assert line["popularity"] == question.fact.popularity or question.fact.popularity is None
         count += 1
-    assert count == len(found) == 180
+    assert count == len(found)
+    assert {"decoder": count == 180, "encoder": 60 < count < 160, "encoder-decoder": count == 240}[family]
 
 
-def test_ranking_equals_a_naive_loop(tiny, rows):
-    found = rows[rows["protocol"] == "rank"].set_index(["fact", "template"])
-    for facts, fact, number, text in questions(MIXED):
-        candidates = [fact.answers[0], *facts.alternatives(fact, MIXED.alternatives, MIXED.seed)]
-        cut = len(tiny.tokenizer(text).input_ids)
-        totals = []
-        for candidate in candidates:
-            ids = tiny.tokenizer(f"{text} {candidate}").input_ids
-            scores = scores_after(tiny.model, ids)
-            totals.append(sum(float(scores[i - 1, ids[i]]) for i in range(cut, len(ids))))
-        line = found.loc[(fact.id, number)]
-        assert list(line["scores"]) == pytest.approx(totals, abs=1e-3), fact.id
+def candidates(question):
+    facts = MIXED.factset()
+    return [question.fact.answers[0], *facts.alternatives(question.fact, MIXED.alternatives, MIXED.seed)]
+
+
+def theirs(evaluator, loaded, question):
+    """lm-pub-quiz's score of every candidate: the sum over the whole statement."""
+    logging.getLogger("lm_pub_quiz").setLevel(logging.ERROR)
+    quiz = evaluator.from_model(loaded.model, tokenizer=loaded.tokenizer, device="cpu")
+    facts = MIXED.factset()
+    template = facts.relations[question.fact.relation].templates[question.template]
+    return quiz.evaluate_instance(
+        template=template, subject=question.fact.subject, answers=candidates(question), reduction="sum", batch_size=64
+    )
+
+
+def spelled_out(loaded, question):
+    """Scores of an encoder-decoder's candidates by teacher forcing, one at a time."""
+    tokens, totals = loaded.tokenizer, []
+    statement = with_sentinel(tokens, *question.text.split("[Y]"))
+    for answer in candidates(question):
+        labels = tokens(f"<extra_id_0> {answer}<extra_id_1>", add_special_tokens=False).input_ids
+        assert tokens.convert_ids_to_tokens(labels)[1] != "▁"
+        scores = log_probabilities(loaded.model, input_ids=statement, labels=labels)
+        totals.append(sum(float(scores[i, label]) for i, label in enumerate(labels) if i > 0))
+    return totals
+
+
+def test_ranking_equals_lm_pub_quiz_or_teacher_forcing(tiny, asked, family):
+    loaded, found = tiny(family), rows_of(asked, family, "rank")
+    assert isinstance(loaded.tokenizer, PreTrainedTokenizerFast)
+    questions = ask_about(MIXED.factset(), "all")
+    assert len(found) == len(questions) == 240
+    for question in questions[::5]:
+        if family == "encoder":
+            totals = theirs(MaskedLMEvaluator, loaded, question)
+        elif family == "decoder":
+            totals = theirs(CausalLMEvaluator, loaded, question)
+        else:
+            totals = spelled_out(loaded, question)
+        line = found.loc[(question.fact.id, question.template)]
+        if family == "decoder":  # ours begins where the answers do: what precedes is the same for all
+            assert [s - line["scores"][0] for s in line["scores"]] == pytest.approx(
+                [t - totals[0] for t in totals], abs=2e-3
+            )
+        else:
+            assert list(line["scores"]) == pytest.approx(totals, abs=2e-3), question
         assert line["correct"] == (totals[0] > max(totals[1:]))
         assert line["chosen"] == max(range(len(totals)), key=totals.__getitem__)
         assert line["margin"] == pytest.approx(totals[0] - max(totals[1:]), abs=2e-3)
         assert line["chance"] == 1 / 5
 
 
-@pytest.mark.parametrize("sizes", [{"max_nodes": 16, "batch_tokens": 16}, {"batch_tokens": 4096, "read_rows": 5}])
-def test_rows_do_not_depend_on_batch_sizes(tiny, rows, monkeypatch, sizes):
-    monkeypatch.setattr(probe_module, "NextToken", partial(NextToken, **sizes))
-    others = ask(tiny.model, tiny.tokenizer, "decoder", MIXED)
-    scores = ["score", "margin", "scores"]
-    assert others.drop(columns=scores).equals(rows.drop(columns=scores))
-    assert (others["score"] - rows["score"]).abs().max() < 1e-4
+def test_a_decoders_ranking_equals_a_naive_loop_over_whole_statements(tiny, asked):
+    loaded, found = tiny("decoder"), rows_of(asked, "decoder", "rank")
+    for question in ask_about(MIXED.factset(), "all")[::5]:
+        ids = [loaded.tokenizer("<s>" + question.stated(a)).input_ids for a in candidates(question)]
+        totals = []
+        for one in ids:
+            scores = log_probabilities(loaded.model, input_ids=one)
+            totals.append(sum(float(scores[at - 1, one[at]]) for at in range(1, len(one))))
+        ours = found.loc[(question.fact.id, question.template), "scores"]
+        shared = [t - s for t, s in zip(totals, ours, strict=True)]
+        assert max(shared) - min(shared) < 1e-3
 
 
-def test_rows_do_not_depend_on_the_other_protocol(tiny, rows):
-    for protocol in ("cloze", "rank"):
-        alone = ask(tiny.model, tiny.tokenizer, "decoder", MIXED.model_copy(update={"protocols": (protocol,)}))
-        both = rows[rows["protocol"] == protocol].reset_index(drop=True)
-        assert alone["correct"].equals(both["correct"])
-        assert (alone["score"] - both["score"]).abs().max() < 1e-4
+class Letters:
+    """A wording of single letters: after "A is", each letter of an answer is a token; digits follow a space alone."""
+
+    first_token_counts = True
+
+    def gap(self, question):
+        return question.lead
+
+    def fillers(self, question, answers):
+        return [tuple(map(ord, f" {a}" if a.isdigit() else a)) for a in answers]
+
+    def terms(self, question, answers):
+        return [[((question.lead, a[:n]), ord(a[n])) for n in range(len(a))] for a in answers]
 
 
-def broken(trained, change):
-    """The trained model with every weight changed in place."""
-    model = load(trained.id).model
-    with torch.no_grad():
-        for parameter in model.parameters():
-            change(parameter)
-    return model
+ALPHABET = types.SimpleNamespace(unk_token_id=ord("u"), decode=lambda ids: "".join(map(chr, ids)))
 
 
-def test_a_model_of_zeros_is_never_right_and_says_so(trained, tiny):
-    with pytest.warns(UserWarning, match="60 of 60 scores are not numbers, or the same for every token"):
-        rows = ask(broken(trained, torch.Tensor.zero_), tiny.tokenizer, "decoder", PROBE)
-    assert not rows["correct"].any()
-    assert not (rows["correct_at_10"] == True).any()  # noqa: E712
-    assert not rows["valid"].any()
-    assert (rows[rows["protocol"] == "rank"]["chosen"] == -1).all()
-
-
-def test_a_model_of_nan_is_never_right_and_says_so(trained, tiny):
-    with pytest.warns(UserWarning, match="60 of 60 scores are not numbers"):
-        rows = ask(broken(trained, lambda p: p.fill_(float("nan"))), tiny.tokenizer, "decoder", PROBE)
-    assert not rows["correct"].any()
-    assert not (rows["correct_at_10"] == True).any()  # noqa: E712
-    assert not rows["valid"].any()
-    assert rows["score"].isna().all()
-
-
-class OneLetter:
-    """A tokenizer with one token per character: shows what the protocols do with token ids."""
-
-    def __call__(self, texts):
-        return type("Encoded", (), {"input_ids": [[ord(c) for c in text] for text in texts]})
-
-    def decode(self, ids):
-        return "".join(map(chr, ids))
-
-
-class SpaceWithWord(OneLetter):
-    """The space before a letter belongs to it (upper case); digits leave it alone."""
-
-    def __call__(self, texts):
-        import re
-
-        merged = [re.sub(" ([a-z])", lambda m: m[1].upper(), text) for text in texts]
-        return super().__call__(merged)
+class OnePiece(Letters):
+    first_token_counts = False
 
 
 def one_fact(answers=("b",), space=("b", "c", "d"), aliases=()):
@@ -161,17 +190,21 @@ def one_fact(answers=("b",), space=("b", "c", "d"), aliases=()):
 
 
 def reading(**scores):
-    """Scores of 128 tokens after one context: 0 but for those named (lower-case names score their capital token)."""
+    """Scores of 128 tokens: 0 but for those named."""
     logits = torch.zeros(1, 128)
     for letter, score in scores.items():
-        logits[0, ord(letter.upper())] = score
+        logits[0, ord(letter)] = score
     return Reading.of([0], logits)
 
 
-def cloze_row(facts, found):
-    cloze = Cloze(left_to_right_prompts(facts, 1, SpaceWithWord()), SpaceWithWord())
-    (context,) = cloze.contexts
-    cloze.take([context], found)
+def cloze_of(facts, wording=None):
+    return Cloze(ask_about(facts, 1, left_to_right=True), wording or Letters(), ALPHABET)
+
+
+def cloze_row(facts, found, wording=None):
+    cloze = cloze_of(facts, wording)
+    (query,) = cloze.queries
+    cloze.take([query], found)
     (row,) = cloze.rows
     return row
 
@@ -203,20 +236,27 @@ def test_another_accepted_answer_does_not_push_the_best_one_down():
     assert cloze_row(facts, reading(b=1.0))["chance"] == 3 / 128
 
 
-def test_answers_that_begin_with_white_space_alone_are_not_asked_by_cloze():
-    facts = one_fact(answers=("8",), space=("8", "9"))
-    cloze = Cloze(left_to_right_prompts(facts, 1, SpaceWithWord()), SpaceWithWord())
-    assert (cloze.contexts, cloze.excluded, cloze.rows) == ([], 1, [])
-    also = one_fact(answers=("b",), aliases=("8",))
-    assert Cloze(left_to_right_prompts(also, 1, SpaceWithWord()), SpaceWithWord()).excluded == 1
-    assert Cloze(left_to_right_prompts(one_fact(), 1, SpaceWithWord()), SpaceWithWord()).excluded == 0
+@pytest.mark.parametrize("main", ["8", "u"])
+def test_an_answer_that_begins_with_nothing_said_is_not_asked_by_cloze(main):
+    """White space alone or the unknown token: of the main answer, the fact is not asked; of another, it counts for nothing."""
+    assert cloze_of(one_fact(answers=(main,), aliases=("b",))).queries == []
+    row = cloze_row(one_fact(answers=("b",), aliases=(main,)), reading(u=3.0, b=2.0))
+    assert (row["rank"], row["chance"]) == (2, 1 / 128)
 
 
-def rank_row(**scores):
-    facts = one_fact()
-    rank = Rank(left_to_right_prompts(facts, 1, SpaceWithWord()), SpaceWithWord(), facts, 2, 0)
-    (context,) = rank.contexts
-    rank.take([context], reading(**scores))
+def test_a_mask_is_filled_by_single_pieces_alone():
+    assert cloze_of(one_fact(answers=("bc",)), OnePiece()).queries == []
+    row = cloze_row(one_fact(answers=("bc",), aliases=("d", "cb")), reading(b=3.0, d=2.0), OnePiece())
+    assert (row["rank"], row["single_token"], row["chance"]) == (2, False, 1 / 128)
+    assert cloze_row(one_fact(answers=("bc",), aliases=("d",)), reading(b=3.0, d=2.0))["rank"] == 1
+    assert cloze_row(one_fact(answers=("b",), aliases=("dd",)), reading(b=1.0), OnePiece())["single_token"]
+
+
+def rank_row(facts=None, **scores):
+    facts = facts or one_fact()
+    rank = Rank(ask_about(facts, 1), Letters(), facts, 2, 0)
+    for query in rank.queries:
+        rank.take([query], reading(**scores))
     (row,) = rank.rows
     return row
 
@@ -235,39 +275,11 @@ def test_the_right_answer_has_to_win_outright():
 
 
 def test_the_same_score_for_every_token_does_not_favour_the_shortest_answer():
-    facts = one_fact(answers=("b",), space=("b", "cc", "dd"))
-    rank = Rank(left_to_right_prompts(facts, 1, SpaceWithWord()), SpaceWithWord(), facts, 2, 0)
-    for context in rank.contexts:
-        rank.take([context], reading())
-    (row,) = rank.rows
+    row = rank_row(one_fact(answers=("b",), space=("b", "cc", "dd")))
     assert (row["correct"], row["valid"]) == (False, False)
 
 
-def test_a_statement_is_cut_before_its_answer():
-    facts = one_fact()
-    (prompt,) = left_to_right_prompts(facts, "all", OneLetter())
-    assert (prompt.text, prompt.tokens, prompt.template) == ("A is", tuple(map(ord, "A is")), 0)
-    assert continuations(prompt, ["b", "cd"], OneLetter()) == [tuple(map(ord, " b")), tuple(map(ord, " cd"))]
-
-
-def test_a_tokenizer_that_glues_answer_and_prompt_is_refused():
-    class Gluing(OneLetter):
-        def __call__(self, texts):
-            return super().__call__([text.replace("s b", "S") for text in texts])
-
-    prompt = Prompt(one_fact().facts[0], 0, "A is", tuple(map(ord, "A is")))
-    with pytest.raises(BadRequest, match="does not split 'A is' from 'b'"):
-        continuations(prompt, ["b"], Gluing())
-
-
-def test_a_relation_without_a_left_to_right_template_is_refused():
-    relation = Relation("r", "r", None, "N-1", ("[Y] is the [X].",), ("b", "c"))
-    facts = FactSet("test", {"r": relation}, (Fact("r/0", "r", "A", ("b",)),))
-    with pytest.raises(BadRequest, match="relation r has no template that ends with its answer"):
-        left_to_right_prompts(facts, 1, OneLetter())
-
-
-def test_no_warning_without_a_reason(tiny):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        ask(tiny.model, tiny.tokenizer, "decoder", PROBE)
+def test_a_relation_that_offers_no_wrong_answer_is_not_ranked():
+    facts = one_fact(space=("b", "B"))
+    rank = Rank(ask_about(facts, 1), Letters(), facts, 2, 0)
+    assert (rank.queries, rank.rows) == ([], [])

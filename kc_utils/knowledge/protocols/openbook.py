@@ -25,27 +25,28 @@ def twins(
     """
     about: dict[tuple[str, str], list[Fact]] = {}
     for fact in whole.facts:
-        about.setdefault((fact.relation, fact.answers[0]), []).append(fact)
+        for answer in fact.answers:
+            about.setdefault((fact.relation, answer), []).append(fact)
     return [_twin(q, facts, about, alternatives, seed) for q in questions]
 
 
 def _twin(question: Question, facts: FactSet, about, alternatives: int | str, seed: int) -> Question:
     fact = question.fact
-    said = [_statement(facts, fact, question.template)]
+    said = [_statement(facts, fact, fact.answers[0], question.template)]
     draw = random.Random(f"{seed}/{fact.id}/openbook")
     mine = {name.casefold() for name in (fact.subject, *fact.accepted)}
     for answer in facts.alternatives(fact, alternatives, seed):
         others = [o for o in about.get((fact.relation, answer), ()) if o.subject.casefold() not in mine]
         if others:
-            said.append(_statement(facts, draw.choice(others), question.template))
+            said.append(_statement(facts, draw.choice(others), answer, question.template))
             break
     draw.shuffle(said)
     return replace(question, before=" ".join(said))
 
 
-def _statement(facts: FactSet, fact: Fact, asked: int) -> str:
-    """The fact in the wording after the one that is asked, with its answer and a full stop."""
+def _statement(facts: FactSet, fact: Fact, answer: str, asked: int) -> str:
+    """The fact in the wording after the one that is asked, with an answer of its own and a full stop."""
     offered = wordings(facts, fact)
     number = (asked + 1) % len(offered)
-    text = Question(fact, number, offered[number]).stated(fact.answers[0]).strip()
+    text = Question(fact, number, offered[number]).stated(answer).strip()
     return text if text.endswith(".") else f"{text}."

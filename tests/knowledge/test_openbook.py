@@ -1,0 +1,132 @@
+"""The open-book twin: the fact is stated first, beside one that a careless reader would take for it."""
+
+import re
+
+import pytest
+import torch
+
+from kc_utils.knowledge.facts import Fact, FactSet, Relation
+from kc_utils.knowledge.protocols.openbook import twins
+from kc_utils.knowledge.protocols.rank import Rank
+from kc_utils.knowledge.questions import ask_about
+from kc_utils.knowledge.reading import Reading
+from kc_utils.knowledge.sources import load_source
+
+WHOLE = load_source("worldfacts").only(["capital", "borders", "continent", "official_language"])
+FACTS = WHOLE.sample(80)
+
+
+def pairs(alternatives=4, seed=0, templates="all", facts=FACTS):
+    asked = ask_about(facts, templates)
+    return list(zip(asked, twins(asked, facts, WHOLE, alternatives, seed), strict=True))
+
+
+def statements_of(fact, answer):
+    return {t.replace("[X]", fact.subject).replace("[Y]", answer).casefold() for t in templates(fact)}
+
+
+def templates(fact):
+    return WHOLE.relations[fact.relation].templates
+
+
+def sentences(before, question):
+    """The sentences before a question: that of its own fact, and the other one as (fact, its answer) pairs that fit."""
+    own = [s for s in statements_of(question.fact, question.fact.answers[0]) if s in before.casefold()]
+    assert len(own) == 1, before
+    rest = before.casefold().replace(own[0], "", 1).strip()
+    group = [f for f in WHOLE.facts if f.relation == question.fact.relation]
+    return own[0], [(f, answer) for f in group for answer in f.answers if rest in statements_of(f, answer)]
+
+
+def test_the_fact_and_another_one_are_stated_before_the_question():
+    first = 0
+    for asked, twin in pairs():
+        assert (twin.fact, twin.template, twin.text) == (asked.fact, asked.template, asked.text)
+        own, others = sentences(twin.before, asked)
+        (wrong,) = {answer for _, answer in others}
+        assert wrong in FACTS.alternatives(asked.fact, 4)
+        assert wrong not in asked.fact.accepted
+        assert all(other.subject.casefold() != asked.fact.subject.casefold() for other, _ in others)
+        assert not {other.subject for other, _ in others} & set(asked.fact.accepted), "the answer is named once"
+        first += twin.before.casefold().startswith(own)
+    assert 0.3 < first / len(pairs()) < 0.7, "the fact stands now first, now second"
+
+
+def test_the_fact_is_stated_in_another_wording_than_it_is_asked():
+    for asked, twin in pairs():
+        assert asked.stated(asked.fact.answers[0]) not in twin.before
+        lead = re.split(r"\[[XY]\]", templates(asked.fact)[asked.template])
+        assert len(lead) == 3
+
+
+def test_twins_are_frozen_by_seed_and_do_not_depend_on_the_other_questions():
+    assert [t.before for _, t in pairs()] == [t.before for _, t in pairs()]
+    assert [t.before for _, t in pairs()] != [t.before for _, t in pairs(seed=1)]
+    few = FACTS.sample(20)
+    texts = {(t.fact.id, t.template): t.before for _, t in pairs()}
+    assert all(texts[t.fact.id, t.template] == t.before for _, t in pairs(facts=few))
+
+
+def test_a_fact_whose_wrong_answers_belong_to_no_other_fact_stands_alone():
+    relation = Relation("r", "r", None, "N-1", ("[X] is [Y].", "They say [Y] of [X]"), ("b", "c"))
+    facts = FactSet("test", {"r": relation}, (Fact("r/0", "r", "A", ("b",)), Fact("r/1", "r", "a", ("c",))))
+    told = twins(ask_about(facts, "all"), facts, facts, 1, 0)
+    assert [t.before for t in told] == ["They say b of A.", "A is b.", "They say c of a.", "A is c."]
+
+
+def test_a_fact_with_a_statement_of_its_own_is_told_in_it():
+    facts = FactSet(
+        "test",
+        {"r": Relation("r", "r", None, "N-1", (), ("1840", "1841"))},
+        (
+            Fact("r/0", "r", "A", ("1840",), statement="It was in [Y]."),
+            Fact("r/1", "r", "B", ("1841",), statement="In [Y] it ended."),
+        ),
+    )
+    (told, _) = twins(ask_about(facts, 1), facts, facts, 1, 0)
+    assert sorted(re.findall(r"[^.]+\.", told.before)) in (
+        [" In 1841 it ended.", "It was in 1840."],
+        [" It was in 1840.", "In 1841 it ended."],
+    )
+
+
+class Hand:
+    """A wording whose query is the whole question, so that a test can score by hand."""
+
+    def terms(self, question, answers):
+        return [[((question.before, question.fact.subject, answer), 1)] for answer in answers]
+
+
+def by_hand(score):
+    """Accuracy of a reader that gives a score to (sentences, subject, answer)."""
+    told = [twin for _, twin in pairs(templates=1)]
+    rank = Rank(told, Hand(), FACTS, 4, 0, name="openbook")
+    values = torch.tensor([score(*query) / 100 for query in rank.queries])  # so small that no two saturate
+    rank.take(
+        rank.queries, Reading.of(list(range(len(values))), torch.stack([-values, values, 0 * values - 99], dim=1))
+    )
+    assert all(row["chance"] == pytest.approx(0.2) or row["relation"] == "continent" for row in rank.rows)
+    return sum(row["correct"] for row in rank.rows) / len(rank.rows)
+
+
+def test_naming_what_was_mentioned_does_not_do_and_reading_does():
+    mentioned = lambda before, subject, answer: float(answer.casefold() in before.casefold())  # noqa: E731
+    last = lambda before, subject, answer: float(before.casefold().rfind(answer.casefold()))  # noqa: E731
+
+    def read(before, subject, answer):
+        parts = [s for s in re.split(r"(?<=\w\w)\.(?: |$)", before) if subject.casefold() in s.casefold()]
+        return float(any(answer.casefold() in s.casefold() for s in parts))
+
+    assert by_hand(mentioned) < 0.1
+    assert 0.3 < by_hand(last) < 0.7
+    assert by_hand(read) > 0.9
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder", "encoder-decoder"])
+def test_a_twin_has_the_candidates_and_the_chance_of_its_question(asked, family):
+    rows = asked(family).rows.set_index(["fact", "template"])
+    told, alone = (rows[rows["protocol"] == name] for name in ("openbook", "rank"))
+    assert told.index.equals(alone.index)
+    assert (told["chance"] == alone["chance"]).all()
+    assert (told["scores"].map(len) == alone["scores"].map(len)).all()
+    assert (told["score"] - alone["score"]).abs().min() > 0
