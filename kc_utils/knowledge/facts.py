@@ -165,17 +165,16 @@ class FactSet:
         chosen = {f.id for relation, facts in order.items() for f in facts[: share[relation]]}
         return replace(self, facts=tuple(f for f in self.facts if f.id in chosen))
 
-    def alternatives(self, fact: Fact, count: int, seed: int = 0) -> tuple[str, ...]:
+    def alternatives(self, fact: Fact, count: int | str, seed: int = 0) -> tuple[str, ...]:
         """Up to `count` wrong answers for a closed-set question, drawn from the relation's answer space by seed and
-        fact id. Fewer where the answer space has no more to offer, so that chance differs between relations.
-
-        Raises BadRequest where it offers none.
+        fact id, or all of them for "all", in the answer space's order. Fewer where the answer space has no more to offer,
+        so that chance differs between relations; none where it holds right answers alone.
         """
         accepted = {a.casefold() for a in fact.accepted + fact.other_answers}
         space = [a for a in self.relations[fact.relation].answer_space if a.casefold() not in accepted]
-        if not space or count < 1:
-            raise BadRequest(f"{fact.id}: {count} alternatives asked for, relation {fact.relation} offers {len(space)}")
-        return tuple(random.Random(f"{seed}/{fact.id}").sample(space, min(count, len(space))))
+        if count == "all":
+            return tuple(space)
+        return tuple(random.Random(f"{seed}/{fact.id}").sample(space, min(int(count), len(space))))
 
 
 def _equal_shares(sizes: dict[str, int], total: int) -> dict[str, int]:
