@@ -191,8 +191,8 @@ def chained(model: nn.Module, path: str, example: dict[str, torch.Tensor]) -> bo
                 raise BadModel(f"{path}.{i} answers the calibration text with what is not a number; use rtn")
             if not torch.equal(_first(block(*args, **kwargs)), output):
                 raise BadModel(f"{path}.{i} answers differently when it is called again; GPTQ cannot measure it")
-            chain = chain and _same(block, args, given, output)
-            chain = chain and (i == 0 or torch.equal(args[0], calls[i - 1][0][2]))
+            if i > 0:
+                chain = chain and torch.equal(args[0], calls[i - 1][0][2]) and _same(block, args, given, output)
         return chain
 
 

@@ -4,11 +4,15 @@ Hessian, order of columns, damping, inverse and the update of the columns not ye
 through the blocks is optimum's. Import this through `gptq_library.solver()`, which keeps the libraries quiet.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar
 from unittest import mock
 
 import torch
-from gptqmodel.quantization.gptq import GPTQ
+from gptqmodel.quantization.config import QuantizeConfig
+from gptqmodel.quantization.gptq import GPTQ, SharedHessianFactorCache
 from gptqmodel.quantization.quantizer import Quantizer
 from optimum.gptq import GPTQQuantizer
 from optimum.gptq import quantizer as optimum_quantizer
@@ -29,9 +33,75 @@ class _Scale(Quantizer):
         self.scale, self.zero = (p.to(x.device) for p in grid_of(x.cpu(), self.qcfg.bits, self.qcfg.sym))
 
 
+class _Enough(Exception):
+    """All modules that are being measured have read this text; what the block computes after them is not needed."""
+
+
 class _Columns(GPTQ):
+    """One matrix. Those that read the same input, such as query, key and value, share one Hessian and its inverse."""
+
+    stage: ClassVar[list["_Columns"]]  # those that are measured in the same passes over the text
+
+    def __init__(self, module: nn.Module, qcfg: QuantizeConfig | None = None) -> None:
+        super().__init__(module, qcfg)
+        self.leader: _Columns | None = None  # whose Hessian this one's input goes into
+        self.latest: torch.Tensor | None = None  # held, so that no other tensor can have its address
+        self.stage.append(self)
+
     def create_quantizer(self, name: str) -> Quantizer:
         return _Scale(qcfg=self.qcfg, name=name)
+
+    def add_batch(self, inp: torch.Tensor, out: torch.Tensor, batch_index: int | None = None) -> None:
+        leader = next((c for c in self.stage if c.latest is not None and _same(c.latest, inp)), self)
+        if self.leader not in (None, leader):
+            raise ValueError("matrices that read the same input in one text do not in another")
+        self.leader, self.latest = leader, inp
+        if leader is self:
+            super().add_batch(inp, out, batch_index)
+        if all(c.latest is not None for c in self.stage):
+            for c in self.stage:
+                c.latest = None
+            raise _Enough
+
+    def fasterquant(self, *args, **kwargs):
+        for follower in self.stage:  # all at once: rounding a matrix uses up its Hessian
+            leader = follower.leader
+            if leader not in (None, follower):
+                cache = leader._shared_hessian_cache or SharedHessianFactorCache(0, str(id(leader)))
+                leader.attach_shared_hessian_cache(cache)
+                follower.adopt_hessian_from(leader)
+                follower.attach_shared_hessian_cache(cache)
+            follower.leader = None
+        return super().fasterquant(*args, **kwargs)
+
+    def free(self) -> None:
+        self.stage.remove(self)
+        super().free()
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
+
+
+@contextlib.contextmanager
+def _stopping_early(blocks: nn.ModuleList) -> Iterator[None]:
+    """A block that is called to measure some of its modules stops after the last of them."""
+
+    def wrapped(forward):
+        @functools.wraps(forward)
+        def until_enough(*args, **kwargs):
+            with contextlib.suppress(_Enough):
+                return forward(*args, **kwargs)
+
+        return until_enough
+
+    for block in blocks:
+        block.forward = wrapped(block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
 
 
 class _Blocks(GPTQQuantizer):
@@ -75,7 +145,9 @@ def solve(
     def bar(iterable, leave=True, **_):
         return progress(iterable) if leave else iterable
 
-    with mock.patch.multiple(optimum_quantizer, GPTQ=_Columns, tqdm=bar):
+    columns = type("Columns", (_Columns,), {"stage": []})
+    patched = mock.patch.multiple(optimum_quantizer, GPTQ=columns, tqdm=bar)
+    with patched, _stopping_early(model.get_submodule(blocks)):
         optimum.quantize_model(model)
     grids = {}
     for path, (_, scale, zero, group_of) in optimum.found.items():

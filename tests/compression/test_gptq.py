@@ -181,10 +181,14 @@ def test_only_the_scope_changes_and_the_model_is_left_as_found(name, scope):
         ("t5", "decoder[1]", ["decoder.self_attention.qkv[1]", "decoder.self_attention.output[1]",
                               "decoder.cross_attention[1]", "decoder.feed_forward[1]"], False),
         ("bart", "all", ["encoder", "decoder[0]", "decoder[1-2]"], True),
+        ("llama", "attention.qkv[1]", ["attention.value[1]", "attention.query[1]", "attention.key[1]"], True),
+        ("bart", "decoder.cross_attention.qkv[1]", [f"decoder.cross_attention.{q}[1]" for q in ("key", "query", "value")],
+         True),
     ],
 )  # fmt: skip
 def test_each_matrix_reads_what_the_rounded_ones_before_it_give(name, whole, pieces, chained):
-    """A step on all blocks is a step on each in turn: so inputs of later ones come from rounded earlier ones."""
+    """A step on all blocks is a step on each in turn: so inputs of later ones come from rounded earlier ones. And
+    what matrices that read the same input share does not change their results."""
     at_once, in_turn = tiny(name), tiny(name)
     paths = {p.path for p in gptq.parts(select(at_once, whole))}
     example = {"input_ids": torch.tensor([[3, 5, 7, 9]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
