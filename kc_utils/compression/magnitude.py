@@ -93,7 +93,8 @@ def _near_sample(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut
     wanted = sorted({k for k in ks if k})
     if not wanted or wanted[0] < 0 or wanted[-1] > total or total < SAMPLE:
         return None
-    step = total // (SAMPLE if len(wanted) == 1 else min(total, 4 * SAMPLE))  # the finer, the less is kept for each k
+    size = SAMPLE if len(wanted) == 1 else min(total, 4 * SAMPLE)  # the finer, the less is kept for each k
+    step = total // size | 1  # odd: weights that were rounded in groups of 32 would not be met evenly by an even one
     sample = np.sort(np.concatenate([float_keys(_flat(t)[::step]) for t in tensors]))
     if len(wanted) == 1:
         found = [cut_near_sample(_pieces(tensors, PIECE), float_keys, wanted[0], sample, INFINITY)]

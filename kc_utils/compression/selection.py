@@ -10,7 +10,7 @@ Keys are int32 and not negative. Elements with equal keys are taken in order of 
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -169,23 +169,33 @@ def cuts_near_sample(
     if max(top for _, top, _ in found) >= limit:
         return None
     pieces = [near for _, near in sorted((p for _, _, near in found for p in near), key=lambda piece: piece[0])]
-    starts = np.cumsum([0] + [len(chunk) for chunk in chunks])
-    cuts_found = []
+    cuts_found, tied = [], {}  # tied: number of a piece -> the cuts some of whose ties are in it
     for i, k in enumerate(ks):
         members = np.concatenate([near[i] for near in pieces])
         cut = _cut_among(members, k - int(sum(below[i] for below, _, _ in found)))
         if cut is None:
             return None
+        cuts_found.append(cut)
         ties = np.flatnonzero(members == cut.key)[: cut.take]
-        owners = np.searchsorted(np.cumsum([near[i].size for near in pieces]), ties, "right")  # whose ties they are
-        at = [starts[p] + np.flatnonzero(keys(chunks[p]) == cut.key) for p in np.unique(owners)]
-        cuts_found.append(Cut(cut.key, cut.take, cut.equal, np.concatenate(at)[: cut.take]))
-    return cuts_found
+        for owner in np.unique(np.searchsorted(np.cumsum([near[i].size for near in pieces]), ties, "right")):
+            tied.setdefault(int(owner), []).append(i)
+    starts = np.cumsum([0] + [len(chunk) for chunk in chunks])
+
+    def find(part: Sequence[int]) -> list[tuple[int, int, np.ndarray]]:
+        places = []
+        for number in part:
+            key = keys(chunks[number])
+            places += [(i, number, starts[number] + np.flatnonzero(key == cuts_found[i].key)) for i in tied[number]]
+        return places
+
+    places = sorted((p for part in in_threads(find, sorted(tied)) for p in part), key=lambda place: place[:2])
+    at = [np.concatenate([where for j, _, where in places if j == i]) for i in range(len(ks))]
+    return [replace(cut, at=where[: cut.take]) for cut, where in zip(cuts_found, at, strict=True)]
 
 
 def _bracket(sample: np.ndarray, share: float) -> tuple[np.int32, np.int32]:
     """Two keys of a sorted sample between which that share of all keys ends, all but surely."""
-    place, margin = share * sample.size, 4 * math.sqrt(sample.size) + 8
+    place, margin = share * sample.size, 2.5 * math.sqrt(sample.size) + 8  # five standard deviations, or more
     return sample[max(0, int(place - margin))], sample[min(sample.size - 1, int(place + margin))]
 
 

@@ -247,6 +247,15 @@ def test_pruned_weights_are_pruned_again_in_little_memory():
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("ks", [[0.5], [0.2, 0.5]])
+def test_weights_with_a_structure_by_position_are_sampled_evenly(ks):
+    """Rows and groups of 32, 64, ... weights: a sample that met every fourth place only would mislead."""
+    weights = torch.randn(16 * magnitude.SAMPLE // 64, 64, generator=torch.Generator().manual_seed(4))
+    weights *= 1 + torch.arange(64) % 4
+    found = magnitude._near_sample([weights], [round(k * weights.numel()) for k in ks])
+    assert found[-1].key == int(weights.abs().view(-1).kthvalue(weights.numel() // 2).values.view(torch.int32))
+
+
 def test_a_sample_that_misleads_costs_time_only():
     keys = [np.arange(100_000, dtype=np.int32)]
     right = np.arange(0, 100_000, 10, dtype=np.int32)
