@@ -108,6 +108,12 @@ def generate(model, tokenizer, questions: list[Question], wording: Wording) -> I
             }
 
 
+@torch.inference_mode()
+def say(model, tokenizer, question: Question, wording: Wording) -> str:
+    """What the model answers to one question."""
+    return _say(model, tokenizer, [_prompt(wording.gap(question))], wording.ends)[0][0]
+
+
 def _prompt(gap) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """(what is read, what has been said) of an encoder-decoder's gap; (context, None) of a decoder's."""
     return (gap[0], gap[1]) if isinstance(gap[0], tuple) else (gap, None)
