@@ -137,6 +137,7 @@ class Method:
     options: Mapping[str, Option] = field(default_factory=dict)
     calibrates: bool = False  # its `run` and `check` take the tokenizer too, for calibration text
     last: bool = False  # a library keeps the weight from then on: no later step may touch the matrix
+    packages: tuple[str, ...] = ()  # whose versions a result depends on, besides torch and transformers
 
     def option(self, name: str) -> Option:
         if name not in self.options:
@@ -168,29 +169,30 @@ METHODS: dict[str, Method] = {
             "gptq", _HERE + "gptq", False, OneOf((2, 3, 4, 8)), None,
             {**_PRESET, "group": Option(Group(("channel",)), 128), "sym": Option(Flag(), True),
              "damp": Option(Fraction(), 0.1), "desc_act": Option(Flag(), False), "samples": Option(Whole(1), 32)},
-            calibrates=True,
+            calibrates=True, packages=("optimum", "gptqmodel"),
         ),
         Method(
             "int8", _HERE + "int8", False, None, None,
             {**_PRESET, "engine": Option(OneOf(("torchao", "torch")), "torchao"),
-             "per": Option(OneOf(("channel", "tensor")), "channel")}, last=True,
+             "per": Option(OneOf(("channel", "tensor")), "channel")}, last=True, packages=("torchao",),
         ),
         Method(
             "int8-weight", _HERE + "torchao_weights", False, None, None,
-            {**_PRESET, "group": Option(Group(), "channel")}, last=True,
+            {**_PRESET, "group": Option(Group(), "channel")}, last=True, packages=("torchao",),
         ),
         Method(
             "int4-weight", _HERE + "torchao_weights", False, None, None,
-            {**_PRESET, "group": Option(Group(("channel",)), 64), "sym": Option(Flag(), False)}, last=True,
+            {**_PRESET, "group": Option(Group(("channel",)), 64), "sym": Option(Flag(), False)},
+            last=True, packages=("torchao",),
         ),
         Method(
             "nf4", _HERE + "bitsandbytes_weights", False, None, None,
             {**_PRESET, "group": Option(OneOf((32, 64, 128, 256, 512, 1024)), 64), "double": Option(Flag(), False)},
-            last=True,
+            last=True, packages=("bitsandbytes",),
         ),
         Method(
             "llm-int8", _HERE + "bitsandbytes_weights", False, None, None,
-            {**_PRESET, "threshold": Option(Whole(), 6)}, last=True,
+            {**_PRESET, "threshold": Option(Whole(), 6)}, last=True, packages=("bitsandbytes",),
         ),
     )
 }  # fmt: skip

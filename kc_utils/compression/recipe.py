@@ -134,3 +134,8 @@ class Recipe:
 def modules_of(recipe: Recipe) -> tuple[str, ...]:
     """The modules of the methods that the recipe uses: what its result depends on besides apply.py."""
     return tuple(sorted({method(step.method).module for step in recipe.steps}))
+
+
+def packages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The packages, besides torch and transformers, whose versions the recipe's result depends on."""
+    return tuple(sorted({name for step in recipe.steps for name in method(step.method).packages}))

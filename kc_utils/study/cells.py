@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
-from kc_utils.compression.recipe import Recipe, modules_of
+from kc_utils.compression.recipe import Recipe, modules_of, packages_of
 from kc_utils.knowledge.probe import Probe, check_family
 from kc_utils.models.registry import resolve
 from kc_utils.study.code import code_hash
@@ -47,7 +47,7 @@ class Cell:
             "facts": _facts_hash(self.probe),
             "asked": _fingerprints(self.probe),
             "code": _code_of(self.recipe, self.probe.instruments),
-            "versions": versions(SCORING_PACKAGES),
+            "versions": versions((*SCORING_PACKAGES, *packages_of(Recipe.parse(self.recipe)))),
         }
 
     @property

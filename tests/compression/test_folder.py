@@ -90,7 +90,7 @@ def test_plain_transformers_gives_the_same_scores(family, recipe, tokenizer, tmp
     ids = torch.tensor([[5, 9, 30, 7, 200, 11]])
     extra = {"decoder_input_ids": ids.flip(1)} if family == "encoder-decoder" else {}
     again = AUTO[family].from_pretrained(out, dtype=torch.float32).eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         before, after = loaded.model(ids, **extra).logits, again(ids, **extra).logits.float()
     assert float((before - after).abs().max() / before.abs().max()) <= RECIPES[recipe]
     record = json.loads((out / "compression.json").read_text())
