@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -67,10 +67,7 @@ class NextToken:
         """Last hidden states [n, width] at the end of each context, tree by tree."""
         branches = grow(contexts, self.max_nodes)
         branches.sort(key=len, reverse=True)
-        start = 0
-        while start < len(branches):
-            batch = branches[start : start + max(1, self.batch_tokens // max(self.max_nodes, len(branches[start])))]
-            start += len(batch)
+        for batch in self._batches(branches, len, self.max_nodes):
             tokens, positions, visible = (t.to(self.model.device) for t in as_batch(batch, pad_token=0))
             mask = torch.zeros(visible.shape, dtype=self._dtype(), device=visible.device)
             mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
@@ -88,11 +85,8 @@ class NextToken:
         A context that another one begins with is read off that one's row.
         """
         chains = sorted(_chains(contexts), key=lambda chain: -len(contexts[chain[-1]]))
-        start = 0
-        while start < len(chains):
-            width = len(contexts[chains[start][-1]])
-            part = chains[start : start + max(1, self.batch_tokens // width)]
-            start += len(part)
+        for part in self._batches(chains, lambda chain: len(contexts[chain[-1]])):
+            width = len(contexts[part[0][-1]])
             tokens = torch.zeros((len(part), width), dtype=torch.long)
             mask = torch.zeros((len(part), width), dtype=torch.long)
             for row, chain in enumerate(part):
@@ -106,6 +100,19 @@ class NextToken:
             read = [(row, index) for row, chain in enumerate(part) for index in chain]
             indices = [index for _, index in read]
             yield indices, logits[[row for row, _ in read], [len(contexts[index]) - 1 for index in indices]]
+
+    def _batches(self, rows: list, width: Callable[..., int], least: int = 1) -> Iterator[list]:
+        """Rows, widest first, in batches of at most `batch_tokens` tokens, a row of fewer than `least` counted as so many.
+
+        A batch ends before a row that would be more than a third padding.
+        """
+        start = 0
+        while start < len(rows):
+            widest = width(rows[start])
+            batch = rows[start : start + max(1, self.batch_tokens // max(least, widest))]
+            batch = [row for row in batch if 3 * width(row) >= 2 * widest]
+            start += len(batch)
+            yield batch
 
     def _head(self, states: torch.Tensor) -> torch.Tensor:
         logits = self.model.get_output_embeddings()(states)

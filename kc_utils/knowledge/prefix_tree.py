@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -32,36 +33,52 @@ class Branch:
 
 
 def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Branch]:
-    """Merge sequences into as few trees of at most `max_nodes` nodes as their sorted order allows.
+    """Merge sequences into trees of at most `max_nodes` nodes, few of which repeat what another holds.
+
+    In sorted order, where neighbours share the most, a tree takes sequences until one does not fit. It is then cut back
+    to where the next tree has to repeat least for the size of this one: what is asked of one question stays together.
 
     A longer sequence gets a larger tree, which it shares with the longer sequences that begin alike: up to twice its own
     length, so that at least half of what they share is saved and no tree grows without bound. Repeated sequences end at
     the same node.
     """
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    if order and not sequences[order[0]]:
+        raise ValueError("an empty sequence has no last token to read from")
+    shared = [0, *(common_length(sequences[a], sequences[b]) for a, b in pairwise(order))]
     branches: list[Branch] = []
+    start = 0
+    while start < len(order):
+        sizes = [len(sequences[order[start]])]  # of the tree that ends with each sequence
+        end = start + 1
+        while end < len(order):
+            length = len(sequences[order[end]])
+            room = max_nodes if length <= max_nodes or not shared[end] else 2 * length
+            size = sizes[-1] + length - shared[end]
+            if size > room:
+                repeated = [shared[start + taken] / size for taken, size in enumerate(sizes, start=1)]
+                end = start + 1 + min(range(len(sizes)), key=lambda taken: (repeated[taken], -taken))
+                break
+            sizes.append(size)
+            end += 1
+        branches.append(_tree(sequences, order[start:end], shared[start:end]))
+        start = end
+    return branches
+
+
+def _tree(sequences: Sequence[tuple[int, ...]], order: list[int], shared: list[int]) -> Branch:
+    """One tree of neighbours in sorted order; `shared[i]` tokens begin both the i-th and the one before it."""
     branch = Branch([], [], [], [])
     path: list[int] = []  # nodes of the sequence added last
-    previous: tuple[int, ...] = ()
-    for index in sorted(range(len(sequences)), key=lambda i: sequences[i]):
-        sequence = sequences[index]
-        if not sequence:
-            raise ValueError("an empty sequence has no last token to read from")
-        shared = common_length(previous, sequence) if len(branch) else 0
-        room = max_nodes if len(sequence) <= max_nodes or not shared else 2 * len(sequence)
-        if len(branch) and len(branch) + len(sequence) - shared > room:
-            branches.append(branch)
-            branch, path, shared = Branch([], [], [], []), [], 0
-        path = path[:shared]
-        for depth in range(shared, len(sequence)):
-            branch.tokens.append(sequence[depth])
+    for index, common in zip(order, shared, strict=True):
+        path = path[: common if branch.tokens else 0]
+        for depth in range(len(path), len(sequences[index])):
+            branch.tokens.append(sequences[index][depth])
             branch.parents.append(path[-1] if path else -1)
             branch.depths.append(depth)
             path.append(len(branch) - 1)
         branch.ends.append((index, path[-1]))
-        previous = sequence
-    if len(branch):
-        branches.append(branch)
-    return branches
+    return branch
 
 
 def common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
