@@ -106,7 +106,7 @@ def test_all_alternatives_are_the_whole_answer_space(tiny, family):
         assert size > 200
 
 
-@pytest.mark.parametrize("sizes", [{"batch_tokens": 30, "read_rows": 5}, {"batch_tokens": 5000, "read_rows": 5000}])
+@pytest.mark.parametrize("sizes", [{"batch_tokens": 120, "read_rows": 20}, {"batch_tokens": 5000, "read_rows": 5000}])
 def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(tiny, asked, family, monkeypatch, sizes):
     rows, probe = asked(family).rows, MIXED.model_copy(update={"protocols": ("cloze", "rank"), "templates": 1})
     monkeypatch.setattr(wordings, READERS[family], partial(getattr(wordings, READERS[family]), **sizes))
@@ -114,7 +114,7 @@ def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(tiny
     others = ask(tiny(family).model, tiny(family).tokenizer, family, probe).rows
     same = rows.merge(others, on=["fact", "protocol", "template"], suffixes=("", "_2"))
     assert len(same) == len(others)
-    for name in DECISIONS[4:] + ["rank", "chosen", "predicted_token"]:
+    for name in [*DECISIONS[4:], "rank", "chosen", "predicted_token"]:
         assert same[name].equals(same[f"{name}_2"].rename(name)), name
     assert (same["score"] - same["score_2"]).abs().max() < 1e-4
 
