@@ -6,24 +6,14 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 from statsmodels.stats.proportion import proportion_confint
 
-from kc_utils.analysis.statistics import accuracy_by, compare, head_and_tail, retention, wilson
+from kc_utils.analysis.statistics import accuracy_by, compare, compare_by, head_and_tail, retention, wilson
 from kc_utils.errors import BadRequest, BadResult
-
-
-def frame(correct, chance=0.1, protocol="rank", relation="r", popularity=None, **columns):
-    n = len(correct)
-    return pd.DataFrame(
-        {
-            "protocol": protocol, "relation": relation, "fact": [f"f{i}" for i in range(n)], "template": 0,
-            "correct": np.asarray(correct, bool), "chance": chance,
-            "popularity": popularity if popularity is not None else np.arange(n, dtype=float), **columns,
-        }
-    )  # fmt: skip
+from tests.analysis.made import frame, worded
 
 
 @pytest.mark.parametrize(
@@ -85,6 +75,7 @@ def test_comparison_by_hand():
     assert set(found.to_dict()) >= {"n", "accuracy", "ci95", "chance", "baseline_accuracy", "retention"}
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemar_is_the_exact_binomial_test(pairs):
     before, after = (frame(side) for side in zip(*pairs, strict=True))
@@ -108,7 +99,50 @@ def test_a_baseline_at_chance_has_no_retention():
     found = compare(frame([0] * 20, chance=0.5), frame([1, 0] * 10, chance=0.5))
     assert math.isnan(found.retention)
     assert all(math.isnan(x) for x in found.retention_ci95)
+    assert "does not beat chance" in found.retention_note
     assert found.accuracy == 0
+    assert found.difference == -0.5
+    assert found.difference_ci95[0] < -0.5 < found.difference_ci95[1] < 0, "a difference is defined whatever chance is"
+
+
+def test_a_baseline_hardly_above_chance_has_a_retention_without_interval():
+    found = compare(frame([1] * 8 + [0] * 32, chance=0.2), frame([1] * 9 + [0] * 31, chance=0.2))
+    assert found.retention == pytest.approx(0)
+    assert all(math.isnan(x) for x in found.retention_ci95)
+    assert "too narrowly" in found.retention_note
+    assert compare(frame([1] * 20 + [0] * 20), frame([1] * 30 + [0] * 10)).retention_note == ""
+
+
+def test_chance_may_differ_from_item_to_item():
+    chance = np.array([0.5] * 4 + [0.1] * 6)
+    found = compare(frame([1, 1, 0, 0, 1, 0, 0, 0, 0, 0], chance=chance), frame([1] * 6 + [0] * 4, chance=chance))
+    assert found.chance == pytest.approx(0.26)
+    assert found.retention == pytest.approx((0.3 - 0.26) / (0.6 - 0.26))
+
+
+def test_a_model_that_happens_to_answer_alike_is_not_the_same_model():
+    rows = frame([1, 0] * 50, score=np.linspace(-1, 0, 100))
+    found = compare(rows.assign(score=rows["score"] - 0.01), rows)
+    assert (found.retention, found.difference, found.p_mcnemar) == (1, 0, 1)
+    assert found.retention_ci95[0] < 1 < found.retention_ci95[1], "other facts might have flipped"
+    assert found.difference_ci95[0] < 0 < found.difference_ci95[1]
+
+
+def test_lines_for_each_value_of_a_column():
+    before, after = (
+        frame([1] * 8, relation=list("aaaabbbb")),
+        frame([1, 0, 1, 1, 0, 0, 0, 1], relation=list("aaaabbbb")),
+    )
+    found = compare_by(after.sample(frac=1, random_state=0), before, "relation").set_index("relation")
+    whole = compare(after[:4], before[:4])
+    assert found.loc["a", ["n", "accuracy", "retention", "lost"]].tolist() == [4, 0.75, whole.retention, 0.25]
+    assert found.loc["a", ["low", "high"]].tolist() == list(whole.ci95)
+    assert found.loc["a", ["retention_low", "retention_high"]].tolist() == list(whole.retention_ci95)
+    assert found.loc["b", "accuracy"] == 0.25
+    some = compare_by(after, before, pd.Series([1, 1, None, None, 2, 2, 2, None], name="part"))
+    assert some["n"].tolist() == [2, 3]
+    with pytest.raises(BadRequest, match="no row has a part"):
+        compare_by(after, before, pd.Series([None] * 8, name="part"))
 
 
 def test_chance_of_the_top_five_is_five_times_that_of_the_top_one():
@@ -147,20 +181,6 @@ def test_intervals_are_the_same_each_time():
     assert compare(after, before).retention_ci95 != compare(after, before, seed=1).retention_ci95
 
 
-def test_the_interval_of_retention_covers_its_truth_in_95_of_100_samples():
-    """100 facts, known at 0.7 before; a fact is lost with 0.4 and gained with 0.1; chance 0.1."""
-    rng = np.random.default_rng(1)
-    n, sims = 100, 300
-    truth = (0.7 * 0.6 + 0.3 * 0.1 - 0.1) / (0.7 - 0.1)
-    covered = 0
-    for _ in range(sims):
-        before = rng.random(n) < 0.7
-        after = np.where(before, rng.random(n) < 0.6, rng.random(n) < 0.1)
-        low, high = compare(frame(after), frame(before)).retention_ci95
-        covered += low <= truth <= high
-    assert 0.93 <= covered / sims <= 0.97
-
-
 @pytest.mark.parametrize("n", [36, 100, 500])
 def test_the_interval_of_an_accuracy_covers_its_truth_in_95_of_100_samples(n):
     """Computed, not drawn: for each true accuracy the probability of a count whose interval holds it."""
@@ -178,6 +198,13 @@ def test_accuracy_by_a_column():
     assert found.loc["a", "accuracy"] == pytest.approx(2 / 3)
     assert (found.loc["b", "low"], found.loc["b", "high"]) == wilson(1, 3)
     assert found["chance"].tolist() == pytest.approx([0.1, 0.2])
+
+
+def test_accuracy_over_wordings_counts_facts():
+    rows = frame([1, 0] * 15, relation="a")
+    found = accuracy_by(worded(rows, 4), "relation").iloc[0]
+    assert (found["n"], found["accuracy"]) == (120, 0.5)
+    assert (found["low"], found["high"]) == pytest.approx(wilson(15, 30), abs=0.01)
 
 
 def test_head_and_tail_split_each_relation_in_half():

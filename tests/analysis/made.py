@@ -1,0 +1,29 @@
+"""Rows made for tests, with known properties."""
+
+import numpy as np
+import pandas as pd
+
+
+def frame(correct, chance=0.1, protocol="rank", relation="r", popularity=None, fact=None, template=0, **columns):
+    """Rows of one protocol: right or wrong as given, each row a fact of its own unless `fact` says otherwise."""
+    n = len(correct)
+    return pd.DataFrame(
+        {
+            "protocol": protocol, "relation": relation, "fact": [f"f{i:05}" for i in range(n)] if fact is None else fact,
+            "template": template, "correct": np.asarray(correct, bool), "chance": chance, "valid": True,
+            "popularity": popularity if popularity is not None else np.arange(n, dtype=float), **columns,
+        }
+    )  # fmt: skip
+
+
+def worded(rows: pd.DataFrame, wordings: int) -> pd.DataFrame:
+    """The same rows, each asked in so many wordings and answered alike."""
+    return pd.concat([rows.assign(template=t) for t in range(wordings)], ignore_index=True)
+
+
+def beta(mean: float, correlation: float, size, rng) -> np.ndarray:
+    """Probabilities that vary between relations so that two facts of one have this intra-class correlation."""
+    if correlation == 0:
+        return np.full(size, mean)
+    k = (1 - correlation) / correlation
+    return rng.beta(mean * k, (1 - mean) * k, size)
