@@ -17,7 +17,7 @@ from scipy import stats
 from kc_utils.analysis.averages import types_of
 from kc_utils.analysis.intervals import clustered_wilson
 from kc_utils.analysis.items import ITEM, checked, clusters_of, paired
-from kc_utils.analysis.statistics import chance_of, compare_by, retention
+from kc_utils.analysis.statistics import along, chance_of, compare_by, retention
 from kc_utils.errors import BadRequest, BadResult
 
 
@@ -40,9 +40,9 @@ def loss_by(
     Columns: that of `statistics.compare_by`, over all items of the group, and over those known before: known (how many),
     lost_of_known, lost_low, lost_high. Facts are drawn, relations are as they are. Raises as `compare_by`.
     """
-    values = pd.Series(rows[by] if isinstance(by, str) else by, rows.index)
-    name = by if isinstance(by, str) else (by.name or "group")
-    groups = compare_by(rows, baseline, values.rename(name), measure, seed)
+    rows, values = along(rows, by)
+    name = values.name
+    groups = compare_by(rows, baseline, values, measure, seed)
     joined = paired(checked(rows.assign(_group=values), measure), checked(baseline, measure), [measure])
     known = joined[joined[f"{measure}_baseline"]]
     lines = []
@@ -96,7 +96,8 @@ def quantile_bins(rows: pd.DataFrame, column: str, bins: int, within: str | None
     The wordings of a fact stay in one bin, that of the mean of its values; facts of equal value may be parted.
     Raises BadRequest for fewer than two bins, or more than there are facts with a value.
     """
-    facts = rows.groupby("fact").agg(value=(column, "mean"), group=(within or "fact", "first"))
+    numbers = rows.assign(value=pd.to_numeric(rows[column], errors="coerce").astype(float))
+    facts = numbers.groupby("fact").agg(value=("value", "mean"), group=(within or "fact", "first"))
     facts = facts[facts["value"].notna()]
     if bins < 2 or len(facts) < bins:
         raise BadRequest(

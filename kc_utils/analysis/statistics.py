@@ -21,7 +21,7 @@ from kc_utils.analysis.bootstrap import (
 from kc_utils.analysis.intervals import NAN, clustered_wilson, effective_clusters, wilson
 from kc_utils.analysis.items import ITEM, checked, clusters_of, paired, same_numbers
 from kc_utils.analysis.pair_tests import clustered_mcnemar
-from kc_utils.errors import BadRequest
+from kc_utils.errors import BadRequest, listed
 
 __all__ = ["ITEM", "Comparison", "accuracy_by", "compare", "compare_by", "head_and_tail", "retention", "wilson"]
 
@@ -175,8 +175,8 @@ def compare_by(
     by: a column of rows, or a Series along them. Rows where it is missing belong to no line.
     Raises as `compare`, and BadRequest where no row belongs to a line.
     """
-    values = pd.Series(rows[by] if isinstance(by, str) else by, rows.index)
-    name = by if isinstance(by, str) else (by.name or "group")
+    rows, values = along(rows, by)
+    name = values.name
     if values.isna().all():
         raise BadRequest(f"no row has a {name}: nothing to compare by it")
     lines = []
@@ -185,6 +185,18 @@ def compare_by(
         items = pd.MultiIndex.from_frame(baseline[ITEM]).isin(pd.MultiIndex.from_frame(part[ITEM]))
         lines.append({name: value, **flat(compare(part, baseline[items], measure, seed))})
     return pd.DataFrame(lines)
+
+
+def along(rows: pd.DataFrame, by: str | pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Rows and what they are grouped by, both numbered from 0. Raises BadRequest for a column that is not there and for
+    a Series of other rows."""
+    if isinstance(by, str):
+        if by not in rows:
+            raise BadRequest(f"the rows have no column {by!r} to group by: choose one of {listed(rows.columns)}")
+        by = rows[by]
+    if not by.index.equals(rows.index):
+        raise BadRequest("what rows are grouped by belongs to other rows: derive it from the rows that are compared")
+    return rows.reset_index(drop=True), by.reset_index(drop=True).rename(by.name or "group")
 
 
 def flat(comparison: Comparison) -> dict:

@@ -65,6 +65,8 @@ def test_bins_within_relations_hold_of_each_as_many():
     assert quantile_bins(rows, "popularity", 2, "relation").tolist()[:11] == [1, 1, 1, 2, 2, 2, 1, 1, 2, 2, 2]
     assert quantile_bins(rows, "popularity", 2).tolist()[:11] == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
     assert quantile_bins(rows, "popularity", 2).isna().tolist() == [False] * 11 + [True]
+    with pytest.raises(BadRequest, match="0 facts with a popularity"):  # rows of a harness task
+        quantile_bins(rows.assign(popularity=None), "popularity", 2)
     with pytest.raises(BadRequest, match="11 facts with a popularity cannot be parted into 12"):
         quantile_bins(rows, "popularity", 12)
 

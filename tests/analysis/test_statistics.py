@@ -143,6 +143,12 @@ def test_lines_for_each_value_of_a_column():
     assert some["n"].tolist() == [2, 3]
     with pytest.raises(BadRequest, match="no row has a part"):
         compare_by(after, before, pd.Series([None] * 8, name="part"))
+    with pytest.raises(BadRequest, match="no column 'age'"):
+        compare_by(after, before, "age")
+    with pytest.raises(BadRequest, match="belongs to other rows"):
+        compare_by(after, before, pd.Series([1] * 7))
+    numbered_twice = after.set_axis([0] * 8)
+    pd.testing.assert_frame_equal(compare_by(numbered_twice, before, "relation"), compare_by(after, before, "relation"))
 
 
 def test_chance_of_the_top_five_is_five_times_that_of_the_top_one():
