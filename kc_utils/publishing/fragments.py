@@ -10,7 +10,14 @@ import nbformat
 import pandas as pd
 
 from kc_utils.analysis import figures, findings
-from kc_utils.analysis.summary import SCOPE_NAMES, in_order_of_precision, summarise
+from kc_utils.analysis.names import (
+    SCOPE_NAMES,
+    in_order_of_precision,
+    model_name,
+    protocols_in_order,
+    short_protocol,
+)
+from kc_utils.analysis.summary import summarise
 from kc_utils.knowledge.sources import cards
 from kc_utils.knowledge.sources.worldfacts import CARD
 from kc_utils.models.registry import registry, resolve
@@ -41,20 +48,20 @@ def of_study(study: Study, results: Results) -> tuple[dict[str, str], dict[str, 
 def landing_figure(study: Study, results: Results) -> tuple[str, dict[str, bytes]]:
     """The one figure that tells the story: facts kept against sparsity and against bits, and what it says.
 
-    Drawn from the study's first run of magnitude pruning and its first run of quantization, where it has any.
+    Drawn from the study's first run of magnitude pruning and its first run of quantization, of one model, where it has any.
     """
-    told = {}
+    told: dict[str, Run] = {}
     for run in study.runs:
         technique = split_template(run.template)[1]
-        if technique == "quantization" or (technique == "pruning" and run.parameters.method == "magnitude"):
+        drawn = technique == "quantization" or (technique == "pruning" and run.parameters.method == "magnitude")
+        if drawn and all(run.parameters.model == other.parameters.model for other in told.values()):
             told.setdefault(technique, run)
-    if not told:
+    summaries = {technique: summarise({cell: results[cell] for cell in run.cells}) for technique, run in told.items()}
+    shared = set.intersection(*(set(s["protocol"]) for s in summaries.values())) if summaries else set()
+    if not shared:
         return f"The study `{study.name}` draws no figure here; its runs are listed under the results.\n", {}
-    protocol = "rank" if all("rank" in run.parameters.protocols for run in told.values()) else "cloze"
-    frames = {}
-    for technique, run in told.items():
-        summary = summarise({cell: results[cell] for cell in run.cells})
-        frames[technique] = summary[summary["protocol"] == protocol]
+    protocol = "rank" if "rank" in shared else protocols_in_order(shared)[0]
+    frames = {technique: summary[summary["protocol"] == protocol] for technique, summary in summaries.items()}
     parts = {technique: frame[frame["recipe"] != "none"] for technique, frame in frames.items()}
     first = next(iter(frames.values()))
     alt, sentences = [], [findings.baseline_sentence(first, protocol)]
@@ -100,7 +107,7 @@ def _landing_panels(parts: dict[str, pd.DataFrame]) -> plt.Figure:
         else:
             part["at"] = in_order_of_precision(part["precision"])
             ax.set_xlabel("how the weights of the scope are stored")
-            ax.set_title("Quantization (round to nearest, dynamic int8)")
+            ax.set_title("Quantization")
         figures.draw_lines(
             ax, part, "at", "line", "retention", "retention_low", "retention_high", technique == "pruning"
         )
@@ -124,7 +131,7 @@ def page_title(study: Study, run: Run) -> str:
     """The title of a run's page: its notebook's own, with the model, and the run where these name more than one."""
     book = nbformat.read(template_file(run.template), as_version=4)
     headings = (re.search(r"^# (.+)$", cell.source, re.M) for cell in book.cells if cell.cell_type == "markdown")
-    title = f"{next((h[1] for h in headings if h), run.id)}: {run.parameters.model}"
+    title = f"{next((h[1] for h in headings if h), run.id)}: {model_name(run.parameters.model)}"
     alike = [r for r in study.runs if (r.template, r.parameters.model) == (run.template, run.parameters.model)]
     return title if len(alike) == 1 else f"{title} ({run.id})"
 
@@ -133,14 +140,16 @@ def runs_table(study: Study) -> str:
     """All runs of the study: page, model, how much was asked."""
     rows = []
     for run in study.runs:
-        facts = run.parameters.probe.factset()
+        probe = run.parameters.probe
+        facts, tasks = probe.factset(), probe.tasks
+        asked = [short_protocol(p) for p in protocols_in_order(probe.protocols)] if len(facts) else []
         rows.append(
             {
                 "page": f"[{page_title(study, run)}](/results/{run.id}.ipynb)",
                 "family": resolve(run.parameters.model).family,
                 "compressed versions": len(run.cells) - 1,
-                "facts asked of each": f"{len(facts):,} of `{facts.name}`",
-                "protocols": ", ".join(run.parameters.protocols),
+                "facts asked of each": f"{len(facts):,} of `{facts.name}`" if len(facts) else "none",
+                "asked by": ", ".join([*asked, *(f"task {task}" for task in tasks)]),
             }
         )
     versions_ = len({c for c in study.cells if c.recipe != "none"})

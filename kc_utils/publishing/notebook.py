@@ -1,34 +1,35 @@
-"""What a result notebook calls: open a run, evaluate it, show its tables, figures and sentences.
-
-Figures are shown as PNG with their caption, label and alternative text as output metadata, which the book turns into
-numbered figures; in a plain notebook they are just pictures.
-"""
+"""What a result notebook calls: open a run, evaluate it, show its parts (`sections`)."""
 
 from __future__ import annotations
 
-import base64
+from functools import cached_property
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 
-from kc_utils.analysis import figures, findings
-from kc_utils.analysis.summary import (
-    METHOD_NAMES,
-    PROTOCOL_NAMES,
-    SCOPE_NAMES,
-    by_popularity,
-    by_relation,
-    in_order_of_precision,
-    summarise,
-)
+from kc_utils.analysis import contrasts, findings
+from kc_utils.analysis.names import model_name, protocols_in_order, short_protocol
+from kc_utils.analysis.summary import by_popularity, by_relation, summarise
 from kc_utils.errors import BadRequest, listed
 from kc_utils.models.registry import resolve
+from kc_utils.publishing import sections
+from kc_utils.publishing.layout import VIEWS
+from kc_utils.publishing.showing import show_sentences, show_table
 from kc_utils.study import grids
 from kc_utils.study.evaluate import evaluate
 
-PAGE_INCHES = 9.8  # width of a figure that fills the page
 PLAIN = (str, int, float, bool, list, tuple, type(None))
+NOT_ASKED = {
+    (
+        "cloze",
+        "encoder",
+    ): "a mask stands for one piece of a word, and their answers take several (or stand for white space)",
+    ("cloze", "encoder-decoder"): "the first token of the answer is white space alone, or unknown to the tokenizer",
+    ("cloze", "decoder"): "no wording ends with the answer, or its first token is white space alone or unknown",
+    ("generate", "decoder"): "no wording ends with the answer",
+    "rank": "their relation offers no wrong answer",
+    "openbook": "their relation offers no wrong answer",
+}
 
 
 class OpenRun:
@@ -36,19 +37,44 @@ class OpenRun:
 
     def __init__(self, template: str, values: dict):
         self.parameters = grids.parameters(template, **values)
+        self.family, self.technique = grids.split_template(template)
+        self.view = VIEWS[self.technique]
+        self.model = model_name(self.parameters.model)
         self.results: dict = {}
         self.summary = pd.DataFrame()
 
     def about(self) -> None:
         """Show what is asked of which model."""
-        entry, facts = resolve(self.parameters.model), self.parameters.probe.factset()
+        entry, probe = resolve(self.parameters.model), self.parameters.probe
+        facts = probe.factset()
         lines = [
-            f"- **Model**: `{entry.id}` ({entry.family}; licence {entry.licence}; {entry.source})",
-            *(f"- **Note**: {note}" for note in entry.notes),
-            f"- **Facts**: {len(facts):,} of `{facts.name}` in {len(facts.by_relation())} relations "
-            f"(list `{facts.sha256[:12]}`), asked by {', '.join(self.parameters.protocols)}",
-            f"- **Recipes**: {len(self.parameters.cells()) - 1}, each compared with the uncompressed model on the same facts",
+            f"- **Model**: `{self.model}` ({entry.family}; licence {entry.licence}; {entry.source.partition(':')[0]})"
         ]
+        if entry.kind != "path":
+            lines = [f"- **Model**: `{entry.id}` ({entry.family}; licence {entry.licence}; {entry.source})"]
+            if not entry.ran_here:
+                lines.append(
+                    "- **Not run here**: the published results hold no run of this model; numbers below are of your own run"
+                )
+        lines += [f"- **Note**: {note}" for note in entry.notes]
+        if len(facts):
+            lines.append(
+                f"- **Facts**: {len(facts):,} of `{facts.name}` in {len(facts.by_relation())} relations "
+                f"(list `{facts.sha256[:12]}`), asked by {', '.join(map(short_protocol, protocols_in_order(probe.protocols)))}"
+            )
+        if probe.tasks:
+            items = f"{probe.task_limit:,} items" if probe.task_limit else "all items"
+            lines.append(f"- **Tasks**: {items} of each of {', '.join(f'`{task}`' for task in probe.tasks)}")
+        if probe.text is not None:
+            tokens = f"the first {probe.text_tokens:,} tokens of " if probe.text_tokens else ""
+            lines.append(f"- **Text**: {tokens}`{model_name(f'path:{probe.text}')}`")
+        if getattr(self.parameters, "preset", "consistent") == "paper":
+            lines.append(
+                "- **Scopes**: the sets of matrices of the paper's code (`preset=paper`), not those of this study"
+            )
+        lines.append(
+            f"- **Recipes**: {len(self.parameters.cells()) - 1}, each compared with the uncompressed model on the same questions"
+        )
         display(Markdown("\n".join(lines)))
 
     def evaluate(self) -> None:
@@ -57,31 +83,72 @@ class OpenRun:
         self.summary = summarise(self.results)
 
     def left_out(self) -> None:
-        """Show how many facts a protocol could not ask, where there are any."""
-        rows = next(iter(self.results.values())).rows
+        """Show how many facts a protocol could not ask and why, where there are any."""
+        counts = next(iter(self.results.values())).report.get("left_out", {})
         facts = len(self.parameters.probe.factset())
-        asked = rows.groupby("protocol")["fact"].nunique()
-        self.sentences(
-            f"{facts - n} of {facts} facts are not asked in `{protocol}`: the first token of an answer is white space alone."
-            for protocol, n in asked.items()
-            if n < facts
+        show_sentences(
+            f"{counts[protocol]} of {facts} facts are not asked by {short_protocol(protocol)}"
+            + (f": {why}." if (why := self._why_not(protocol)) else ".")
+            for protocol in protocols_in_order(counts)
+            if counts[protocol]
         )
+
+    def _why_not(self, protocol: str) -> str:
+        return NOT_ASKED.get((protocol, self.family)) or NOT_ASKED.get(protocol, "")
+
+    @property
+    def asks_facts(self) -> bool:
+        return self.parameters.facts is not None
 
     @property
     def protocols(self) -> list[str]:
-        return [p for p in PROTOCOL_NAMES if p in set(self.summary["protocol"])]
+        return protocols_in_order(self.summary["protocol"])
 
-    def curves(self, hue: str, names: dict) -> pd.DataFrame:
-        """The summary in drawing order, with the uncompressed model as the first point of every line.
+    @property
+    def main_protocol(self) -> str:
+        """The one that further figures show where one must do: ranking, if asked."""
+        return "rank" if "rank" in self.protocols else self.protocols[0]
 
-        Adds `line` (the hue's name), `percent` (pruned, in per cent) and `millions` (weights removed)."""
-        base = self.summary[self.summary["recipe"] == "none"]
-        rest = self.summary[self.summary["recipe"] != "none"]
-        starts = [base.assign(**{hue: value}) for value in dict.fromkeys(rest[hue])]
-        return with_axes(pd.concat([*starts, rest], ignore_index=True), hue, names)
+    @property
+    def closed_book(self) -> list[str]:
+        """The protocols that ask for facts from memory; where there are none, the main one."""
+        return [p for p in self.protocols if p in ("cloze", "rank", "generate")] or [self.main_protocol]
+
+    @property
+    def only_compressed(self) -> pd.DataFrame:
+        return self.summary[self.summary["recipe"] != "none"]
+
+    @cached_property
+    def surprises(self) -> pd.DataFrame:
+        return contrasts.surprises(self.results)
+
+    @cached_property
+    def fates(self) -> pd.DataFrame:
+        return contrasts.fates(self.results)
+
+    @cached_property
+    def agreements(self) -> pd.DataFrame:
+        return contrasts.agreements(self.results)
+
+    @cached_property
+    def duels(self) -> pd.DataFrame:
+        return contrasts.duels(self.results, self.parameters.pairs())
+
+    @property
+    def recipes_of_halves(self) -> list[str]:
+        """Of the first scope, and of GPTQ alone where it stands beside another rounding."""
+        only = {"method": "gptq"} if self.technique == "gptq" else {}
+        return self.recipes_of(scope=self.parameters.scopes[0], **only)
+
+    @cached_property
+    def halves(self) -> pd.DataFrame:
+        return by_popularity(self.results, ["none", *self.recipes_of_halves])
+
+    def relations(self, recipes: list[str]) -> pd.DataFrame:
+        return by_relation(self.results, recipes)
 
     def only(self, **equal) -> pd.DataFrame:
-        """The lines of the summary where these columns have these values."""
+        """The lines of the summary where these columns have these values, and those of the uncompressed model."""
         chosen = pd.Series(True, index=self.summary.index)
         for column, value in equal.items():
             chosen &= self.summary[column] == value
@@ -91,41 +158,23 @@ class OpenRun:
         return [r for r in dict.fromkeys(self.only(**equal)["recipe"]) if r != "none"]
 
     def mildest_clear_loss(self) -> str:
-        """The recipe whose loss is clear and smallest in the last protocol; the one that loses most where none is."""
-        lines = self.summary[(self.summary["protocol"] == self.protocols[-1]) & (self.summary["recipe"] != "none")]
+        """The recipe whose loss is clear and smallest in the main protocol; the one that loses most where none is."""
+        lines = self.only_compressed
+        lines = lines[lines["protocol"] == self.main_protocol]
         clear = lines[[findings.clearly_worse(line) for _, line in lines.iterrows()]]
         if clear.empty:
-            return str(lines.sort_values("accuracy")["recipe"].iloc[0])
-        return str(clear.sort_values("accuracy", ascending=False)["recipe"].iloc[0])
+            return self.worst()
+        return str(clear.sort_values("accuracy", ascending=False, kind="stable")["recipe"].iloc[0])
 
-    def combinations(self) -> pd.DataFrame:
-        """Pairs and parts by scope: `percent` pruned first, `precision_name` after; the uncompressed model in each."""
-        base = self.summary[self.summary["recipe"] == "none"]
-        rest = self.summary[self.summary["recipe"] != "none"]
-        starts = [base.assign(scope=scope) for scope in dict.fromkeys(rest["scope"])]
-        frame = with_axes(pd.concat([*starts, rest], ignore_index=True), "scope", SCOPE_NAMES)
-        frame = frame.assign(scope_name=frame["line"], precision_name=frame["precision"].astype(str))
-        return frame.sort_values(["precision", "pruned"], kind="stable")
-
-    @staticmethod
-    def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame with `precision` as an axis of falling precision."""
-        return with_axes(frame.assign(weights_removed=0.0), "scope", SCOPE_NAMES)
-
-    def sentences(self, texts) -> None:
-        """Show sentences as a list; nothing where there are none."""
-        if found := [text for text in texts if text]:
-            display(Markdown("\n".join(f"- {text}" for text in found)))
+    def worst(self) -> str:
+        """The recipe with the fewest right answers in the main protocol."""
+        lines = self.only_compressed
+        lines = lines[lines["protocol"] == self.main_protocol]
+        return str(lines.sort_values("accuracy", kind="stable")["recipe"].iloc[0])
 
     def table(self) -> None:
         """Show the comparison of every recipe with the uncompressed model, one line per recipe and protocol."""
-        display(table_of(self.summary))
-
-    def popularity(self, recipes: list[str]) -> pd.DataFrame:
-        return by_popularity(self.results, recipes)
-
-    def relations(self, recipes: list[str]) -> pd.DataFrame:
-        return by_relation(self.results, recipes)
+        show_table(self.summary)
 
 
 def open_run(template: str, variables: dict) -> OpenRun:
@@ -145,58 +194,4 @@ def open_run(template: str, variables: dict) -> OpenRun:
     return OpenRun(template, given)
 
 
-def with_axes(frame: pd.DataFrame, hue: str, names: dict) -> pd.DataFrame:
-    """A frame ready to draw: `line`, `percent`, `millions`, and `precision` in the order of falling precision."""
-    frame = frame.assign(
-        line=frame[hue].map(lambda v: names.get(v, v)),
-        percent=100 * frame["pruned"].astype(float),
-        millions=frame["weights_removed"].astype(float) / 1e6,
-    )
-    frame["precision"] = in_order_of_precision(frame["precision"])
-    protocols = pd.Categorical(frame["protocol"], list(PROTOCOL_NAMES), ordered=True)
-    return frame.assign(_order=protocols).sort_values("_order", kind="stable").drop(columns="_order")
-
-
-def table_of(summary: pd.DataFrame) -> HTML:
-    """The summary as a table for the page: one line per recipe and protocol, shares in per cent."""
-    shares = {"right": ("accuracy", "low", "high"), "kept": ("retention", "retention_low", "retention_high")}
-    shown = pd.DataFrame({"recipe": summary["recipe"], "asked by": summary["protocol"], "n": summary["n"]})
-    for name, (middle, low, high) in shares.items():
-        values = zip(summary[middle], summary[low], summary[high], strict=True)
-        shown[f"{name}, %"] = [
-            ""
-            if pd.isna(m)
-            else findings.whole(m) + ("" if pd.isna(a) else f" ({findings.whole(a)} to {findings.whole(b)})")
-            for m, a, b in values
-        ]
-    shown["lost, %"] = summary["lost"].map(findings.whole)
-    shown["gained, %"] = summary["gained"].map(findings.whole)
-    shown["p (Holm)"] = ["" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in summary["p_holm"]]
-    shown["touched, %"] = [f"{100 * s:.1f}" for s in summary["touched_fraction"]]
-    shown["zeros, %"] = [f"{100 * s:.1f}" for s in summary["sparsity"]]
-    shown["bits a weight"] = ["" if pd.isna(b) else f"{b:.2f}" for b in summary["bits_per_weight"]]
-    return HTML(f'<div class="kc-scroll">{shown.to_html(index=False, border=0, classes="dataframe kc-table")}</div>')
-
-
-def show(fig: plt.Figure, name: str, caption: str, alt: str) -> None:
-    """Show a figure with its caption, label and alternative text, and close it."""
-    width = min(100, round(100 * fig.get_figwidth() / PAGE_INCHES))
-    picture = base64.b64encode(figures.png(fig)).decode()
-    display(
-        {"image/png": picture, "text/plain": alt},
-        raw=True,
-        metadata={"kc": {"name": name, "caption": caption, "alt": alt, "width": f"{width}%"}},
-    )
-
-
-__all__ = [
-    "METHOD_NAMES",
-    "PROTOCOL_NAMES",
-    "SCOPE_NAMES",
-    "OpenRun",
-    "figures",
-    "findings",
-    "open_run",
-    "show",
-    "table_of",
-]
+__all__ = ["OpenRun", "open_run", "sections"]

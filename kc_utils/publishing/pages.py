@@ -15,9 +15,10 @@ import nbformat
 import pandas as pd
 import yaml
 
+from kc_utils.analysis.names import model_name
 from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
-from kc_utils.publishing import fragments, presets
+from kc_utils.publishing import examples, fragments, presets
 from kc_utils.study import store
 from kc_utils.study.grids import split_template
 from kc_utils.study.studyfile import Run, Study
@@ -52,6 +53,7 @@ class Pages:
             self._page(run, results)
         texts, pictures = fragments.of_study(self.study, results)
         texts["preset.md"] = presets.paper_preset(results)
+        texts["three_facts.md"] = examples.three_facts(self.study)
         for name, text in texts.items():
             self._put(name, text.encode())
         for name, picture in pictures.items():
@@ -78,7 +80,7 @@ class Pages:
         """The rows behind a page, one file: ids, scores and flags, with the recipe of each row."""
         frame = pd.concat([results[c].rows.assign(recipe=c.recipe) for c in run.cells], ignore_index=True)
         frame.insert(0, "recipe", frame.pop("recipe"))
-        frame.insert(0, "model", run.parameters.model)
+        frame.insert(0, "model", model_name(run.parameters.model))
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False, compression="zstd")
         self._put(f"rows/{run.id}.parquet", buffer.getvalue())
@@ -86,7 +88,7 @@ class Pages:
     def _page(self, run: Run, results: fragments.Results) -> None:
         book = nbformat.read(run.output, as_version=4)
         title = fragments.page_title(self.study, run)
-        book.cells = [page_cell(cell, run, title) for cell in book.cells]
+        book.cells = [page_cell(cell, run, title) for cell in without_empty_parts(book.cells)]
         tail = nbformat.v4.new_markdown_cell(fragments.rows_and_provenance(run, results))
         tail.id = "rows-and-provenance"
         book.cells.append(tail)
@@ -109,17 +111,40 @@ def in_order(runs) -> list[Run]:
     return sorted(runs, key=lambda run: FAMILY_ORDER.index(split_template(run.template)[0]))
 
 
+def without_empty_parts(cells: list) -> list:
+    """The cells without those parts that this run has nothing to show for: a text cell tagged `optional`, with the code
+    cells below it, where none of these shows anything."""
+    kept: list = []
+    part: list = []
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            kept, part = kept + _unless_empty(part), []
+        part.append(cell)
+    return kept + _unless_empty(part)
+
+
+def _unless_empty(part: list) -> list:
+    optional = part and "optional" in part[0].metadata.get("tags", [])
+    return [] if optional and not any(shown(cell) for cell in part[1:]) else part
+
+
+def shown(cell) -> list:
+    """What a code cell shows: its outputs but for progress bars and warnings."""
+    return [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+
+
 def page_cell(cell, run: Run, title: str):
     """One cell of an executed notebook as the book wants it."""
     cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")}
     if cell.cell_type == "markdown":
         cell.source = re.sub(r"^# .+$", lambda _: f"# {title}", cell.source, count=1, flags=re.M)
         cell.source = cell.source.replace("](../book/", "](../")
+        cell.metadata.pop("tags", None)
         return cell
     tags = set(cell.metadata.get("tags", []))
     hidden = "remove-input" if "injected-parameters" in tags else None
     cell.metadata["tags"] = sorted((tags - {"parameters", "injected-parameters"}) | ({hidden} if hidden else set()))
-    cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    cell.outputs = shown(cell)
     for output in cell.outputs:
         figure = output.get("metadata", {}).pop("kc", None)
         if figure and len(cell.outputs) > 1:

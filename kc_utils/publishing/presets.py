@@ -5,8 +5,9 @@ from __future__ import annotations
 from statsmodels.stats.multitest import multipletests
 
 from kc_utils.analysis.findings import LEVEL, NBSP, percent
+from kc_utils.analysis.names import short_protocol
 from kc_utils.analysis.statistics import compare
-from kc_utils.analysis.summary import PROTOCOL_NAMES
+from kc_utils.analysis.summary import questions_of
 from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.publishing.fragments import Results, markdown_table
 from kc_utils.study.cells import Cell
@@ -49,8 +50,8 @@ def _lines(results: Results, paper: Cell, plain: Cell) -> list[dict]:
     """One line per protocol; lost and gained are answers that only the plain, only the paper's version has right."""
     touched = {name: results[cell].report["weights_touched"] for name, cell in (("paper", paper), ("plain", plain))}
     lines = []
-    for protocol, rows in results[paper].rows.groupby("protocol"):
-        other = results[plain].rows
+    for protocol, rows in questions_of(results[paper].rows).groupby("protocol"):
+        other = questions_of(results[plain].rows)
         found = compare(rows, other[other["protocol"] == protocol])
         lines.append(
             {
@@ -89,11 +90,7 @@ def _sentence(line: dict) -> str:
     else:
         clear = "a clear difference" if line["p"] < LEVEL else "a difference that may be chance"
         verdict = f"{percent(line['paper'])} right instead of {percent(line['plain'])}, {clear}"
-    name = (
-        PROTOCOL_NAMES[line["protocol"]].partition(":")[0].lower()
-        if line["protocol"] in PROTOCOL_NAMES
-        else line["protocol"]
-    )
+    name = short_protocol(line["protocol"])
     return (
         f"`{line['recipe']}` touches {size} {'than' if more else 'as'} without the preset; asked by {name}, {verdict}."
     )

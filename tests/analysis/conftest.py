@@ -15,7 +15,13 @@ RIGHT = {  # of 40 facts, right answers by recipe; those right are always the mo
     "rtn@all=4": 30,
     "magnitude@all=0.3+rtn@all=4": 20,
 }
-REPORT = {"touched_fraction": 0.8, "sparsity": 0.5, "weights_touched": 2_000_000, "bits_per_weight": 4.5}
+REPORT = {
+    "touched_fraction": 0.8,
+    "sparsity": 0.5,
+    "weights_touched": 2_000_000,
+    "bits_per_weight": 4.5,
+    "compression_ratio": 2.5,
+}
 
 
 def rows_of(right: int, protocol: str) -> pd.DataFrame:

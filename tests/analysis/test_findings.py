@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from kc_utils.analysis import findings
-from kc_utils.analysis.summary import SCOPE_NAMES, by_popularity, summarise
+from kc_utils.analysis.names import SCOPE_NAMES
+from kc_utils.analysis.summary import by_popularity, summarise
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,42 @@ def test_a_pair_stands_beside_its_parts(summary):
     for share in shares:
         assert f"{findings.whole(share)} %" in plain(text)
     assert findings.combination_sentences(parts, "rank") == [], "without a part there is nothing to compare with"
+
+
+def test_the_smallest_model_without_a_clear_loss(summary):
+    sizes = {"magnitude@attention=0.3": 1.5, "magnitude@attention=0.6": 4.0, "rtn@all=4": 3.25}
+    some = summary[summary["recipe"].isin(["none", *sizes])].copy()
+    some["compression_ratio"] = some["recipe"].map(sizes)
+    text = plain(findings.smallest_without_clear_loss(some, "rank"))
+    for part in ("2 of 3 recipes lose nothing clearly", "`rtn@all=4`", "3.25 times smaller"):
+        assert part in text
+    worst = some[some["recipe"].isin(["none", "magnitude@attention=0.6"])]
+    assert "every recipe on this page loses clearly" in findings.smallest_without_clear_loss(worst, "rank")
+    assert findings.smallest_without_clear_loss(some.assign(compression_ratio=math.nan), "rank") == ""
+
+
+def test_a_line_without_change_is_not_called_a_difference(summary):
+    same, other = findings.lines_of(summary[summary["recipe"].isin(["rtn@all=4", "magnitude@attention=0.3"])], "rank")[
+        ::-1
+    ]
+    assert "changes no answer" in same
+    assert "may be chance" in other
+
+
+def test_where_nothing_was_known_nothing_is_said_to_be_kept(summary):
+    unknown = line(summary, "magnitude@attention=0.6").copy()
+    unknown["retention"] = math.nan
+    assert "knew nothing above chance" in findings.kept(unknown)
+    assert "undefined" not in findings.kept(unknown)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "n", "clusters", "text"),
+    [
+        ("rank", 40, 40, "40 facts"),
+        ("cloze", 80, 40, "80 questions about 40 facts"),
+        ("task boolq", 12, 12, "12 items"),
+    ],
+)
+def test_what_was_asked_is_counted_in_its_own_words(protocol, n, clusters, text):
+    assert findings.questions(pd.Series({"protocol": protocol, "n": n, "clusters": clusters})) == text

@@ -1,14 +1,24 @@
 import math
 
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from kc_utils.analysis.names import (
+    METHOD_NAMES,
+    PRECISIONS,
+    in_order_of_precision,
+    model_name,
+    protocols_in_order,
+)
 from kc_utils.analysis.statistics import wilson
-from kc_utils.analysis.summary import by_popularity, by_relation, summarise
+from kc_utils.analysis.summary import by_popularity, by_relation, recipe_fields, summarise
+from kc_utils.compression.methods import METHODS
 from kc_utils.errors import BadRequest
 from kc_utils.knowledge.probe import Probe
 from kc_utils.study.cells import Cell
 from kc_utils.study.evaluate import evaluate
+from kc_utils.study.store import CellResult
 from tests.analysis.conftest import RIGHT, N
 from tests.trained import PROBE
 
@@ -42,8 +52,8 @@ def test_one_line_for_each_recipe_and_protocol_with_its_own_counts(summary):
     [
         ("none", 0, "none", "none", None, 0.0, "not quantized"),
         ("magnitude@attention=0.6", 1, "magnitude", "attention", 0.6, 0.6, "not quantized"),
-        ("rtn@all=4", 1, "rtn", "all", 4, 0.0, "4 bits"),
-        ("magnitude@all=0.3+rtn@all=4", 2, "magnitude", "all", 0.3, 0.3, "4 bits"),
+        ("rtn@all=4", 1, "rtn", "all", 4, 0.0, "RTN 4 bits"),
+        ("magnitude@all=0.3+rtn@all=4", 2, "magnitude", "all", 0.3, 0.3, "RTN 4 bits"),
     ],
 )
 def test_a_recipe_is_taken_apart(summary, recipe, steps, method, scope, amount, pruned, precision):
@@ -53,7 +63,81 @@ def test_a_recipe_is_taken_apart(summary, recipe, steps, method, scope, amount, 
     assert (found["pruned"], found["precision"]) == (pruned, precision)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "precision", "bits"),
+    [
+        ("none", "not quantized", None),
+        ("magnitude@all=0.3", "not quantized", None),
+        ("int8@all", "int8 dynamic", 8),
+        ("int8@all,engine=torch", "int8 dynamic", 8),
+        ("int8-weight@all", "int8 weights", 8),
+        ("llm-int8@all", "LLM.int8()", 8),
+        ("int4-weight@all", "int4 weights", 4),
+        ("nf4@all", "NF4", 4),
+        ("gptq@all=3", "GPTQ 3 bits", 3),
+        ("rtn@all=2", "RTN 2 bits", 2),
+        ("magnitude@all=0.3+nf4@all", "NF4", 4),
+    ],
+)
+def test_every_way_to_store_weights_has_a_name_and_a_place_on_the_axis(recipe, precision, bits):
+    found = recipe_fields(recipe)
+    assert (found["precision"], found["bits"]) == (precision, bits)
+    assert precision in PRECISIONS
+
+
+def test_every_quantizing_method_of_the_table_is_named():
+    for name, row in METHODS.items():
+        assert name in METHOD_NAMES
+        if not row.prunes:
+            recipe = f"{name}@all" + ("=4" if row.amount else "")
+            assert recipe_fields(recipe)["precision"] in PRECISIONS, name
+
+
+def test_precisions_fall_along_their_axis():
+    given = pd.Series(["RTN 2 bits", "NF4", "not quantized", "GPTQ 4 bits", "int8 dynamic", "RTN 4 bits"])
+    ordered = in_order_of_precision(given)
+    assert list(ordered.cat.categories) == [
+        "not quantized", "int8 dynamic", "RTN 4 bits", "GPTQ 4 bits", "NF4", "RTN 2 bits",
+    ]  # fmt: skip
+    assert ordered.astype(str).tolist() == given.tolist()
+
+
+def test_a_task_is_a_protocol_of_its_own_and_a_text_is_none(evaluated):
+    def with_more(result, right):
+        task = pd.DataFrame(
+            {
+                "protocol": "harness", "fact": [f"{t}/{i}" for t in "ab" for i in range(10)], "template": 0,
+                "relation": ["a"] * 10 + ["b"] * 10, "chance": [0.5] * 10 + [0.25] * 10, "popularity": None, "valid": True,
+                "correct": [True] * right + [False] * (10 - right) + [True] * 4 + [False] * 6,
+            }
+        )  # fmt: skip
+        text = pd.DataFrame({"protocol": "perplexity", "fact": ["t/0"], "template": 0, "relation": "t", "nll": [3.0]})
+        rows = pd.concat([result.rows, task, text], ignore_index=True)
+        rows["correct"] = rows["correct"].astype("boolean")
+        return CellResult(result.key, rows, result.report, result.record)
+
+    results = {c: with_more(r, 9 if c.recipe == "none" else 6) for c, r in evaluated.items()}
+    found = summarise(results)
+    assert set(found["protocol"]) == {"rank", "cloze", "task a", "task b"}
+    first, second = (line(found, "rtn@all=4", f"task {t}") for t in "ab")
+    assert (first["n"], first["accuracy"], first["baseline_accuracy"], first["chance"]) == (10, 0.6, 0.9, 0.5)
+    assert first["retention"] == pytest.approx(0.1 / 0.4)
+    assert (second["accuracy"], second["chance"], second["retention"]) == (0.4, 0.25, 1.0)
+    facts = summarise(evaluated).set_index(["recipe", "protocol"])["accuracy"]
+    assert found.set_index(["recipe", "protocol"])["accuracy"].loc[facts.index].equals(facts)
+    halves = by_popularity(results, ["none"])
+    assert set(halves["protocol"]) == {"rank", "cloze"}, "items of tasks have no popularity"
+    assert protocols_in_order(found["protocol"]) == ["cloze", "rank", "task a", "task b"]
+
+
+def test_a_folder_is_named_without_where_it_lies():
+    assert model_name("path:/some/where/tiny-model") == "tiny-model"
+    assert model_name("path:tiny-model/") == "tiny-model"
+    assert model_name("smollm2-135m") == "smollm2-135m"
+
+
 def test_the_report_reaches_the_line(summary):
+    assert line(summary, "rtn@all=4")["compression_ratio"] == 2.5
     found = line(summary, "rtn@all=4")
     assert (found["touched_fraction"], found["sparsity"], found["bits_per_weight"]) == (0.8, 0.5, 4.5)
     assert found["weights_removed"] == 1_000_000

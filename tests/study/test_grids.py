@@ -4,7 +4,7 @@ from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.study.grids import TECHNIQUES, parameters, split_template
 
-NAMES = ("pruning", "quantization", "pruning_then_quantization", "final_layer")
+NAMES = ("pruning", "quantization", "pruning_then_quantization", "final_layer", "gptq")
 
 
 def recipes(trained, technique, **values):
@@ -20,13 +20,53 @@ def test_recipes_of_each_technique(trained):
     assert recipes(trained, "quantization", scopes=["all"], bits=[4, 2], group=32) == [
         "int8@all", "rtn@all=4,group=32", "rtn@all=2,group=32",
     ]  # fmt: skip
-    assert recipes(trained, "quantization", scopes=["all"], bits=[4], int8=False, group=64) == ["rtn@all=4,group=64"]
+    assert recipes(trained, "quantization", scopes=["all"], bits=[4], methods=["rtn"], group=64) == ["rtn@all=4"]
     assert recipes(trained, "pruning_then_quantization", scopes=["all"], sparsities=[0.2], quantizations=["rtn 4"]) == [
         "magnitude@all=0.2", "rtn@all=4", "magnitude@all=0.2+rtn@all=4",
     ]  # fmt: skip
     assert recipes(trained, "final_layer", methods=["rows-l1", "random"], sparsities=[0.3]) == [
         "rows-l1@head=0.3", "random@head=0.3",
     ]  # fmt: skip
+
+
+def test_every_way_to_store_weights_has_the_options_it_takes(trained):
+    methods = ["int8", "rtn", "int8-weight", "int4-weight", "nf4", "llm-int8"]
+    found = recipes(
+        trained, "quantization", scopes=["attention"], methods=methods, bits=[3], group=32, int8_engine="torch"
+    )
+    assert found == [
+        "int8@attention,engine=torch", "rtn@attention=3,group=32", "int8-weight@attention",
+        "int4-weight@attention,group=32", "nf4@attention,group=32", "llm-int8@attention",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("technique", ["pruning", "quantization", "pruning_then_quantization"])
+def test_the_papers_sets_of_matrices_reach_every_step(trained, technique):
+    values = {} if technique == "quantization" else {"sparsities": [0.3]}
+    for text in recipes(trained, technique, preset="paper", **values):
+        assert all(step.options["preset"] == "paper" for step in Recipe.parse(text).steps), text
+
+
+def test_gptq_stands_beside_rounding_on_the_same_grid(trained):
+    checked = parameters("decoder_gptq", model=trained.id, scopes=["attention"], bits=[4, 3], group=32, samples=4)
+    assert checked.pairs() == [
+        ("gptq@attention=4,group=32,samples=4", "rtn@attention=4,group=32,sym=true"),
+        ("gptq@attention=3,group=32,samples=4", "rtn@attention=3,group=32,sym=true"),
+    ]
+    assert [c.recipe for c in checked.cells()] == ["none", *(r for pair in checked.pairs() for r in pair)]
+    for gptq, rtn in (map(Recipe.parse, pair) for pair in checked.pairs()):
+        same = [(s.scope, s.amount, s.options["group"], s.options["sym"]) for s in (*gptq.steps, *rtn.steps)]
+        assert same[0] == same[1]
+    asymmetric = parameters("decoder_gptq", model=trained.id, bits=[4], sym=False)
+    assert asymmetric.recipes() == ["gptq@all=4,sym=false", "rtn@all=4,group=128"]
+
+
+def test_second_steps_take_amounts_and_options(trained):
+    found = recipes(
+        trained, "pruning_then_quantization", scopes=["all"], sparsities=[0.2],
+        quantizations=["rtn 3, group=32", "nf4", "int8,engine=torch"],
+    )  # fmt: skip
+    assert found[1:4] == ["rtn@all=3,group=32", "nf4@all", "int8@all,engine=torch"]
 
 
 def test_cells_begin_with_the_uncompressed_model_and_do_not_repeat(trained):
@@ -72,10 +112,12 @@ WRONG = {
     "sparsity not a number": ({"sparsities": [float("nan")]}, "from 0 to below 1"),
     "sparsity a word": ({"sparsities": ["half"]}, "sparsities.0: .*'half'"),
     "sparsities not a list": ({"sparsities": 0.5}, "sparsities"),
+    "unknown preset": ({"preset": "mine"}, "preset: .*'mine'"),
+    "nothing with a right answer": ({"facts": None, "text": "wikitext2"}, "needs questions with right answers"),
     "no sparsities": ({"sparsities": []}, "no recipe"),
     "no scopes": ({"scopes": []}, "no recipe"),
     "limit 0": ({"limit": 0}, "limit: .*greater than or equal to 1"),
-    "unknown protocol": ({"protocols": ["guess"]}, "protocols.0: .*'cloze' or 'rank'"),
+    "unknown protocol": ({"protocols": ["guess"]}, "protocols.0: .*'cloze', 'rank', 'openbook' or 'generate'"),
     "no templates": ({"templates": 0}, "templates"),
     "unknown facts": ({"facts": "lore"}, "unknown facts 'lore'"),
     "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
@@ -98,6 +140,15 @@ def test_impossible_parameters_are_refused_in_one_line(trained, name):
         ("quantization", {"bits": [5]}),
         ("quantization", {"bits": [4.5]}),
         ("quantization", {"bits": [4], "group": 0}),
+        ("quantization", {"methods": ["gptq"]}),
+        ("quantization", {"methods": []}),
+        ("quantization", {"methods": ["nf4"], "group": 48}),
+        ("quantization", {"int8_engine": "mine"}),
+        ("gptq", {"bits": [5]}),
+        ("gptq", {"bits": []}),
+        ("gptq", {"samples": 0}),
+        ("gptq", {"group": "tensor"}),
+        ("pruning_then_quantization", {"quantizations": ["rtn 4,groups=32"]}),
         ("pruning_then_quantization", {"quantizations": ["rtn"]}),
         ("pruning_then_quantization", {"quantizations": ["rtn 5"]}),
         ("pruning_then_quantization", {"quantizations": ["int8 4"]}),

@@ -6,8 +6,9 @@ from papermill.inspection import inspect_notebook
 from pydantic import ValidationError
 
 from kc_utils.errors import BadRequest, BadResult, KCError
+from kc_utils.models.registry import resolve
 from kc_utils.study import notebooks
-from kc_utils.study.grids import TECHNIQUES, parameters, split_template
+from kc_utils.study.grids import FAMILY_PREFIXES, TECHNIQUES, parameters, split_template
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -19,9 +20,8 @@ def name(file):
     return file.stem
 
 
-def test_the_first_four_are_there():
-    decoders = {"pruning", "quantization", "pruning_then_quantization", "final_layer"}
-    assert {f"decoder_{t}" for t in decoders} <= {f.stem for f in FILES}
+def test_there_is_one_for_every_family_and_technique():
+    assert {f"{family}_{t}" for family in FAMILY_PREFIXES for t in TECHNIQUES} == {f.stem for f in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
@@ -52,7 +52,7 @@ def test_parameters_are_typed_commented_and_those_of_the_check(file):
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_defaults_are_possible(file):
     declared = notebooks.declared_parameters(file.stem)
-    assert declared["model"] == "smollm2-135m"
+    assert resolve(declared["model"]).family == split_template(file.stem)[0]
     assert len(parameters(file.stem, **declared).cells()) > 1
 
 
