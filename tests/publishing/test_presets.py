@@ -14,7 +14,7 @@ from kc_utils.study.cells import Cell
 def result(right: list[bool], touched: int):
     rows = pd.DataFrame(
         {
-            "protocol": "rank", "fact": [f"f{i}" for i in range(len(right))], "template": 0,
+            "protocol": "rank", "relation": "capital", "fact": [f"f{i}" for i in range(len(right))], "template": 0,
             "correct": right, "chance": 0.2,
         }
     )  # fmt: skip
