@@ -22,8 +22,7 @@ from tqdm import tqdm
 
 from kc_utils.compression.apply import planned
 from kc_utils.compression.magnitude import DTYPES
-from kc_utils.compression.methods import method
-from kc_utils.compression.recipe import Recipe
+from kc_utils.compression.recipe import Recipe, modules_of
 from kc_utils.compression.tensor_by_tensor import Work, count_not_finite, count_zeros, holding, work_of
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData, listed
 from kc_utils.models.checkpoint import (
@@ -42,13 +41,14 @@ from kc_utils.models.scopes import Matrix
 from kc_utils.places import complete_or_absent
 
 BUFFER = 256 << 20  # bytes beside the largest tensor
+METHODS = {f"kc_utils.compression.{name}" for name in ("magnitude", "random_weights", "rows", "n_of_m")}
 OTHER_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
 RECORDS = ("kc.json", "compression.json")  # they say where the source's weights come from, not the target's
 
 
 def can_prune(recipe: Recipe) -> bool:
-    """Whether `prune_folder` does this recipe: one or more steps, all of them pruning."""
-    return bool(recipe.steps) and all(method(step.method).prunes for step in recipe.steps)
+    """Whether `prune_folder` does this recipe: one or more steps, all of methods that need no more than the weights."""
+    return bool(recipe.steps) and set(modules_of(recipe)) <= METHODS
 
 
 def prune_folder(
@@ -75,7 +75,9 @@ def prune_folder(
     """
     source, target = Path(source).expanduser().resolve(), Path(target).expanduser().resolve()
     if not can_prune(recipe):
-        raise BadRequest(f"recipe {recipe}: only steps that prune are done out of core; load the model for others")
+        raise BadRequest(
+            f"recipe {recipe}: only steps that prune by the weights alone are done out of core; load the model for others"
+        )
     _check_places(source, target)
     entry = resolve(f"path:{source}")
     checkpoint = Checkpoint.open(source)

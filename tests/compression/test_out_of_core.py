@@ -234,7 +234,7 @@ def test_refusals(tmp_path, monkeypatch):
     half, away = Recipe.parse("magnitude@all=0.5"), tmp_path / "target"
     for recipe in ("none", "rtn@all=4", "magnitude@all=0.5+int8@all"):
         assert not can_prune(Recipe.parse(recipe))
-        with pytest.raises(BadRequest, match="only steps that prune"):
+        with pytest.raises(BadRequest, match="only steps that prune by the weights alone"):
             prune_folder(folder, Recipe.parse(recipe), away)
     for place in (folder, folder / "below", tmp_path / "link" / ".." / "source"):
         with pytest.raises(BadRequest, match="folder of the model itself"):
