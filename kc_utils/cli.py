@@ -171,7 +171,7 @@ def evaluate_one(
     except ValidationError as error:
         raise BadRequest(explain(error, Probe)) from error
     cell = Cell.of(model, recipe, probe)
-    probe.factset()
+    _ = cell.baseline.key  # unknown facts, tasks and texts are refused before anything is computed
     from kc_utils.analysis.evaluation import evaluation
     from kc_utils.study.evaluate import evaluate
 

@@ -95,6 +95,37 @@ def test_eval_of_the_uncompressed_model_by_every_template(kc, trained):
     assert "Traceback" not in err
 
 
+def test_eval_of_how_wordings_agree(kc, trained):
+    code, out, _ = kc(
+        "eval", trained.id, "--relations", "capital", "--limit", "5", "--protocol", "consistency", "--json"
+    )
+    answer = json.loads(out)
+    assert (code, answer["protocol"], answer["n"]) == (0, "rank", 20)
+    assert {line["measure"] for line in answer["consistency"]} >= {"consistency", "accuracy"}
+
+
+def test_eval_of_a_text(kc, trained, tmp_path):
+    text = tmp_path / "capitals.txt"
+    text.write_text("The capital of France is Paris. " * 20)
+    code, out, _ = kc("eval", trained.id, "--text", str(text), "--recipe", "rtn@all=2", "--json")
+    answer = json.loads(out)
+    assert (code, "facts" in answer) == (0, False)
+    assert answer["perplexity"]["ratio"] > 1
+
+
+@pytest.mark.parametrize("more", [(), ("--out-of-core",)])
+def test_compress_to_a_folder_that_can_be_asked(kc, trained, tmp_path, more):
+    out = tmp_path / "half"
+    code, said, _ = kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json", *more)
+    report = json.loads(said)
+    assert (code, report["sparsity"]) == (0, 0.5)
+    assert json.loads((out / "compression.json").read_text())["recipe"] == "magnitude@all=0.5"
+    arguments = ("--relations", "capital", "--limit", "10", "--json")
+    of_folder = json.loads(kc("eval", f"path:{out}", *arguments)[1])
+    in_memory = json.loads(kc("eval", trained.id, "--recipe", "magnitude@all=0.5", *arguments)[1])
+    assert of_folder["accuracy"] == in_memory["accuracy"]
+
+
 def test_eval_for_reading(kc, trained):
     code, out, _ = kc("eval", trained.id, "--relations", "capital", "--limit", "5")
     assert code == 0
@@ -124,7 +155,15 @@ BAD = {
     "limit 0": ("eval", "MODEL", "--limit", "0"),
     "limit a word": ("eval", "MODEL", "--limit", "few"),
     "alternatives 0": (*EVAL, "--alternatives", "0"),
-    "a family that is not asked yet": ("eval", "bert-base-uncased", "--limit", "5"),
+    "an encoder that should speak": ("eval", "bert-base-uncased", "--limit", "5", "--protocol", "generate"),
+    "a task for an encoder": ("eval", "bert-base-uncased", "--tasks", "piqa"),
+    "a text for an encoder": ("eval", "bert-base-uncased", "--text", "README.md"),
+    "an unknown task": ("eval", "MODEL", "--tasks", "piqaa"),
+    "a text that is not there": ("eval", "MODEL", "--text", "/nowhere.txt"),
+    "compress without a folder": ("compress", "MODEL", "--recipe", "none"),
+    "compress into what is there": ("compress", "MODEL", "--recipe", "none", "--out", "kc_utils"),
+    "compress to an unknown format": ("compress", "MODEL", "--recipe", "none", "--out", "new", "--format", "zip"),
+    "round out of core": ("compress", "MODEL", "--recipe", "rtn@all=4", "--out", "new", "--out-of-core"),
     "a command that is not there": ("evaluate", "MODEL"),
     "an option that is not there": ("eval", "MODEL", "--sparsity", "0.5"),
     "no model named": ("eval",),
