@@ -177,10 +177,10 @@ def _with_gap(tokenizer, question: Question, filler: str) -> tuple[int, ...]:
     gap is part of the answer, and where no space is behind it, none is put there (some tokenizers begin anew)."""
     tokens = tokenizer(question.filled(filler)).input_ids
     at = len(tokens) - 1 - tokens[::-1].index(tokenizer.convert_tokens_to_ids(filler))
-    blank = [not tokenizer.decode([token]).strip() for token in tokens]
-    if blank[at + 1 : at + 2] == [True] and not question.text.split("[Y]")[1][:1].isspace():
+    before, after = tokens[max(at - 1, 0) : at], tokens[at + 1 : at + 2]
+    if after and not tokenizer.decode(after).strip() and not question.text.split("[Y]")[1][:1].isspace():
         del tokens[at + 1]
-    if at and blank[at - 1]:
+    if before and not tokenizer.decode(before).strip():
         del tokens[at - 1]
     return tuple(tokens)
 

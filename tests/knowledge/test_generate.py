@@ -84,13 +84,13 @@ def test_answers_are_those_of_a_naive_greedy_loop(tiny, asked, family):
     loaded, rows = tiny(family), asked(family).rows
     rows = rows[rows["protocol"] == "generate"].set_index(["fact", "template"])
     count = 0
-    for question in ask_about(PROBE.factset(), "all", left_to_right=family == "decoder")[::3]:
+    for question in ask_about(PROBE.factset(), "all", left_to_right=family == "decoder")[::6]:
         text = greedily(family, loaded, question)
         row = rows.loc[(question.fact.id, question.template)]
         assert row["correct"] == is_right(text, question.fact.accepted), (question, text)
         assert (row["valid"], row["chance"]) == (True, 0.0)
         count += 1
-    assert count >= 30
+    assert count >= 15
 
 
 def said_by(loaded, family, questions):

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from kc_utils.knowledge.facts import Fact, FactSet, Relation
+from kc_utils.knowledge.probe import ask
 from kc_utils.knowledge.protocols.openbook import twins
 from kc_utils.knowledge.protocols.rank import Rank
 from kc_utils.knowledge.questions import ask_about
 from kc_utils.knowledge.reading import Reading
 from kc_utils.knowledge.sources import load_source
+from tests.trained import MIXED
 
 WHOLE = load_source("worldfacts").only(["capital", "borders", "continent", "official_language"])
 FACTS = WHOLE.sample(80)
@@ -123,10 +125,16 @@ def test_naming_what_was_mentioned_does_not_do_and_reading_does():
 
 
 @pytest.mark.parametrize("family", ["decoder", "encoder", "encoder-decoder"])
-def test_a_twin_has_the_candidates_and_the_chance_of_its_question(asked, family):
-    rows = asked(family).rows.set_index(["fact", "template"])
+def test_a_twin_has_the_candidates_and_the_chance_of_its_question(trained_as, tiny, asked, family):
+    probe = MIXED.model_copy(update={"protocols": ("openbook", "rank"), "templates": 1})
+    rows = ask(tiny(family).model, tiny(family).tokenizer, family, probe).rows.set_index("fact")
     told, alone = (rows[rows["protocol"] == name] for name in ("openbook", "rank"))
     assert told.index.equals(alone.index)
     assert (told["chance"] == alone["chance"]).all()
     assert (told["scores"].map(len) == alone["scores"].map(len)).all()
     assert (told["score"] - alone["score"]).abs().min() > 0
+    closed = asked(family).rows
+    closed = closed[(closed["protocol"] == "rank") & (closed["template"] == 0)].set_index("fact")
+    assert (alone["score"] - closed["score"]).abs().max() < 1e-4, "a question is not changed by its twin"
+    known = told.index.isin([f.id for f in trained_as(family).facts.facts])
+    assert told[known]["correct"].mean() > 0.5 > told[~known]["correct"].mean()

@@ -13,10 +13,11 @@ from kc_utils.knowledge import wordings
 from kc_utils.knowledge.facts import Fact, FactSet, Relation
 from kc_utils.knowledge.probe import Probe, ask
 from kc_utils.models.loading import load
-from tests.knowledge.conftest import PROTOCOLS, everything
+from tests.knowledge.conftest import PROTOCOLS
 from tests.trained import MIXED, PROBE
 
 READERS = {"decoder": "NextToken", "encoder": "MaskedTokens", "encoder-decoder": "GapFiller"}
+EVERY = {family: (*names, "openbook") for family, names in PROTOCOLS.items()}
 DECISIONS = ["fact", "relation", "protocol", "template", "correct", "chance", "valid"]
 
 
@@ -70,7 +71,7 @@ def test_one_row_for_each_fact_protocol_and_template(asked, family):
     assert not rows.duplicated(["fact", "protocol", "template"]).any()
     assert tuple(rows["protocol"].unique()) == tuple(sorted(PROTOCOLS[family]))
     counts = rows.groupby("protocol")["template"].value_counts().unstack(fill_value=0)
-    assert counts.loc["rank"].tolist() == counts.loc["openbook"].tolist() == [60] * 4
+    assert counts.loc["rank"].tolist() == [60] * 4
     if family != "encoder":  # cloze and generate ask a decoder for what comes next: not by "[Y] is the capital of ..."
         both = [60, 60, 60, 0 if family == "decoder" else 60]
         assert counts.loc["cloze"].tolist() == counts.loc["generate"].tolist() == both
@@ -119,7 +120,7 @@ def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(tiny
     assert (same["score"] - same["score_2"]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("protocol", ["cloze", "rank", "openbook"])
+@pytest.mark.parametrize("protocol", ["cloze", "rank"])
 def test_rows_do_not_depend_on_the_other_protocols(tiny, asked, family, protocol):
     probe = MIXED.model_copy(update={"protocols": (protocol,), "templates": 1})
     alone = ask(tiny(family).model, tiny(family).tokenizer, family, probe).rows
@@ -141,12 +142,12 @@ def broken(trained, change):
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_a_broken_model_is_never_right_and_says_so(trained_as, family, value):
     loaded = broken(trained_as(family), lambda p: p.fill_(value))
-    probe = everything(family).model_copy(update={"limit": 20, "templates": 1})
+    probe = PROBE.model_copy(update={"limit": 20, "protocols": EVERY[family]})
     with pytest.warns(
         UserWarning, match=r"of \d+ scores are not numbers, or the same for every token, and count as wrong"
     ):
         rows = ask(loaded.model, loaded.tokenizer, family, probe).rows
-    assert set(rows["protocol"]) == set(PROTOCOLS[family])
+    assert set(rows["protocol"]) == set(EVERY[family])
     assert not rows["valid"].any()
     assert not rows["correct"].any()
     assert not (rows["correct_at_10"] == True).any()  # noqa: E712
@@ -170,7 +171,7 @@ def test_a_model_that_scores_alike_whatever_it_reads_knows_nothing(trained_as):
 def test_no_warning_without_a_reason(tiny, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        probe = everything(family).model_copy(update={"limit": 5})
+        probe = MIXED.model_copy(update={"limit": 5, "protocols": EVERY[family]})
         ask(tiny(family).model, tiny(family).tokenizer, family, probe)
 
 
@@ -203,7 +204,7 @@ def test_facts_that_no_wording_or_no_wrong_answer_can_ask_are_counted(tiny, monk
     facts = factset(("[Y] is the number of [X].",), ("Quito",), ("Quito",))
     monkeypatch.setattr(probe_module, "load_source", lambda name: facts)
     with pytest.raises(BadRequest, match="cloze, generate, openbook, rank can ask this model none of these 1 facts"):
-        ask(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=PROTOCOLS["decoder"]))
+        ask(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=EVERY["decoder"]))
     facts = factset(("[Y] is the number of [X].",), ("Quito",), ("Quito", "Lima"))
-    answers = ask(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=PROTOCOLS["decoder"]))
+    answers = ask(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=EVERY["decoder"]))
     assert answers.left_out == {"cloze": 1, "generate": 1, "openbook": 0, "rank": 0}

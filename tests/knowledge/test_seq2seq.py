@@ -11,7 +11,6 @@ from tests.models.architectures import T5, tiny
 MODELS = {
     "t5": lambda: tiny("t5"),
     "flan-t5, lamini": lambda: tiny("flan-t5, lamini"),
-    "mt5": lambda: wide(t.MT5ForConditionalGeneration, t.MT5Config(**T5)),
     "umt5": lambda: wide(t.UMT5ForConditionalGeneration, t.UMT5Config(**T5)),
 }
 SIZES = [{}, {"batch_tokens": 1}, {"batch_tokens": 40, "read_rows": 3}, {"read_rows": 1}, {"batch_tokens": 10_000}]
