@@ -155,7 +155,7 @@ def draw_lines(ax, part, x, hue, y, low, high, joined, scale: float = 100) -> No
         ax.errorbar(
             at,
             middle,
-            yerr=[np.maximum(middle - below, 0), np.maximum(above - middle, 0)],
+            yerr=_bars(middle, below, above),
             color=sns.color_palette("colorblind")[n % 10],
             marker=MARKERS[n % len(MARKERS)],
             markersize=6,
@@ -169,6 +169,11 @@ def draw_lines(ax, part, x, hue, y, low, high, joined, scale: float = 100) -> No
         ax.set_xticks(
             range(len(part[x].cat.categories)), [str(c).replace(" ", "\n", 1) for c in part[x].cat.categories]
         )
+
+
+def _bars(middle, below, above) -> list[list[float]]:
+    """Lengths of bars below and above each point."""
+    return [np.maximum(middle - below, 0).tolist(), np.maximum(above - middle, 0).tolist()]
 
 
 def _span(values: pd.Series) -> float:
@@ -259,7 +264,7 @@ def relation_bars(frame: pd.DataFrame, before: str, after: str, protocol: str) -
         ax.errorbar(
             middle,
             np.arange(len(order)) + offset,
-            xerr=[np.maximum(middle - below, 0), np.maximum(above - middle, 0)],
+            xerr=_bars(middle, below, above),
             fmt=marker,
             color=colour,
             markersize=6,

@@ -1,6 +1,7 @@
 """Figures show the numbers they are given; the words for those who cannot see them hold the same numbers."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from kc_utils.analysis import figures
@@ -27,7 +28,7 @@ def drawn(ax):
     found = {}
     for container in ax.containers:
         points, _, (bars,) = container
-        ends = [tuple(sorted(segment[:, 1])) for segment in bars.get_segments()]
+        ends = [tuple(sorted(segment[:, 1])) for segment in bars.get_segments() if len(segment)]
         found[container.get_label()] = (list(points.get_ydata()), ends)
     return found
 
@@ -94,3 +95,77 @@ def test_the_words_hold_every_number(frame):
         assert f"{100 * line['accuracy']:.0f} at {line['percent']:g}" in text
     for name in ("attention", "feed_forward"):
         assert name in text
+
+
+def test_many_protocols_are_set_two_to_a_row(frame):
+    more = [frame.assign(protocol=p) for p in ("openbook", "generate", "task boolq")]
+    fig = figures.panels(pd.concat([frame, *more]), x="percent", hue="line", xlabel="weights set to zero (%)")
+    assert len(fig.axes) == 5
+    assert fig.get_figwidth() == pytest.approx(9.8)
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles[-1] == "Task boolq: answers scored"
+    below = [ax for ax in fig.axes if ax.get_xlabel()]
+    assert len(below) == 2, "under the last panel of each column"
+    assert all(any(label.get_visible() for label in ax.get_xticklabels()) for ax in below)
+
+
+def test_scopes_in_rows_stand_beside_each_other_where_there_are_many_protocols(frame):
+    more = pd.concat([frame, *(frame.assign(protocol=p) for p in ("openbook", "generate"))])
+    fig = figures.panels(more, x="percent", hue="method", xlabel="x", row="line")
+    assert len(fig.axes) == 8
+    assert fig.get_figwidth() == pytest.approx(9.8)
+    assert {ax.get_title(loc="left").split("\n")[0] for ax in fig.axes} == {"attention", "feed_forward"}
+
+
+def test_more_lines_than_colours_still_differ(frame):
+    lines = pd.concat([frame[frame["line"] == "attention"].assign(line=f"line {n}") for n in range(14)])
+    fig = figures.panels(lines, x="percent", hue="line", xlabel="x")
+    looks = {(c[0].get_color(), c[0].get_marker()) for c in fig.axes[0].containers}
+    assert len(looks) == 14
+
+
+def test_what_is_undefined_leaves_a_gap_and_no_error(frame):
+    gaps = frame.assign(retention=float("nan"), retention_low=float("nan"), retention_high=float("nan"))
+    shares = {"y": "retention", "low": "retention_low", "high": "retention_high"}
+    fig = figures.panels(
+        gaps,
+        x="percent",
+        hue="line",
+        xlabel="x",
+        **shares,
+        reference=None,
+        chance=None,
+        levels=((1.0, "nothing lost"),),
+    )
+    assert "nothing lost" in {text.get_text() for text in fig.legends[0].get_texts()}
+    assert "undefined at 30" in figures.describe(gaps, "percent", "line", "what", y="retention")
+
+
+def test_perplexity_stands_under_recall_on_the_same_axis(frame):
+    recall = frame[frame["protocol"] == "rank"]
+    ratio = {30: 1.5, 60: 4.0}
+    surprise = recall.assign(ratio=recall["percent"].map(ratio), text="sometext")
+    surprise = surprise.assign(ratio_low=0.9 * surprise["ratio"], ratio_high=1.1 * surprise["ratio"])
+    surprise.loc[(surprise["line"] == "attention") & (surprise["percent"] == 60), ["ratio", "ratio_low", "ratio_high"]] = [
+        float("inf"), float("nan"), float("nan"),
+    ]  # fmt: skip
+    fig = figures.recall_and_surprise(recall, surprise, "percent", "line", "weights set to zero (%)", None, True)
+    above, below = fig.axes
+    assert above.get_xlim() == below.get_xlim()
+    assert below.get_yscale() == "log"
+    (points, bars) = drawn(below)["feed_forward"]
+    assert points == pytest.approx([1.5, 4.0])
+    assert bars == [pytest.approx((1.35, 1.65)), pytest.approx((3.6, 4.4))]
+    (triangle,) = [line for line in below.lines if line.get_marker() == "^" and line.get_label() == "_endless"]
+    assert triangle.get_xdata().tolist() == [60]
+    assert "1.50 at 30" in figures.describe(surprise, "percent", "line", "x", y="ratio", times=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "some"), [(0.95, 1.4, {1, 1.1, 1.2}), (0.95, 12, {1, 2, 5, 10}), (0.9, 1e6, {1, 10, 1e5})]
+)
+def test_marks_of_a_logarithmic_axis_are_round_and_few(low, high, some):
+    ticks = figures._times(low, high)
+    assert some <= set(ticks)
+    assert 3 <= len(ticks) <= 9
+    assert all(low <= tick <= high for tick in ticks)

@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from kc_utils.errors import BadResult, MissingData
 from kc_utils.publishing import fragments
 from kc_utils.publishing.fragments import markdown_table, models_table
-from kc_utils.publishing.pages import Pages, in_order, page_cell
+from kc_utils.publishing.pages import Pages, in_order, page_cell, without_empty_parts
 
 RUN = SimpleNamespace(
     id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(model="tiny-model")
@@ -28,7 +28,9 @@ def figure_output():
 def test_a_figure_gets_a_label_of_its_run_a_caption_and_words():
     first = page_cell(new_code_cell("show()", outputs=[figure_output()]), RUN, "A title")
     other = page_cell(
-        new_code_cell("show()", outputs=[figure_output()]), SimpleNamespace(**{**vars(RUN), "id": "tiny-other"}), "A title"
+        new_code_cell("show()", outputs=[figure_output()]),
+        SimpleNamespace(**{**vars(RUN), "id": "tiny-other"}),
+        "A title",
     )
     shown = first.metadata["mystnb"]
     assert FIGURE["caption"] in shown["figure"]["caption"]
@@ -61,7 +63,9 @@ def test_what_the_reader_does_not_run_is_hidden():
 
 
 def test_the_title_names_the_model_and_links_stay_inside_the_book():
-    cell = page_cell(new_markdown_cell("# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"), RUN, "A title")
+    cell = page_cell(
+        new_markdown_cell("# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"), RUN, "A title"
+    )
     assert cell.source.splitlines()[0] == "# A title"
     assert "(../background/techniques.md)" in cell.source
     assert cell.source.count("A title") == 1
@@ -162,3 +166,22 @@ def test_a_study_of_neither_pruning_nor_quantization_has_a_landing_text():
     assert "tiny" in text
     assert pictures == {}
 
+
+def test_parts_without_anything_to_show_are_left_out_with_their_heading():
+    def part(title, *outputs, tags=("optional",)):
+        heading = new_markdown_cell(f"## {title}", metadata={"tags": list(tags)})
+        return [heading, *(new_code_cell(title, outputs=list(o)) for o in outputs)]
+
+    bar = new_output("stream", name="stderr", text="100%")
+    cells = [
+        new_code_cell("before"), *part("empty", [], []), *part("bar", [bar]), *part("shown", [], [figure_output()]),
+        *part("always", [], tags=()), *part("last", []),
+    ]  # fmt: skip
+    kept = without_empty_parts(cells)
+    assert [c.source for c in kept] == ["before", "## shown", "shown", "shown", "## always", "always"]
+    assert all("tags" not in page_cell(c, RUN, "A title").metadata for c in kept if c.cell_type == "markdown")
+
+
+def test_a_page_of_a_local_folder_does_not_say_where_it_lies(in_project):
+    run = SimpleNamespace(**{**vars(RUN), "parameters": SimpleNamespace(model="path:/home/somebody/tiny")})
+    assert fragments.page_title(SimpleNamespace(runs=(run,)), run) == "Pruning a decoder: tiny"
