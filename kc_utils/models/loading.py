@@ -45,7 +45,7 @@ def folder_of(entry: ModelEntry) -> Path:
 def fingerprint(entry: ModelEntry) -> str:
     """What a result of this model depends on, known without loading it: file hashes, or repository and revision."""
     if entry.kind == "pypi":
-        return f"{entry.sha256}-v{packaged.CONVERTER}"
+        return f"{entry.sha256}-v{packaged.CONVERTER}" + (f"-{entry.opens_with}" if entry.opens_with else "")
     if entry.kind == "hub":
         return f"{entry.source}@{entry.revision or 'main'}"
     folder = Path(entry.address)
@@ -103,6 +103,10 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
     if info["missing_keys"] or info.get("mismatched_keys"):
         names = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
         raise BadModel(f"{entry.id}: {folder} lacks weights that its architecture needs: {listed(names, 5)}")
+    if entry.opens_with:
+        if entry.opens_with not in tokenizer.get_vocab():
+            raise BadModel(f"{entry.id}: the tokenizer has no token {entry.opens_with!r} to open statements with")
+        tokenizer.bos_token = entry.opens_with
     return Loaded(compute_in_full(model.eval().to(device)), tokenizer, entry, folder)
 
 

@@ -24,7 +24,8 @@ class ModelEntry(BaseModel):
     architecture: a row of `roles_table.ARCHITECTURES`, None for a folder, whose `config.json` says it; group: why the
     model is listed; revision: the commit of a hub: repository, 40 hexadecimal digits; gated: the hub asks for a login
     and an accepted licence; file, sha256: the model file in a package, and its hash; beside: names and hashes of the
-    configuration and tokenizer files next to it, where they are not inside it.
+    configuration and tokenizer files next to it, where they are not inside it; opens_with: the token that parted
+    documents in training, where the tokenizer names another one to begin with, or none: statements begin with it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class ModelEntry(BaseModel):
     file: str | None = None
     sha256: str | None = None
     beside: dict[str, str] = {}
+    opens_with: str | None = None
     licence: str = "unknown"
     gated: bool = False
     ran_here: bool = False

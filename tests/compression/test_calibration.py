@@ -79,3 +79,15 @@ def test_positions_under_another_name():
         config=SimpleNamespace(n_positions=12), get_input_embeddings=tiny("gpt2").get_input_embeddings
     )
     assert calibration.examples(model, Words(), 1)[0]["input_ids"].shape == (1, 10)
+
+
+def test_a_decoder_reads_each_paragraph_behind_its_first_token():
+    from tests.trained import byte_level
+
+    tokenizer, model = byte_level(), tiny("llama")
+    model.resize_token_embeddings(len(tokenizer))
+    found = calibration.examples(model, tokenizer, 2)
+    longest = calibration._longest(model)
+    for example, text in zip(found, calibration.texts(2), strict=True):
+        plain = tokenizer(text, add_special_tokens=False).input_ids
+        assert example["input_ids"][0].tolist() == [tokenizer.bos_token_id, *plain][:longest]

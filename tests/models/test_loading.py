@@ -15,6 +15,7 @@ from architectures import logits, tiny
 from safetensors.torch import load_file, save_file
 
 from kc_utils.errors import BadModel, MissingData
+from kc_utils.models import loading
 from kc_utils.models.loading import conversion, fingerprint, load
 from kc_utils.models.registry import resolve
 
@@ -306,3 +307,13 @@ def test_a_hub_that_does_not_answer(tmp_path):
     assert found["tiny"]["error"] == "MissingData"
     assert "hub:own/tiny is not on this machine" in found["tiny"]["text"]
     assert "\n" not in found["tiny"]["text"]
+
+
+def test_statements_open_with_the_token_that_the_registry_names(trained, monkeypatch):
+    entry = resolve(trained.id)
+    monkeypatch.setattr(loading, "resolve", lambda name: entry.model_copy(update={"opens_with": "<pad>"}))
+    loaded = load(trained.id)
+    assert loaded.tokenizer.bos_token_id == loaded.tokenizer.get_vocab()["<pad>"]
+    monkeypatch.setattr(loading, "resolve", lambda name: entry.model_copy(update={"opens_with": "<start>"}))
+    with pytest.raises(BadModel, match="no token '<start>'"):
+        load(trained.id)
