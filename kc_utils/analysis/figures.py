@@ -215,10 +215,10 @@ def recall_and_surprise(
         draw_lines(
             axes[1, j], below.replace(np.inf, np.nan), x, hue, "ratio", "ratio_low", "ratio_high", joined, scale=1
         )
-        at = endless[x].cat.codes if _steps(endless, x) else endless[x]
-        axes[1, j].plot(
-            at, [top] * len(endless), "^", color=INK, mfc="none", markersize=8, clip_on=False, label="_endless"
-        )
+        if len(endless):  # an empty line that is not clipped would be laid out as if it stood in the corner
+            at = endless[x].cat.codes if _steps(endless, x) else endless[x]
+            marks = {"color": INK, "mfc": "none", "markersize": 8, "clip_on": False, "label": "_endless"}
+            axes[1, j].plot(at, [top] * len(endless), "^", **marks)
         axes[1, j].axhline(1, color=INK, linewidth=1.2, zorder=1)
         axes[1, j].set_yscale("log")
         bottom = min(0.95, 0.97 * shown[np.isfinite(shown)].min(initial=1))
@@ -293,7 +293,7 @@ def describe(
     times: bool = False,
 ) -> str:
     """The content of a panel figure in words: what is drawn, then every line's values in per cent, or as they are (`times`)."""
-    written = (lambda v: f"{v:.2f}") if times else (lambda v: f"{100 * v:.0f}")
+    written = (lambda v: f"{v:.2f}") if times else (lambda v: f"{round(100 * v)}")
     parts = [what]
     for values, panel in frame.groupby([c for c in (row, column) if c], sort=False, observed=True):
         lines = []

@@ -26,7 +26,7 @@ class View:
     joined: bool = True
 
 
-BYTES = "compression ratio of the whole model (1: 16 bits a value)"
+BYTES = "compression ratio of the whole model"
 VIEWS = {
     "pruning": View("percent", "weights of the scope set to zero (%)", "scope_name", ("scope",)),
     "quantization": View(
@@ -50,7 +50,7 @@ def bytes_view(technique: str) -> View:
 def bits_view(technique: str) -> View:
     """The view with the bits per weight of the scope on the horizontal axis."""
     by_method = BY_METHOD if technique == "quantization" else {}
-    xlabel = "bits per weight of the scope, scales and zero points included"
+    xlabel = "bits per weight of the scope, scales included"
     return replace(VIEWS[technique], x="bits_per_weight", xlabel=xlabel, **by_method)
 
 

@@ -84,8 +84,8 @@ def draw_bytes(run: OpenRun) -> None:
         ),
         name="bytes",
         caption=(
-            f"{what}: further right is smaller. Bars: 95 % paired bootstrap intervals ({asked(frame)}). What is not "
-            "compressed counts 16 bits a value."
+            f"{what}: further right is smaller. Bars: 95 % paired bootstrap intervals ({asked(frame)}). The ratio is that of "
+            "the uncompressed model at 16 bits a value; what is not compressed counts 16 bits a value, too."
         ),
         alt=figures.describe(
             frame, view.x, view.hue, f"{what}: per cent kept by compression ratio", y="retention", row=view.row

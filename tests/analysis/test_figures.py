@@ -161,6 +161,14 @@ def test_perplexity_stands_under_recall_on_the_same_axis(frame):
     assert "1.50 at 30" in figures.describe(surprise, "percent", "line", "x", y="ratio", times=True)
 
 
+def test_panels_of_perplexity_fill_their_figure(frame):
+    recall = frame[frame["protocol"] == "rank"]
+    surprise = recall.assign(ratio=1.2, ratio_low=1.1, ratio_high=1.3, text="sometext")
+    fig = figures.recall_and_surprise(recall, surprise, "percent", "method", "weights set to zero (%)", "line", True)
+    assert len(fig.axes) == 4
+    assert all(ax.get_position().width > 0.3 for ax in fig.axes)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "some"), [(0.95, 1.4, {1, 1.1, 1.2}), (0.95, 12, {1, 2, 5, 10}), (0.9, 1e6, {1, 10, 1e5})]
 )
