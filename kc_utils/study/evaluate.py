@@ -80,7 +80,8 @@ def compute(cell: Cell) -> store.CellResult:
 
 def together(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of several instruments as one table. `correct` is missing where nothing is right or wrong, in a text."""
-    rows = pd.concat(tables, ignore_index=True)
+    columns = list(dict.fromkeys(column for table in tables for column in table))
+    rows = pd.concat([t.dropna(axis="columns", how="all") for t in tables], ignore_index=True).reindex(columns=columns)
     if "correct" not in rows or rows["correct"].isna().any():
-        rows["correct"] = rows.get("correct", pd.Series(pd.NA, index=rows.index)).astype("boolean")
+        rows["correct"] = rows.get("correct", pd.Series(pd.NA, index=rows.index, dtype="boolean")).astype("boolean")
     return rows
