@@ -120,7 +120,7 @@ def _read(path: Path) -> FactSet | None:
         relations = {
             r["id"]: Relation(**{**r, **_tuples(r, "templates", "answer_space")}) for r in payload["relations"]
         }
-        facts = tuple(Fact(**{**f, **_tuples(f, "answers", "aliases")}) for f in payload["facts"])
+        facts = tuple(Fact(**{**f, **_tuples(f, "answers", "aliases", "other_answers")}) for f in payload["facts"])
         factset = FactSet(payload["name"], relations, facts, payload["filters"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
