@@ -110,7 +110,10 @@ def test_eval_of_a_text(kc, trained, tmp_path):
     code, out, _ = kc("eval", trained.id, "--text", str(text), "--recipe", "rtn@all=2", "--json")
     answer = json.loads(out)
     assert (code, "facts" in answer) == (0, False)
-    assert answer["perplexity"]["ratio"] > 1
+    found = answer["perplexity"]
+    assert found["perplexity"] > 1
+    assert found["ratio"] == pytest.approx(found["perplexity"] / found["baseline_perplexity"])
+    assert found["ratio"] != 1
 
 
 @pytest.mark.parametrize("more", [(), ("--out-of-core",)])

@@ -45,7 +45,7 @@ class Cell:
             "recipe": self.recipe,
             "probe": self.probe.model_dump(mode="json"),
             "facts": _facts_hash(self.probe),
-            "asked": _fingerprints(self.probe),
+            "asked": list(_fingerprints(self.probe)),
             "code": _code_of(self.recipe, self.probe.instruments),
             "versions": versions((*SCORING_PACKAGES, *packages_of(Recipe.parse(self.recipe)))),
         }
