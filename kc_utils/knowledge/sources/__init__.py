@@ -16,6 +16,7 @@ SOURCES = {
     "bear": "kc_utils.knowledge.sources.bear",
     "pararel": "kc_utils.knowledge.sources.pararel",
     "popqa": "kc_utils.knowledge.sources.popqa",
+    "lab": "kc_utils.knowledge.sources.lab",
 }
 WITHOUT_GIVE_AWAYS = "-uhn"
 
@@ -48,7 +49,7 @@ def missing(name: str) -> str | None:
     try:
         if hasattr(module, "needed"):
             needed = module.needed(part)
-            return None if find_data(needed) else what_to_do(needed, "they are fetched when first asked for")
+            return None if not needed or find_data(needed) else what_to_do(needed, "they are fetched when first asked for")
         module.load()
     except MissingData as error:
         return str(error)
