@@ -14,7 +14,7 @@ from kc_utils.models.registry import resolve
 from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions
 
-CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.knowledge.probe", "kc_utils.study.evaluate")
+CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.knowledge.probe", "kc_utils.study.measure")
 
 
 @dataclass(frozen=True)

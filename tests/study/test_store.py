@@ -11,7 +11,7 @@ import torch
 from kc_utils import places
 from kc_utils.errors import BadResult, MissingData
 from kc_utils.study import evaluate as evaluate_module
-from kc_utils.study import store
+from kc_utils.study import measure, store
 from kc_utils.study.cells import Cell
 from kc_utils.study.evaluate import evaluate
 from tests.trained import PROBE
@@ -159,9 +159,9 @@ def computed(monkeypatch):
     seen = []
     compute = evaluate_module.compute
 
-    def counting(cell):
+    def counting(cell, *versions):
         seen.append(cell.recipe)
-        return compute(cell)
+        return compute(cell, *versions)
 
     monkeypatch.setattr(evaluate_module, "compute", counting)
     return seen
@@ -189,12 +189,28 @@ def test_a_damaged_cell_is_computed_again_with_the_same_rows(cell, other, comput
     pd.testing.assert_frame_equal(again[cell].rows, first[cell].rows)
 
 
+def test_a_compressed_model_is_asked_several_probes_and_made_once(cell, other, monkeypatch):
+    loads = []
+    load = measure.load
+    monkeypatch.setattr(measure, "load", lambda model: loads.append(model) or load(model))
+    more = PROBE.model_copy(update={"protocols": ("rank",), "seed": 1})
+    cells = [cell, other, Cell.of(cell.model, "none", more), Cell.of(cell.model, other.recipe, more)]
+    found = evaluate(cells, show_progress=False)
+    assert list(found) == cells, "in the order asked for, whatever the order of computing"
+    assert len(loads) == 2
+    waited = [found[c].record["made"]["seconds"]["load"] for c in cells]
+    assert waited[0] > 0 < waited[1]
+    assert waited[2:] == [0, 0]
+    alone = evaluate_module.compute(cells[3])
+    pd.testing.assert_frame_equal(alone.rows, found[cells[3]].rows)
+
+
 def test_an_error_names_its_cell_and_keeps_the_finished_ones(cell, other, monkeypatch):
     def less(*_, **__):
         raise BadResult("recipe step did less than it said")
 
     evaluate([cell], show_progress=False)
-    monkeypatch.setattr(evaluate_module, "apply", less)
+    monkeypatch.setattr(measure, "apply", less)
     with pytest.raises(BadResult, match=r"path:.*, magnitude@all=0.9: recipe step did less"):
         evaluate([cell, other], show_progress=False)
     assert store.has(cell.key)

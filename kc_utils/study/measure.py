@@ -1,0 +1,70 @@
+"""What the rows of a cell are made of: a model loaded, compressed once, and asked one probe after another.
+
+The key of a cell covers this module and all that it imports (`cells.CODE`); where rows are kept and who waits for whom is
+not part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib import import_module
+
+import pandas as pd
+
+from kc_utils.compression.apply import Report, apply
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import KCError
+from kc_utils.knowledge.causal import NextToken
+from kc_utils.knowledge.probe import Probe, ask
+from kc_utils.models.loading import Loaded, load
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model after a recipe, in memory. trees: see `NextToken`; seconds: of loading and of compressing it."""
+
+    model: str
+    recipe: str
+    loaded: Loaded
+    trees: bool | None
+    report: Report
+    seconds: dict[str, float]
+
+
+def make(model: str, recipe: str) -> Version:
+    """Load a model and apply a recipe to it. Raises as `load` and `apply`, naming both."""
+    begin = time.perf_counter()
+    loaded = load(model)
+    trees = NextToken(loaded.model).takes_trees() if loaded.entry.family == "decoder" else None
+    between = time.perf_counter()
+    try:
+        report = apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)
+    except KCError as error:
+        raise type(error)(f"{model}, {recipe}: {error}") from error
+    seconds = {"load": round(between - begin, 3), "compress": round(time.perf_counter() - between, 3)}
+    return Version(model, recipe, loaded, trees, report, seconds)
+
+
+def answers(version: Version, probe: Probe) -> tuple[pd.DataFrame, dict]:
+    """The rows of a probe, and what else to say of them: facts left out by protocol, tokens computed."""
+    loaded, tables, about = version.loaded, [], {}
+    if probe.facts is not None:
+        found = ask(loaded.model, loaded.tokenizer, loaded.entry.family, probe, trees=version.trees)
+        tables.append(found.rows)
+        about = {"left_out": found.left_out, "tokens_computed": found.tokens_computed}
+    for name in probe.instruments:
+        measure = import_module(name).measure
+        tables.append(
+            measure(loaded.model, loaded.tokenizer, loaded.entry.family, probe, version.trees, version.recipe)
+        )
+    return together(tables), about
+
+
+def together(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several instruments as one table. `correct` is missing where nothing is right or wrong, in a text."""
+    columns = list(dict.fromkeys(column for table in tables for column in table))
+    rows = pd.concat([t.dropna(axis="columns", how="all") for t in tables], ignore_index=True).reindex(columns=columns)
+    if "correct" not in rows or rows["correct"].isna().any():
+        rows["correct"] = rows.get("correct", pd.Series(pd.NA, index=rows.index, dtype="boolean")).astype("boolean")
+    return rows
