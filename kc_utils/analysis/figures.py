@@ -148,9 +148,7 @@ def draw_lines(ax, part, x, hue, y, low, high, joined, scale: float = 100) -> No
     categorical = isinstance(part[x].dtype, pd.CategoricalDtype)
     for n, value in enumerate(hues):
         line = part[part[hue] == value].sort_values(x)
-        at = line[x].cat.codes.to_numpy(float) if categorical else line[x].to_numpy(float)
-        apart = min(0.12, 0.6 / len(hues)) if categorical else 0.0144 * _span(part[x])
-        at = at + apart * (n - (len(hues) - 1) / 2)
+        at = beside(part, line, x, n, len(hues))
         middle, below, above = (scale * line[c].to_numpy(float) for c in (y, low, high))
         ax.errorbar(
             at,
@@ -169,6 +167,14 @@ def draw_lines(ax, part, x, hue, y, low, high, joined, scale: float = 100) -> No
         ax.set_xticks(
             range(len(part[x].cat.categories)), [str(c).replace(" ", "\n", 1) for c in part[x].cat.categories]
         )
+
+
+def beside(part: pd.DataFrame, line: pd.DataFrame, x: str, number: int, of: int) -> np.ndarray:
+    """Where the points of one of several lines of a panel stand on its horizontal axis: slightly side by side."""
+    categorical = isinstance(part[x].dtype, pd.CategoricalDtype)
+    at = line[x].cat.codes.to_numpy(float) if categorical else line[x].to_numpy(float)
+    apart = min(0.12, 0.6 / of) if categorical else 0.0144 * _span(part[x])
+    return at + apart * (number - (of - 1) / 2)
 
 
 def _bars(middle, below, above) -> list[list[float]]:

@@ -76,7 +76,7 @@ def loss_by_margin(rows: pd.DataFrame, baseline: pd.DataFrame, bins: int = 5) ->
     known = known_items(rows, baseline)
     margins = known.drop(columns="margin", errors="ignore").rename(columns={"margin_baseline": "margin"})
     if "margin" not in margins or margins["margin"].isna().all():
-        raise BadRequest("the rows have no margin: use those of protocol rank, openbook or harness")
+        raise BadRequest("the rows have no margin: use those of protocol cloze, rank, openbook or harness")
     labels = pd.Series(quantile_bins(margins, "margin", bins).to_numpy(), pd.MultiIndex.from_frame(margins[ITEM]))
     keys = pd.MultiIndex.from_frame(rows[ITEM])
     by = pd.Series(labels.reindex(keys).to_numpy(), rows.index, name="margin")

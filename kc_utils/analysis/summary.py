@@ -38,7 +38,7 @@ def summarise(results: dict[Cell, CellResult]) -> pd.DataFrame:
                     **recipe_fields(cell.recipe),
                     "protocol": protocol,
                     **flat(comparison),
-                    **_report_fields(result.report),
+                    **report_fields(result.report),
                 }
             )
     frame = pd.DataFrame(lines)
@@ -67,7 +67,8 @@ def recipe_fields(text: str) -> dict:
     }
 
 
-def _report_fields(report: dict) -> dict:
+def report_fields(report: dict) -> dict:
+    """What of a recipe's report stands beside its results. weights_removed: zeros in the touched matrices."""
     sparsity = report.get("sparsity") or 0.0
     return {
         "touched_fraction": report.get("touched_fraction", 0.0),
@@ -80,11 +81,12 @@ def _report_fields(report: dict) -> dict:
 
 
 def questions_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that have a right answer: all but the windows of a text (`surprise.compare_surprise` reads those).
+    """The rows of questions asked once of the model as it is: all but the windows of a text (`surprise.compare_surprise`
+    reads those) and what was asked while it learned again (`relearned`).
 
     Each harness task counts as a protocol of its own, `task NAME`, since tasks differ in what a guess is worth.
     """
-    rows = rows[rows["protocol"] != "perplexity"]
+    rows = rows[~rows["protocol"].isin(("perplexity", "relearning"))]
     return rows.assign(protocol=rows["protocol"].where(rows["protocol"] != "harness", TASK + rows["relation"]))
 
 

@@ -71,7 +71,9 @@ def check_family(family: str) -> None:
         )
 
 
-def measure(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> pd.DataFrame:
+def measure(
+    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
+) -> pd.DataFrame:
     """The rows of a probe's text, see `read_text`."""
     return read_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
 

@@ -17,7 +17,7 @@ from kc_utils.knowledge.protocols.cloze import Cloze
 from kc_utils.knowledge.protocols.generate import generate, with_shots
 from kc_utils.knowledge.protocols.openbook import twins
 from kc_utils.knowledge.protocols.rank import Rank
-from kc_utils.knowledge.questions import ask_about
+from kc_utils.knowledge.questions import Question, ask_about
 from kc_utils.knowledge.sources import load_source
 from kc_utils.knowledge.wordings import WORDINGS, Wording
 
@@ -25,8 +25,8 @@ PROTOCOLS = ("cloze", "rank", "openbook", "generate")
 FACTS_AT_A_TIME = 256  # whose prefixes are shared and whose scores are held together
 
 
-class Probe(BaseModel):
-    """What is asked of a model.
+class Asked(BaseModel):
+    """What may be asked of a model on any page.
 
     facts         a source, e.g. `worldfacts`
     relations     only these, or all
@@ -35,7 +35,7 @@ class Probe(BaseModel):
     protocols     any of `cloze` (top-k), `rank` (closed set), `openbook` (its twin with the fact stated first), `generate`
     templates     how many wordings of each fact are asked, the first ones, or "all"
     alternatives  wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
-    shots         true statements of the same relation before a question of `generate`
+    shots         true statements of the same relation before a question of `cloze`, `rank` or `generate`
     tasks         tasks of LM-HARNESS, such as `boolq`; facts may then be None
     task_limit    a frozen sample of so many items of each task; None for all
     text          a text whose perplexity is measured: `wikitext2`, or a file; facts may then be None
@@ -84,12 +84,29 @@ class Probe(BaseModel):
             raise ValueError("must be at least 1, or 'all'")
         return value
 
+
+class Probe(Asked):
+    """What is asked of a model, and how: the fields of `Asked`, and
+
+    relearn_steps  after the questions, a copy of the model is trained so many steps on facts that it gets wrong, beside
+                   as many of strangers (`kc_utils.lab.relearning`); None for no training
+    """
+
+    relearn_steps: int | None = Field(default=None, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _relearns_facts(self):
+        if self.relearn_steps is not None and self.facts is None:
+            raise ValueError("relearn_steps needs facts: there is nothing to learn again")
+        return self
+
     @property
     def instruments(self) -> tuple[str, ...]:
-        """The modules that measure what is not asked as facts. Each has `measure(model, tokenizer, family, probe, trees)`,
-        which gives rows, `fingerprint(probe)`, which says what is asked, and `check_family(family)`."""
+        """The modules that measure what is not asked as facts. Each has `measure(model, tokenizer, family, probe, trees,
+        recipe)`, which gives rows, `fingerprint(probe)`, which says what is asked, and `check_family(family)`."""
         found = ("kc_utils.knowledge.harness.ask",) if self.tasks else ()
-        return found + (("kc_utils.knowledge.perplexity",) if self.text is not None else ())
+        found += ("kc_utils.knowledge.perplexity",) if self.text is not None else ()
+        return found + (("kc_utils.lab.relearning",) if self.relearn_steps is not None else ())
 
     def factset(self) -> FactSet:
         """The facts asked, frozen; none of them where `facts` is None. Raises BadRequest for an unknown source or
@@ -134,7 +151,7 @@ def ask(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) 
     reader = wording.reader(model, trees)
     whole = load_source(probe.facts) if "openbook" in probe.protocols else facts
     for part in _parts(facts):
-        protocols = _protocols(part, whole, probe, wording, family, tokenizer)
+        protocols = _protocols(part, facts, whole, probe, wording, family, tokenizer)
         queries = list(dict.fromkeys(q for protocol in protocols for q in protocol.queries))
         for reading in reader.read(queries):
             read = [queries[index] for index in reading.contexts]
@@ -158,13 +175,19 @@ def _parts(facts: FactSet) -> Iterator[FactSet]:
         yield replace(facts, facts=tuple(ordered[start : start + FACTS_AT_A_TIME]))
 
 
-def _protocols(part: FactSet, whole: FactSet, probe: Probe, wording: Wording, family: str, tokenizer):
+def _protocols(part: FactSet, facts: FactSet, whole: FactSet, probe: Probe, wording: Wording, family: str, tokenizer):
+    """The protocols read off the model for a part of the facts; shots are drawn from all `facts`, twins from the `whole`."""
     found: list[Cloze | Rank] = []
+
+    def shown(questions: list[Question]) -> list[Question]:
+        return with_shots(questions, facts, probe.shots, probe.seed)
+
     if "cloze" in probe.protocols:
-        found.append(Cloze(ask_about(part, probe.templates, left_to_right=family == "decoder"), wording, tokenizer))
+        asked = ask_about(part, probe.templates, left_to_right=family == "decoder")
+        found.append(Cloze(shown(asked), wording, tokenizer))
     closed = ask_about(part, probe.templates)
     if "rank" in probe.protocols:
-        found.append(Rank(closed, wording, part, probe.alternatives, probe.seed))
+        found.append(Rank(shown(closed), wording, part, probe.alternatives, probe.seed))
     if "openbook" in probe.protocols:
         told = twins(closed, part, whole, probe.alternatives, probe.seed)
         found.append(Rank(told, wording, part, probe.alternatives, probe.seed, name="openbook"))

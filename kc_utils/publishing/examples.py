@@ -32,7 +32,7 @@ def three_facts(study: Study) -> str:
     if probe is None:
         return "The study that this book was built from asks no facts whose text may be printed here.\n"
     run = next(run for run in study.runs if run.parameters.probe == probe)
-    loaded = load(run.parameters.model)
+    loaded = load(run.parameters.asked_models[0])
     facts = best_known(probe)
     family = loaded.entry.family
     wording = WORDINGS[family](loaded.tokenizer)

@@ -20,7 +20,7 @@ from kc_utils.analysis.names import (
 from kc_utils.analysis.summary import summarise
 from kc_utils.knowledge.sources import cards
 from kc_utils.knowledge.sources.worldfacts import CARD
-from kc_utils.models.registry import registry, resolve
+from kc_utils.models.registry import FAMILIES, registry, resolve
 from kc_utils.study.cells import Cell
 from kc_utils.study.grids import split_template
 from kc_utils.study.notebooks import template_file
@@ -54,7 +54,7 @@ def landing_figure(study: Study, results: Results) -> tuple[str, dict[str, bytes
     for run in study.runs:
         technique = split_template(run.template)[1]
         drawn = technique == "quantization" or (technique == "pruning" and run.parameters.method == "magnitude")
-        if drawn and all(run.parameters.model == other.parameters.model for other in told.values()):
+        if drawn and all(run.parameters.asked_models == other.parameters.asked_models for other in told.values()):
             told.setdefault(technique, run)
     summaries = {technique: summarise({cell: results[cell] for cell in run.cells}) for technique, run in told.items()}
     shared = set.intersection(*(set(s["protocol"]) for s in summaries.values())) if summaries else set()
@@ -131,8 +131,10 @@ def page_title(study: Study, run: Run) -> str:
     """The title of a run's page: its notebook's own, with the model, and the run where these name more than one."""
     book = nbformat.read(template_file(run.template), as_version=4)
     headings = (re.search(r"^# (.+)$", cell.source, re.M) for cell in book.cells if cell.cell_type == "markdown")
-    title = f"{next((h[1] for h in headings if h), run.id)}: {model_name(run.parameters.model)}"
-    alike = [r for r in study.runs if (r.template, r.parameters.model) == (run.template, run.parameters.model)]
+    models = run.parameters.asked_models
+    which = model_name(models[0]) if len(models) == 1 else f"{len(models)} models"
+    title = f"{next((h[1] for h in headings if h), run.id)}: {which}"
+    alike = [r for r in study.runs if (r.template, r.parameters.asked_models) == (run.template, models)]
     return title if len(alike) == 1 else f"{title} ({run.id})"
 
 
@@ -140,19 +142,21 @@ def runs_table(study: Study) -> str:
     """All runs of the study: page, model, how much was asked."""
     rows = []
     for run in study.runs:
-        probe = run.parameters.probe
-        facts, tasks = probe.factset(), probe.tasks
-        asked = [short_protocol(p) for p in protocols_in_order(probe.protocols)] if len(facts) else []
+        probes = list(run.parameters.probes.values())
+        facts, tasks = probes[0].factset(), probes[0].tasks
+        asked = {p for probe in probes for p in probe.protocols} if len(facts) else ()
+        asked = [short_protocol(p) for p in protocols_in_order(asked)]
+        families = {resolve(model).family for model in run.parameters.asked_models}
         rows.append(
             {
                 "page": f"[{page_title(study, run)}](/results/{run.id}.ipynb)",
-                "family": resolve(run.parameters.model).family,
-                "compressed versions": len(run.cells) - 1,
+                "family": ", ".join(f for f in FAMILIES if f in families),
+                "compressed versions": len({(c.model, c.recipe) for c in run.cells if c.recipe != "none"}),
                 "facts asked of each": f"{len(facts):,} of `{facts.name}`" if len(facts) else "none",
                 "asked by": ", ".join([*asked, *(f"task {task}" for task in tasks)]),
             }
         )
-    versions_ = len({c for c in study.cells if c.recipe != "none"})
+    versions_ = len({(c.model, c.recipe) for c in study.cells if c.recipe != "none"})
     return (
         f"**{study.title}.** {study.about.strip()} In all {versions_} compressed versions.\n\n"
         + markdown_table(rows)
@@ -231,9 +235,10 @@ def rows_and_provenance(run: Run, results: Results) -> str:
     )
     seconds = sum(sum(m["seconds"].values()) for m in made)
     stored = ", ".join(sorted({m["at"][:10] for m in made}))
+    each = "recipe" if len(run.parameters.asked_models) == 1 else "model, recipe, probe"
     return f"""## Rows and provenance
 
-Rows behind this page, one per recipe, fact, protocol and template: {{download}}`Parquet file <rows/{run.id}.parquet>`.
+Rows behind this page, one per {each}, fact, protocol and template: {{download}}`Parquet file <rows/{run.id}.parquet>`.
 
 {markdown_table(values)}
 

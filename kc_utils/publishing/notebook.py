@@ -10,15 +10,14 @@ from IPython.display import Markdown, display
 from kc_utils.analysis import contrasts, findings
 from kc_utils.analysis.names import model_name, protocols_in_order, short_protocol
 from kc_utils.analysis.summary import by_popularity, by_relation, summarise
-from kc_utils.errors import BadRequest, listed
 from kc_utils.models.registry import resolve
 from kc_utils.publishing import sections
+from kc_utils.publishing.given import given_in
 from kc_utils.publishing.layout import VIEWS
 from kc_utils.publishing.showing import show_sentences, show_table
 from kc_utils.study import grids
 from kc_utils.study.evaluate import evaluate
 
-PLAIN = (str, int, float, bool, list, tuple, type(None))
 NOT_ASKED = {
     (
         "cloze",
@@ -182,15 +181,7 @@ def open_run(template: str, variables: dict) -> OpenRun:
 
     Raises BadRequest for a variable that is not a parameter, as papermill would only warn about it.
     """
-    given = {
-        name: value
-        for name, value in variables.items()
-        if not name.startswith("_") and isinstance(value, PLAIN) and name not in ("In", "Out")
-    }
-    known = grids.TECHNIQUES[grids.split_template(template)[1]].model_fields
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise BadRequest(f"{template} has no parameter {listed(unknown)}; it takes {listed(known, 30)}")
+    given = given_in(template, variables)
     return OpenRun(template, given)
 
 

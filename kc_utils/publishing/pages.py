@@ -20,10 +20,10 @@ from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
 from kc_utils.publishing import examples, fragments, presets
 from kc_utils.study import store
-from kc_utils.study.grids import split_template
+from kc_utils.study.grids import ANY, split_template
 from kc_utils.study.studyfile import Run, Study
 
-FAMILY_ORDER = ("decoder", "encoder", "encoder-decoder")
+FAMILY_ORDER = ("decoder", "encoder", "encoder-decoder", ANY)
 
 
 class Pages:
@@ -77,10 +77,17 @@ class Pages:
                 shutil.rmtree(folder)
 
     def _rows(self, run: Run, results: fragments.Results) -> None:
-        """The rows behind a page, one file: ids, scores and flags, with the recipe of each row."""
-        frame = pd.concat([results[c].rows.assign(recipe=c.recipe) for c in run.cells], ignore_index=True)
-        frame.insert(0, "recipe", frame.pop("recipe"))
-        frame.insert(0, "model", model_name(run.parameters.model))
+        """The rows behind a page, one file: ids, scores and flags, with the model and recipe of each row, and the probe
+        (`asked`) where there are several."""
+        probes = {probe: name for name, probe in run.parameters.probes.items()}
+        told = [
+            results[c].rows.assign(model=model_name(c.model), recipe=c.recipe, asked=probes[c.probe]) for c in run.cells
+        ]
+        frame = pd.concat(told, ignore_index=True)
+        for name in ("asked", "recipe", "model"):
+            frame.insert(0, name, frame.pop(name))
+        if len(probes) == 1:
+            del frame["asked"]
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False, compression="zstd")
         self._put(f"rows/{run.id}.parquet", buffer.getvalue())

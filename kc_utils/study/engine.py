@@ -154,7 +154,7 @@ def prepare_models(study: Study) -> None:
     from kc_utils.models.loading import folder_of
     from kc_utils.models.registry import resolve
 
-    for model in dict.fromkeys(run.parameters.model for run in study.runs):
+    for model in dict.fromkeys(model for run in study.runs for model in run.parameters.asked_models):
         folder_of(resolve(model))
 
 

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError
 
-from kc_utils.compression.recipe import Recipe, Step
+from kc_utils.compression.recipe import Step
 from kc_utils.errors import BadRequest, listed
-from kc_utils.knowledge.probe import Probe
 from kc_utils.models.registry import resolve
 from kc_utils.models.roles import PRESETS
-from kc_utils.study.cells import Cell
-
-
-class Parameters(Probe):
-    """What every notebook takes: a model, and the fields of a probe."""
-
-    model: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_as_text(cls, values):
-        """`papermill -p sparsities "[0.1, 0.5]"` hands a list over as text: read it, literals alone."""
-        return {name: _list_of(value) for name, value in values.items()} if isinstance(values, dict) else values
-
-    @property
-    def probe(self) -> Probe:
-        return Probe(**{name: getattr(self, name) for name in Probe.model_fields})
-
-    def recipes(self) -> list[str]:
-        raise NotImplementedError
-
-    def cells(self) -> list[Cell]:
-        """The uncompressed model, then every recipe once."""
-        recipes = ["none", *(str(Recipe.parse(r)) for r in self.recipes())]
-        return [Cell.of(self.model, r, self.probe) for r in dict.fromkeys(recipes)]
-
-
-def _list_of(value):
-    if not (isinstance(value, str) and value.strip().startswith("[")):
-        return value
-    try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-        return value  # refused with its name by the field's own check
-
+from kc_utils.study import lab_grids
+from kc_utils.study.parameters import Grid, Parameters, explain, written
 
 Scopes = tuple[str, ...]
 Preset = Literal[PRESETS]
@@ -139,11 +104,6 @@ class PruningThenQuantization(Parameters):
         return written(step.method, scope, step.amount, **{**step.options, "preset": self.preset})
 
 
-def written(method: str, scope: str, amount: float | int | None, **options) -> str:
-    """The canonical text of a recipe of one step."""
-    return str(Step(method, scope, amount, options))
-
-
 class FinalLayer(Parameters):
     """methods: of pruning, applied to the output matrix alone."""
 
@@ -167,49 +127,50 @@ TECHNIQUES: dict[str, type[Parameters]] = {
     "gptq": Gptq,
 }
 FAMILY_PREFIXES = {"encoder_decoder": "encoder-decoder", "encoder": "encoder", "decoder": "decoder"}
+ANY = "any"
+"""The family of a notebook over several models: each may be of another one."""
+LAB = "lab"
 
 
 def split_template(template: str) -> tuple[str, str]:
-    """Family and technique of a notebook's name, e.g. `decoder_pruning`."""
+    """Family and technique of a notebook's name, e.g. `decoder_pruning`; (`any`, `retention`) of `lab_retention`."""
+    if template.removeprefix(f"{LAB}_") in lab_grids.TECHNIQUES and template.startswith(f"{LAB}_"):
+        return ANY, template.removeprefix(f"{LAB}_")
     for prefix, family in FAMILY_PREFIXES.items():
         technique = template.removeprefix(prefix + "_")
         if technique != template and technique in TECHNIQUES:
             return family, technique
     raise BadRequest(
         f"unknown notebook {template!r}: its name is one of {listed(FAMILY_PREFIXES)} and one of {listed(TECHNIQUES)}, "
-        "such as decoder_pruning"
+        f"such as decoder_pruning, or {LAB} and one of {listed(lab_grids.TECHNIQUES)}"
     )
 
 
-def parameters(template: str, **values) -> Parameters:
+def takes(template: str) -> type[Grid]:
+    """The pydantic model of a notebook's parameters. Raises BadRequest for an unknown notebook."""
+    family, technique = split_template(template)
+    return (lab_grids.TECHNIQUES if family == ANY else TECHNIQUES)[technique]
+
+
+def parameters(template: str, **values) -> Grid:
     """The checked parameters of a notebook.
 
     Raises BadRequest for an unknown parameter or value, relations and facts among them, for a grid without a recipe, and
     for a model of another family than the notebook's.
     """
-    family, technique = split_template(template)
+    family, kind = split_template(template)[0], takes(template)
     try:
-        checked = TECHNIQUES[technique](**values)
+        checked = kind(**values)
     except ValidationError as error:
-        raise BadRequest(f"{template}: {explain(error, TECHNIQUES[technique])}") from error
-    entry = resolve(checked.model)
-    if entry.family != family:
-        raise BadRequest(f"{template} is for models of family {family}; {checked.model} is of family {entry.family}")
-    if len(checked.cells()) < 2:
+        raise BadRequest(f"{template}: {explain(error, kind)}") from error
+    for model in checked.asked_models:
+        entry = resolve(model)
+        if family not in (entry.family, ANY):
+            raise BadRequest(f"{template} is for models of family {family}; {model} is of family {entry.family}")
+    if {cell.recipe for cell in checked.cells()} <= {"none"}:
         raise BadRequest(
             f"{template}: these parameters name no recipe beside the uncompressed model; fill in its lists"
         )
-    if not len(checked.probe.factset()) and not checked.tasks:
+    if not len(checked.probe.factset()) and not checked.probe.tasks:
         raise BadRequest(f"{template}: a page needs questions with right answers; name facts, or tasks beside the text")
     return checked
-
-
-def explain(error: ValidationError, of: type[BaseModel]) -> str:
-    """The first complaint of pydantic in one line: where, what, and what was given."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "value"
-    if first["type"] == "extra_forbidden":
-        return f"unknown parameter {where!r}; it takes {listed(of.model_fields, 30)}"
-    if first["type"] == "missing":
-        return f"parameter {where!r} is missing"
-    return f"{where}: {first['msg']} (got {first.get('input')!r})"

@@ -15,11 +15,12 @@ from kc_utils.errors import BadRequest, KCError, listed
 from kc_utils.places import project_dir, results_dir
 from kc_utils.study.cells import Cell
 from kc_utils.study.code import code_hash
-from kc_utils.study.grids import Parameters, explain, parameters
-from kc_utils.study.notebooks import merged_parameters, template_file
+from kc_utils.study.grids import ANY, parameters, split_template
+from kc_utils.study.notebooks import declared_parameters, merged_parameters, template_file
+from kc_utils.study.parameters import Grid, explain
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
-PAGE_CODE = ("kc_utils.publishing.notebook",)
+PAGE_CODE, LAB_PAGE_CODE = "kc_utils.publishing.notebook", "kc_utils.publishing.lab.notebook"
 
 
 class RunEntry(BaseModel):
@@ -30,7 +31,7 @@ class RunEntry(BaseModel):
 
 
 class StudyFile(BaseModel):
-    """The file as written: a title, parameters common to all runs, and the runs by id."""
+    """The file as written: a title, parameters common to all runs whose notebooks have them, and the runs by id."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,6 +39,20 @@ class StudyFile(BaseModel):
     about: str = ""
     defaults: dict = Field(default_factory=dict)
     runs: dict[str, RunEntry]
+
+    def values_of(self, entry: RunEntry) -> dict:
+        """The parameters of a run: the defaults that its notebook declares, overlaid with its own.
+
+        Raises BadRequest for a name that the notebook does not declare.
+        """
+        declared = declared_parameters(entry.notebook)
+        shared = {name: value for name, value in self.defaults.items() if name in declared}
+        return merged_parameters(entry.notebook, {**shared, **entry.parameters})
+
+    def idle_defaults(self) -> list[str]:
+        """Defaults that no notebook of the study declares."""
+        declared = [set(declared_parameters(run.notebook)) for run in self.runs.values()]
+        return sorted(set(self.defaults) - set().union(*declared))
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class Run:
     id: str
     template: str
     values: dict
-    parameters: Parameters
+    parameters: Grid
 
     @property
     def cells(self) -> list[Cell]:
@@ -61,7 +76,7 @@ class Run:
             [c.key for c in self.cells],
             self.values,
             hashlib.sha256(template_file(self.template).read_bytes()).hexdigest(),
-            code_hash(PAGE_CODE),
+            code_hash((LAB_PAGE_CODE if split_template(self.template)[0] == ANY else PAGE_CODE,)),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -129,9 +144,11 @@ def load_study(name: str) -> Study:
         if not RUN_ID.fullmatch(run_id):
             raise BadRequest(f"{file}: run id {run_id!r} must be lower-case letters, digits, dots and hyphens")
         try:
-            values = merged_parameters(entry.notebook, {**written.defaults, **entry.parameters})
+            values = written.values_of(entry)
             checked = parameters(entry.notebook, **values)
         except KCError as error:
             raise type(error)(f"{file.name}, run {run_id}: {error}") from error
         runs.append(Run(file.stem, run_id, entry.notebook, values, checked))
+    if idle := written.idle_defaults():
+        raise BadRequest(f"{file.name}, defaults: no notebook of this study has a parameter {listed(idle)}")
     return Study(file.stem, written.title, written.about, tuple(runs))

@@ -2,6 +2,7 @@ import pytest
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
+from kc_utils.knowledge.probe import Asked
 from kc_utils.study.grids import TECHNIQUES, parameters, split_template
 
 NAMES = ("pruning", "quantization", "pruning_then_quantization", "final_layer", "gptq")
@@ -73,8 +74,8 @@ def test_cells_begin_with_the_uncompressed_model_and_do_not_repeat(trained):
     checked = parameters("decoder_pruning", model=trained.id, scopes=["all", "all"], sparsities=[0.5, 0.50, 0.1])
     assert [c.recipe for c in checked.cells()] == ["none", "magnitude@all=0.5", "magnitude@all=0.1"]
     assert all(c.probe == checked.probe for c in checked.cells())
-    for name, value in checked.probe.model_dump().items():
-        assert getattr(checked, name) == value
+    for name in Asked.model_fields:
+        assert getattr(checked, name) == getattr(checked.probe, name)
 
 
 def test_pairs_stand_beside_their_parts(trained):

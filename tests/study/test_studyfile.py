@@ -42,7 +42,7 @@ def test_every_study_of_the_project_loads(name):
     assert study.title
     assert study.runs
     for run in study.runs:
-        assert run.parameters.model
+        assert run.parameters.asked_models
         assert split_template(run.template)
         assert run.cells[0].recipe == "none"
         assert run.output.stem == f"{run.id}-{run.digest}"

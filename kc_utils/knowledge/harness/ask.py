@@ -73,7 +73,9 @@ def ask_tasks(
     return table
 
 
-def measure(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> pd.DataFrame:
+def measure(
+    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
+) -> pd.DataFrame:
     """The rows of a probe's tasks, see `ask_tasks`."""
     return ask_tasks(model, tokenizer, family, probe.tasks, probe.task_limit, probe.seed, trees=trees)
 

@@ -57,6 +57,9 @@ class Cloze:
         logits = reading.logits[rows]
         at_least = (logits >= best[:, None]).sum(dim=1).tolist()
         predicted = logits.argmax(dim=1).tolist()
+        for n, (_, _, first, _) in enumerate(asked):
+            logits[n, first] = -math.inf
+        wrong = logits.amax(dim=1).tolist()
         for n, (row, question, first, single) in enumerate(asked):
             valid = bool(reading.valid[row])
             own = int((reading.logits[row, first] >= best[n]).sum())
@@ -73,6 +76,7 @@ class Cloze:
                     "correct_at_10": rank <= 10,
                     "rank": rank,
                     "score": float(best[n] - reading.log_norm[row]) if valid else math.nan,
+                    "margin": float(best[n]) - wrong[n] if valid else math.nan,
                     "predicted_token": predicted[n] if valid else -1,
                     "single_token": single,
                     "chance": len(first) / logits.shape[1],
