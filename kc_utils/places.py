@@ -5,6 +5,7 @@
 | cache (converted models, frozen fact lists) | `$KC_CACHE`, `$XDG_CACHE_HOME/kc`, `~/.cache/kc` |
 | project (notebooks, studies, book) | the nearest folder upwards from here that holds `studies/` and `_config.yml` |
 | results (cells, runs) | `$KC_RESULTS`, `results/` of the project, `results/` of the cache |
+| results of record (committed rows) | `$KC_REFERENCE`, `results/reference/` of the project |
 | benchmark data (LAMA, BEAR, ...) | `$KC_DATA` |
 """
 
@@ -50,6 +51,14 @@ def results_dir() -> Path:
         return Path(os.environ["KC_RESULTS"]).expanduser().resolve()
     folder = find_project_dir()
     return (folder or cache_dir()) / "results"
+
+
+def reference_dir() -> Path | None:
+    """The folder of the results of record; None outside of a checkout."""
+    if os.environ.get("KC_REFERENCE"):
+        return Path(os.environ["KC_REFERENCE"]).expanduser().resolve()
+    folder = find_project_dir()
+    return folder / "results" / "reference" if folder else None
 
 
 @contextmanager

@@ -46,14 +46,21 @@ class Cell:
             "probe": self.probe.model_dump(mode="json"),
             "facts": _facts_hash(self.probe),
             "asked": list(_fingerprints(self.probe)),
-            "code": _code_of(self.recipe, self.probe.instruments),
-            "versions": versions((*SCORING_PACKAGES, *packages_of(Recipe.parse(self.recipe)))),
+            **making(self.recipe, self.probe.instruments),
         }
 
     @property
     def key(self) -> str:
         """Name of the cell in the store: a hash of what it depends on."""
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def making(recipe: str, instruments: tuple[str, ...]) -> dict:
+    """`code`, a hash of the code that makes the rows of this recipe, and `versions` of the packages they depend on."""
+    return {
+        "code": _code_of(recipe, instruments),
+        "versions": versions((*SCORING_PACKAGES, *packages_of(Recipe.parse(recipe)))),
+    }
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,7 @@
-"""The store of finished cells: one folder each, complete or absent, checked when read."""
+"""The store of finished cells: one folder each, complete or absent, checked when read.
+
+A cell that this machine has not computed is looked for among the results of record (`record`), by the same key.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,17 +17,9 @@ from filelock import FileLock
 from kc_utils.errors import MissingData
 from kc_utils.models.packaged import sha256_of
 from kc_utils.places import complete_or_absent, disk_message, results_dir
+from kc_utils.study import record
 from kc_utils.study.cells import Cell
-
-
-@dataclass
-class CellResult:
-    """What was stored of a cell. rows: one per fact, protocol and template; report: what the recipe really touched."""
-
-    key: str
-    rows: pd.DataFrame
-    report: dict
-    record: dict
+from kc_utils.study.result import CellResult
 
 
 def folder_of(key: str) -> Path:
@@ -33,22 +27,32 @@ def folder_of(key: str) -> Path:
 
 
 def has(key: str) -> bool:
-    """Whether a whole, undamaged cell of this key is stored."""
+    """Whether a whole, undamaged cell of this key is stored or recorded."""
+    return has_local(key) or record.has(key)
+
+
+def has_local(key: str) -> bool:
+    """Whether a whole, undamaged cell of this key is stored on this machine."""
     folder = folder_of(key)
     try:
-        record = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        return record["rows_sha256"] == sha256_of(folder / "rows.parquet")
+        about = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        return about["rows_sha256"] == sha256_of(folder / "rows.parquet")
     except (OSError, ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
         return False
 
 
 def read(key: str) -> CellResult | None:
-    """The stored cell, or None where there is none or it is damaged."""
-    if not has(key):
+    """The cell of this key, stored or recorded, or None where there is none or it is damaged."""
+    return read_local(key) or record.find(key)
+
+
+def read_local(key: str) -> CellResult | None:
+    """The cell that is stored on this machine, or None where there is none or it is damaged."""
+    if not has_local(key):
         return None
     folder = folder_of(key)
-    record = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-    return CellResult(key, pd.read_parquet(folder / "rows.parquet"), record["report"], record)
+    about = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    return CellResult(key, pd.read_parquet(folder / "rows.parquet"), about["report"], about)
 
 
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:
@@ -59,7 +63,7 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
     with complete_or_absent(folder_of(key)) as folder:
         folder.mkdir()
         (folder / "rows.parquet").write_bytes(buffer.getvalue())
-        record = {
+        about = {
             "key": key,
             "model": cell.model,
             "depends_on": cell.depends_on,
@@ -67,7 +71,7 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
             "made": made,
             "rows_sha256": sha256_of(folder / "rows.parquet"),
         }
-        (folder / "cell.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+        (folder / "cell.json").write_text(json.dumps(about, indent=1, allow_nan=False), encoding="utf-8")
     return read(key)
 
 

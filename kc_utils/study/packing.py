@@ -1,0 +1,96 @@
+"""Rows of many cells as one small Parquet file with its provenance inside, readable by any Parquet reader.
+
+Scores take most of the room. Here they are rounded to multiples of 1/128 of a nat and kept as 32-bit floats, which leaves
+most of their bits zero; bytes of equal place are stored side by side (BYTE_STREAM_SPLIT) and compressed. Right and wrong
+are stored as they were found, before any rounding.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kc_utils.errors import MissingData
+
+STEP = 1 / 128
+"""Nats. Scores, margins and candidates' scores are multiples of it."""
+SCORES = ("score", "margin")
+LIST = "scores"
+ABOUT = b"kc"
+"""Key of the provenance (JSON) in the file's metadata."""
+
+
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows as they will be read back, but for their types: scores on the grid of STEP."""
+    frame = frame.copy()
+    for name in SCORES:
+        if name in frame:
+            frame[name] = _to_grid(frame[name].to_numpy(float))
+    if LIST in frame:
+        frame[LIST] = [None if values is None or np.ndim(values) == 0 else _to_grid(values) for values in frame[LIST]]
+    return frame
+
+
+def packed(frame: pd.DataFrame, about: dict) -> bytes:
+    """A Parquet file of these rows, `about` in its metadata. Text is dictionary-encoded, everything compressed."""
+    table = pa.Table.from_pandas(rounded(frame), preserve_index=False)
+    split = [name for name in SCORES if name in table.column_names]
+    for name in split:
+        table = _cast(table, name, pa.float32())
+    if LIST in table.column_names:
+        table = _cast(table, LIST, pa.list_(pa.float32()))
+        split.append(f"{LIST}.list.element")
+    texts = [
+        field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    ]
+    texts += [name for name in ("popularity", "chance") if name in table.column_names]
+    metadata = {**(table.schema.metadata or {}), ABOUT: json.dumps(about, allow_nan=False, ensure_ascii=False).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        buffer,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=texts,
+        use_byte_stream_split=split,
+        write_statistics=False,
+        store_schema=True,
+        row_group_size=2**22,
+    )
+    return buffer.getvalue()
+
+
+def about(content: bytes, name: str) -> dict:
+    """The provenance inside a packed file. Raises MissingData for a file that is none; `name` says which."""
+    try:
+        return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[ABOUT])
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
+        raise MissingData(f"{name} is not a file of recorded rows ({' '.join(str(error).split())[:100]})") from error
+
+
+def unpacked(content: bytes, name: str) -> pd.DataFrame:
+    """The rows of a packed file, with the types that they had. Raises MissingData for a file that is none."""
+    try:
+        frame = pq.read_table(pa.BufferReader(content)).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MissingData(f"{name} is not a file of recorded rows ({' '.join(str(error).split())[:100]})") from error
+    for column in SCORES:
+        if column in frame:
+            frame[column] = frame[column].astype(float)
+    if LIST in frame:
+        frame[LIST] = [None if values is None else np.asarray(values, float) for values in frame[LIST]]
+    return frame
+
+
+def _to_grid(values) -> np.ndarray:
+    return np.round(np.asarray(values, float) / STEP) * STEP
+
+
+def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
+    at = table.column_names.index(name)
+    return table.set_column(at, name, table.column(name).cast(kind))
