@@ -156,6 +156,15 @@ class FactSet:
             return self
         if limit < 1:
             raise BadRequest(f"limit must be at least 1, got {limit}")
+        if (limit, seed) not in self._samples:  # a study of many models asks for the same one over and over
+            self._samples[limit, seed] = self._sample(limit, seed)
+        return self._samples[limit, seed]
+
+    @cached_property
+    def _samples(self) -> dict[tuple[int, int], FactSet]:
+        return {}
+
+    def _sample(self, limit: int, seed: int) -> FactSet:
         groups = self.by_relation()
         order = {
             relation: sorted(facts, key=lambda f: hashlib.sha256(f"{seed}/{f.id}".encode()).hexdigest())

@@ -28,6 +28,7 @@ PACKAGES = (
 )
 
 
+@cache
 def version_of(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -15,6 +15,8 @@ from kc_utils.errors import BadRequest, KCError, listed
 from kc_utils.places import project_dir, results_dir
 from kc_utils.study.cells import Cell
 from kc_utils.study.code import code_hash
+from kc_utils.study.crossing import Crossing, runs_of
+from kc_utils.study.data import check_data
 from kc_utils.study.grids import ANY, parameters, split_template
 from kc_utils.study.notebooks import declared_parameters, merged_parameters, template_file
 from kc_utils.study.parameters import Grid, explain
@@ -31,14 +33,16 @@ class RunEntry(BaseModel):
 
 
 class StudyFile(BaseModel):
-    """The file as written: a title, parameters common to all runs whose notebooks have them, and the runs by id."""
+    """The file as written: a title, parameters common to all runs whose notebooks have them, and the runs by id;
+    `grid` lists further runs as models x techniques x probes, see `crossing`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     about: str = ""
     defaults: dict = Field(default_factory=dict)
-    runs: dict[str, RunEntry]
+    runs: dict[str, RunEntry] = Field(default_factory=dict)
+    grid: tuple[Crossing, ...] = ()
 
     def values_of(self, entry: RunEntry) -> dict:
         """The parameters of a run: the defaults that its notebook declares, overlaid with its own.
@@ -128,8 +132,21 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_study(name: str) -> Study:
-    """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault."""
+def _with_grid(written: StudyFile, file: Path) -> StudyFile:
+    """The study with the runs of its grid written out."""
+    crossed = {run_id: RunEntry(notebook=n, parameters=p) for run_id, (n, p) in runs_of(written.grid).items()}
+    if twice := sorted(set(crossed) & set(written.runs)):
+        raise BadRequest(f"{file}: {listed(twice)} is named among the runs and by the grid")
+    if not crossed and not written.runs:
+        raise BadRequest(f"{file}: names no runs")
+    return written.model_copy(update={"runs": {**written.runs, **crossed}})
+
+
+def load_study(name: str, fetch: bool = True) -> Study:
+    """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault.
+
+    fetch: whether facts that are not on this machine may be fetched; without it, they raise MissingData in one line.
+    """
     file = study_file(name)
     try:
         written = StudyFile.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys))
@@ -137,8 +154,9 @@ def load_study(name: str) -> Study:
         raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
     except ValidationError as error:
         raise BadRequest(f"{file}: {explain(error, StudyFile)}") from error
-    if not written.runs:
-        raise BadRequest(f"{file}: names no runs")
+    written = _with_grid(written, file)
+    if not fetch:
+        check_data(file.stem, [{**written.defaults, **entry.parameters} for entry in written.runs.values()])
     runs = []
     for run_id, entry in written.runs.items():
         if not RUN_ID.fullmatch(run_id):

@@ -58,6 +58,9 @@ LOCAL: dict[str, tuple[str, Callable[[], list[dict]]]] = {
 }
 """Task name -> the folder of its task file within lm-eval, and its items."""
 
+FILES = {"boolq": (BOOLQ,), "piqa": (PIQA, PIQA_LABELS), "winogrande": (WINOGRANDE,)}
+"""Task name -> the data files that hold its items."""
+
 
 def _records(name: str, *fields: str) -> list[dict]:
     """The records of a JSONL file, each with these fields as text. Raises MissingData for one that is cut off."""
