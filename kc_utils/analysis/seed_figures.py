@@ -30,7 +30,7 @@ def panels_of_seeds(
     names: dict | None = None,
     share_x: bool = True,
 ) -> plt.Figure:
-    """One panel per value of `column`, two to a row; one colour and marker per value of `hue`.
+    """One panel per value of `column`, two or three to a row; one colour and marker per value of `hue`.
 
     means   columns x, hue, column, y, and its interval as `y_low`, `y_high` (see `seeds.over_seeds`)
     points  the same of single members: faint points
@@ -39,9 +39,10 @@ def panels_of_seeds(
     theme()
     columns = list(dict.fromkeys(means[column]))
     hues = list(dict.fromkeys(means[hue]))
-    wide = min(PER_ROW, len(columns))
+    three = len(columns) == 3 and not isinstance(means[x].dtype, pd.CategoricalDtype)
+    wide = 3 if three else min(PER_ROW, len(columns))
     rows = -(-len(columns) // wide)
-    size = (PANEL[0] * wide if wide > 1 else 7.0, PANEL[1] * rows + 0.5)
+    size = (7.0 if wide == 1 else max(2 * PANEL[0], 3.3 * wide), PANEL[1] * rows + 0.5)
     fig, axes = plt.subplots(rows, wide, figsize=size, squeeze=False, sharex=share_x, sharey=True)
     for place, value in enumerate(columns):
         ax, part = axes.flat[place], _with_all(means[means[column] == value], hue, hues, y)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from kc_utils.analysis.intervals import NAN
+from kc_utils.analysis.intervals import NAN, wilson
 from kc_utils.analysis.names import model_name
 from kc_utils.analysis.statistics import retention
 from kc_utils.analysis.summary import questions_of, recipe_fields, report_fields
@@ -82,8 +82,8 @@ def rows_by_model(results: Results, probes: Mapping[str, Probe], asked: str) -> 
 
 def by_model(results: Results, probes: Mapping[str, Probe]) -> pd.DataFrame:
     """One line per model, recipe and probe: line, seed, model, asked (the probe's name); `summary.recipe_fields` and
-    `report_fields`; n, accuracy, baseline_accuracy, chance, retention, lost (of what was known). Models of a line stand
-    together."""
+    `report_fields`; n, accuracy, baseline_accuracy, chance, retention (NaN where the uncompressed model does not clearly
+    beat chance), lost (of what was known). Models of a line stand together."""
     lines = lines_of(dict.fromkeys(cell.model for cell in results))
     found = []
     for asked in probes:
@@ -96,7 +96,7 @@ def by_model(results: Results, probes: Mapping[str, Probe]) -> pd.DataFrame:
                 {
                     "line": lines[cell.model][0], "seed": lines[cell.model][1], "model": cell.model, "asked": asked,
                     **recipe_fields(cell.recipe), **report_fields(results[cell].report), "n": len(mine), "accuracy": right,
-                    "baseline_accuracy": before, "chance": chance, "retention": retention(right, before, chance),
+                    "baseline_accuracy": before, "chance": chance, "retention": _kept(right, before, chance, len(mine)),
                     "lost": float((~known["correct"].astype(bool)).mean()) if len(known) else math.nan,
                 }
             )  # fmt: skip
@@ -105,14 +105,18 @@ def by_model(results: Results, probes: Mapping[str, Probe]) -> pd.DataFrame:
     return frame.sort_values("line", key=lambda c: c.map(order), kind="stable").reset_index(drop=True)
 
 
+def _kept(right: float, before: float, chance: float, n: int) -> float:
+    """Retention; NaN, too, where n questions do not tell the uncompressed model from one that guesses."""
+    return retention(right, before, chance) if wilson(round(before * n), n)[0] > chance else math.nan
+
+
 def over_seeds(frame: pd.DataFrame, values: Sequence[str], by: Sequence[str] = ("line", "asked", "recipe")) -> pd.DataFrame:
     """One line per combination of `by`: the mean over members of every column of `values`, its t interval as `*_low` and
-    `*_high`, `seeds` (members with a value of the first one), and of other columns the first entry. Members whose value is
-    missing are left out of it."""
+    `*_high`, `seeds` (members), and of other columns the first entry. A mean is over the members that have the value."""
     found = []
     for _, part in frame.groupby(list(by), sort=False, observed=True, dropna=False):
         line = {name: part[name].iloc[0] for name in part.columns if name not in (*values, "seed", "model")}
-        line["seeds"] = int(part[values[0]].notna().sum())
+        line["seeds"] = len(part)
         for name in values:
             known = part[name].dropna().astype(float)
             line[name] = float(known.mean()) if len(known) else math.nan
