@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kc_utils import cli_record
 from kc_utils.errors import BadRequest, KCError
 
 app = typer.Typer(
@@ -221,12 +222,26 @@ def compress_one(
 
 
 @study_app.command("plan")
-def study_plan(study: StudyName = "laptop", as_json: Json = False) -> None:
+def study_plan(
+    study: StudyName = "laptop",
+    gpu: Annotated[
+        str | None, typer.Option(help="Instead, cells, disk, memory and hours of each model on a card such as h100.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the cells of a study, which are done, and an estimate for the rest."""
+    from kc_utils.study import estimate
     from kc_utils.study.engine import plan
     from kc_utils.study.studyfile import load_study
 
-    rows = plan(load_study(study))
+    if gpu is not None:
+        estimate.card(gpu)
+        lines = estimate.by_model(load_study(study, fetch=False).cells, gpu)
+        show(lines, as_json)
+        if not as_json:
+            print(estimate.told(lines, gpu))
+        return
+    rows = plan(load_study(study, fetch=False))
     show(rows, as_json)
     if not as_json:
         left = [r for r in rows if not r["done"]]
@@ -258,7 +273,7 @@ def lab_train(
     family: Annotated[str | None, typer.Option(help="encoder, encoder-decoder or decoder.")] = None,
     size: Annotated[str, typer.Option(help="small or large.")] = "small",
     seed: Annotated[int, typer.Option(help="Of the weights and of the order of training.", min=0)] = 1,
-    load: Annotated[int, typer.Option(help="Thousands of people in the world it is taught.", min=1)] = 1,
+    load: Annotated[int, typer.Option(help="Of its world: 300 people for each unit.", min=1)] = 1,
     every: Annotated[
         bool, typer.Option("--all", help="All models of the lab, as many at a time as there are cores.")
     ] = False,
@@ -316,6 +331,9 @@ def book(study: StudyName = "laptop", cores: Cores = None) -> None:
     for stage, seconds in stages.items():
         print(f"{stage:28} {seconds:7.1f} s")
     print(index)
+
+
+cli_record.register(app, study_app)
 
 
 def main() -> None:

@@ -73,6 +73,6 @@ def _fingerprints(probe: Probe) -> tuple[str, ...]:
     return tuple(import_module(name).fingerprint(probe) for name in probe.instruments)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _code_of(recipe: str, instruments: tuple[str, ...]) -> str:
     return code_hash((*CODE, *instruments, *modules_of(Recipe.parse(recipe))))

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from kc_utils.errors import BadResult, KCError, MissingData
+from kc_utils.knowledge.probe import Probe
 from kc_utils.knowledge.questions import wordings
 from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import store
@@ -30,11 +32,12 @@ def plan(study: Study) -> list[dict]:
     for run in study.runs:
         for cell in run.cells:
             seen.setdefault(cell, run.id)
-    measured = _measured_seconds(seen)
+    fresh = store.is_empty()
+    measured = {} if fresh else _measured_seconds(seen)
     rows = []
     for cell, run_id in seen.items():
-        questions = _questions(cell)
-        done = store.has(cell.key)
+        questions = _questions(cell.probe)
+        done = not fresh and store.has(cell.key)
         rows.append(
             {
                 "run": run_id,
@@ -48,21 +51,22 @@ def plan(study: Study) -> list[dict]:
     return rows
 
 
-def _questions(cell: Cell) -> int:
-    facts, wanted = cell.probe.factset(), cell.probe.templates
+@lru_cache(maxsize=256)
+def _questions(probe: Probe) -> int:
+    facts, wanted = probe.factset(), probe.templates
     asked = (len(wordings(facts, f)) if wanted == "all" else min(wanted, len(wordings(facts, f))) for f in facts.facts)
-    items = len(cell.probe.tasks) * (cell.probe.task_limit or ITEMS_OF_A_TASK) * PROMPTS_OF_AN_ITEM
-    windows = 0 if cell.probe.text is None else (cell.probe.text_tokens or TOKENS_OF_A_TEXT) // TOKENS_OF_A_QUESTION
-    return sum(asked) * len(cell.probe.protocols) + items + windows
+    items = len(probe.tasks) * (probe.task_limit or ITEMS_OF_A_TASK) * PROMPTS_OF_AN_ITEM
+    windows = 0 if probe.text is None else (probe.text_tokens or TOKENS_OF_A_TEXT) // TOKENS_OF_A_QUESTION
+    return sum(asked) * len(probe.protocols) + items + windows
 
 
 def _measured_seconds(cells: dict[Cell, str]) -> dict[str, float]:
     """Seconds per question of each model, from its cells that are stored already."""
     spent: dict[str, list[float]] = {}
     for cell in cells:
-        found = store.read(cell.key)
-        if found is not None:
-            spent.setdefault(cell.model, []).append(sum(found.record["made"]["seconds"].values()) / _questions(cell))
+        made = store.made(cell.key)
+        if made is not None:
+            spent.setdefault(cell.model, []).append(sum(made["seconds"].values()) / _questions(cell.probe))
     return {model: sum(values) / len(values) for model, values in spent.items()}
 
 

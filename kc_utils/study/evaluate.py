@@ -27,7 +27,7 @@ def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, st
             bar.set_description(f"{group[0].model} {group[0].recipe}"[:48])
             versions = Versions()
             for cell in group:
-                results[cell] = store.read(cell.key) or _compute_once(cell, versions)
+                results[cell] = store.read(cell.key) or compute_once(cell, versions)
                 bar.update()
     return {cell: results[cell] for cell in cells}
 
@@ -57,7 +57,8 @@ class Versions:
         return self._made, self._made.seconds
 
 
-def _compute_once(cell: Cell, versions: Versions) -> store.CellResult:
+def compute_once(cell: Cell, versions: Versions) -> store.CellResult:
+    """Compute and store one cell, unless another process did while this one waited for it."""
     with store.lock(cell.key):
         return store.read(cell.key) or compute(cell, versions)
 

@@ -26,6 +26,11 @@ def folder_of(key: str) -> Path:
     return results_dir() / "cells" / key[:2] / key
 
 
+def is_empty() -> bool:
+    """Whether nothing at all is stored or recorded, so that no key need be computed to look for it."""
+    return not any((results_dir() / "cells").glob("*/*/cell.json")) and not record.studies()
+
+
 def has(key: str) -> bool:
     """Whether a whole, undamaged cell of this key is stored or recorded."""
     return has_local(key) or record.has(key)
@@ -53,6 +58,13 @@ def read_local(key: str) -> CellResult | None:
     folder = folder_of(key)
     about = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
     return CellResult(key, pd.read_parquet(folder / "rows.parquet"), about["report"], about)
+
+
+def made(key: str) -> dict | None:
+    """When, with what and how long a cell was made that this machine has stored, without its rows."""
+    if not has_local(key):
+        return None
+    return json.loads((folder_of(key) / "cell.json").read_text(encoding="utf-8"))["made"]
 
 
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:

@@ -1,11 +1,12 @@
-"""lm-eval without its remarks: it logs every step and draws a bar for each task's prompts."""
+"""lm-eval without its remarks and repetitions: it logs every step, draws a bar for each task's prompts, and compiles
+the template of a task again for each of its items, which takes most of the time of rendering them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from types import ModuleType
 
@@ -28,14 +29,18 @@ def lm_eval(name: str) -> ModuleType:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Inside, lm-eval speaks of errors alone and draws no bars of its own, and numpy lets its arg-max of NaN pass."""
+    """Inside, lm-eval speaks of errors alone, draws no bars of its own and compiles a template once, and numpy lets its
+    arg-max of NaN pass."""
     logger, task = logging.getLogger("lm_eval"), lm_eval("api.task")
-    level, bar = logger.level, task.tqdm
+    level, bar, templates = logger.level, task.tqdm, lm_eval("utils").env
+    compiled = templates.from_string
     logger.setLevel(logging.ERROR)
     task.tqdm = partial(bar, disable=True)
+    templates.from_string = lru_cache(maxsize=256)(compiled)
     try:
         with np.errstate(all="ignore"):
             yield
     finally:
         task.tqdm = bar
+        templates.from_string = compiled
         logger.setLevel(level)

@@ -1,0 +1,96 @@
+"""The commands of `kc` about results of record: compute the cells of a study, record them, verify the record."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kc_utils.errors import BadResult
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
+Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by default.", min=1)]
+
+
+def compute(study: StudyName, cores: Cores = None) -> None:
+    """Compute the cells of a study, each compressed model once, without writing its notebooks."""
+    from kc_utils.study.compute import compute_study
+    from kc_utils.study.studyfile import load_study
+
+    done = compute_study(load_study(study), cores)
+    for line in done.failed[:20]:
+        print(f"kc: {line}", file=sys.stderr)
+    if done.failed:
+        raise BadResult(
+            f"{len(done.failed)} of {done.cells} cells of {study} could not be computed; the others are stored"
+        )
+    print(f"{done.cells} cells of {study}, {done.cells - done.before} of them computed now")
+
+
+def record(study: StudyName, as_json: Json = False) -> None:
+    """Copy the finished cells of a study into results/reference/, the rows that are published with the code."""
+    from dataclasses import asdict
+
+    from kc_utils.cli import as_text
+    from kc_utils.study.recording import record_study
+    from kc_utils.study.studyfile import load_study
+
+    done = record_study(load_study(study, fetch=False))
+    if as_json:
+        print(as_text(asdict(done)))
+        return
+    print(
+        f"{done.cells} cells of {done.of} written to {done.files} files; the record of {study} takes {done.bytes / 1e6:.2f} MB"
+    )
+    if done.unfinished:
+        print(f"{done.unfinished} cells are not finished: kc study compute {study}")
+    if done.dropped:
+        print(f"{done.dropped} cells recorded by other code gave way")
+    for name in done.alone:
+        print(f"{name} is left out: its uncompressed model is not finished")
+
+
+def verify(
+    study: Annotated[str, typer.Option(help="A study that has results of record.")] = "benchmarks",
+    sample: Annotated[int, typer.Option(help="How many cells are computed again.", min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compute a sample of the recorded cells again and say which numbers come out, within which tolerance."""
+    from kc_utils.cli import as_text, show
+    from kc_utils.study.verify import failures
+    from kc_utils.study.verify import verify as verified
+
+    checks = verified(study, sample, seed)
+    if as_json:
+        print(as_text([check.to_dict() for check in checks], indent=1))
+    else:
+        show(
+            [
+                {
+                    "model": c.model,
+                    "recipe": c.recipe,
+                    "asked": c.asked,
+                    "n": c.n,
+                    "answers turned": f"{c.turned} (up to {c.turned_allowed})",
+                    "largest difference": f"{c.largest:.4f} nats",
+                    "same code": "yes" if c.same_code else "no",
+                    "seconds": c.seconds,
+                    "reproduces": "yes" if c.reproduces else f"no: {c.why}",
+                }
+                for c in checks
+            ],
+            False,
+        )
+    if problem := failures(checks):
+        raise BadResult(problem)
+    if not as_json:
+        print(f"all {len(checks)} of the recorded cells that were drawn reproduce")
+
+
+def register(app: typer.Typer, study_app: typer.Typer) -> None:
+    app.command()(record)
+    app.command()(verify)
+    study_app.command("compute")(compute)

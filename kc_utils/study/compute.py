@@ -1,0 +1,90 @@
+"""The cells of a study without its notebooks: every compressed model is made once and asked all that the study asks of it.
+
+Several processes share the work, one group of cells (a model and a recipe) at a time. A cell that fails is told at the end;
+the others go on. Stopped in any way, the same command goes on from the finished cells.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+
+from kc_utils.errors import BadResult, KCError
+from kc_utils.study import store
+from kc_utils.study.cells import Cell
+from kc_utils.study.engine import prepare_models
+from kc_utils.study.evaluate import Versions, compute_once, grouped
+from kc_utils.study.studyfile import Study
+
+
+@dataclass(frozen=True)
+class Computed:
+    """cells: of the study; before: finished when it began; failed: one line for each cell that could not be computed."""
+
+    cells: int
+    before: int
+    failed: tuple[str, ...]
+
+
+def compute_study(study: Study, cores: int | None = None, show_progress: bool = True) -> Computed:
+    """Compute what no store holds of a study. Raises BadResult where no cell at all could be computed."""
+    cells = study.cells
+    waiting = [cell for cell in cells if not store.has(cell.key)]
+    before, failed = len(cells) - len(waiting), []
+    if not waiting:
+        return Computed(len(cells), before, ())
+    prepare_models(study)
+    cores = min(cores or len(os.sched_getaffinity(0)), len(grouped(waiting)))
+    with tqdm(
+        total=len(cells), initial=before, unit="cell", disable=not show_progress, file=sys.stderr, desc=study.name
+    ) as bar:
+        for done, lines in _done(grouped(waiting), cores):
+            failed += lines
+            bar.update(done)
+    if len(failed) == len(waiting):
+        raise BadResult(f"none of {len(waiting)} cells could be computed; first, {failed[0]}")
+    return Computed(len(cells), before, tuple(failed))
+
+
+def _done(groups: list[list[Cell]], cores: int) -> Iterable[tuple[int, list[str]]]:
+    """How many cells of each group were computed, as they finish, and what stopped the others."""
+    if cores == 1:
+        yield from map(compute_group, groups)
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(cores, mp_context=context, initializer=_one_thread) as pool:
+        running: set[Future] = {pool.submit(compute_group, group) for group in groups}
+        try:
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
+    """Compute cells of one model and recipe. Returns how many, and one line for each that failed."""
+    versions, failed = Versions(), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scores that are not numbers, which rows say as well
+        for cell in group:
+            try:
+                compute_once(cell, versions)
+            except KCError as error:
+                failed.append(f"{cell.model}, {cell.recipe}: {error}")
+    return len(group) - len(failed), failed
