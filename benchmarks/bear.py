@@ -5,16 +5,20 @@
 
 Both run in this process, one after the other, on the same frozen sample and template 1, and rank every answer of a
 relation's answer space by the (pseudo-)log-likelihood of the whole statement. lm-pub-quiz gets the batch size named,
-instead of its default of 1. A plain forward pass, of as many tokens in one batch shape, says what a token costs.
+instead of its default of 1. A plain forward pass, of as many tokens in one batch shape, says what a token costs. Seconds are
+given by the clock and of the processor, all threads together, which other work on the machine lengthens less; the ratios
+are of the latter.
 """
+
+from __future__ import annotations
 
 import argparse
 import logging
-import time
 from contextlib import suppress
 
 import torch
 from lm_pub_quiz import Evaluator
+from spent import Spent, now
 
 from kc_utils.knowledge.facts import FactSet
 from kc_utils.knowledge.probe import Probe, ask
@@ -22,7 +26,7 @@ from kc_utils.knowledge.wordings import WORDINGS
 from kc_utils.models.loading import Loaded, load
 
 
-def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], float, int]:
+def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], Spent, int]:
     """The best answer to each fact by lm-pub-quiz, seconds, and tokens of the statements it computed."""
     kind = {"decoder": "CLM", "encoder": "MLM"}[loaded.entry.family]
     tokenizer = loaded.tokenizer
@@ -30,7 +34,7 @@ def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], 
     with suppress(AttributeError):
         tokenizer.add_bos_token = False  # lm-pub-quiz turns it on and back, and some tokenizers lack it
     evaluator = Evaluator.from_model(loaded.model, model_type=kind, tokenizer=tokenizer, device="cpu")
-    best, tokens, start = {}, 0, time.perf_counter()
+    best, tokens, start = {}, 0, now()
     for fact in facts.facts:
         relation = facts.relations[fact.relation]
         scores = evaluator.evaluate_instance(
@@ -41,7 +45,7 @@ def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], 
             batch_size=batch,
         )
         best[fact.id] = relation.answer_space[max(range(len(scores)), key=scores.__getitem__)]
-    seconds = time.perf_counter() - start
+    seconds = now() - start
     for fact in facts.facts:  # counted afterwards, off the clock
         relation = facts.relations[fact.relation]
         texts = [evaluator.replace_placeholders(template=relation.templates[0], subject=fact.subject, answer=a)[0]
@@ -51,11 +55,11 @@ def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], 
     return best, seconds, tokens
 
 
-def ours(loaded: Loaded, probe: Probe, facts: FactSet) -> tuple[dict[str, str], float, int]:
+def ours(loaded: Loaded, probe: Probe, facts: FactSet) -> tuple[dict[str, str], Spent, int]:
     """The same by this study."""
-    start = time.perf_counter()
+    start = now()
     answers = ask(loaded.model, loaded.tokenizer, loaded.entry.family, probe)
-    seconds = time.perf_counter() - start
+    seconds = now() - start
     chosen = answers.rows.set_index("fact")["chosen"]
     best = {}
     for fact in facts.facts:
@@ -81,14 +85,14 @@ def needed(loaded: Loaded, facts: FactSet) -> int:
 
 @torch.inference_mode()
 def plain(loaded: Loaded, rows: int = 8, width: int = 128, times: int = 6) -> float:
-    """Seconds a token of the model's body alone, batch after batch of one shape."""
+    """Processor seconds a token of the model's body alone, batch after batch of one shape, at best."""
     body = loaded.model.base_model
     tokens = torch.randint(0, loaded.model.get_input_embeddings().weight.shape[0], (rows, width))
     seconds = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = now()
         body(input_ids=tokens)
-        seconds.append(time.perf_counter() - start)
+        seconds.append((now() - start).processor)
     return min(seconds) / tokens.numel()
 
 
@@ -117,9 +121,9 @@ def main() -> None:
     print(f"| tokens computed | {my_tokens:,} | {tokens:,} without padding |")
     if loaded.entry.family == "decoder":
         print(f"| tokens needed, what precedes the answer once a fact | {needed(loaded, facts):,} | |")
-    print(f"| seconds | {my_seconds:.1f} | {seconds:.1f} |")
-    print(f"| times faster | {seconds / my_seconds:.1f} | 1 |")
-    print(f"| time a token, of a plain forward pass's | {my_seconds / my_tokens / token_seconds:.2f} | |")
+    print(f"| seconds | {my_seconds} | {seconds} |")
+    print(f"| times faster | {seconds.processor / my_seconds.processor:.1f} | 1 |")
+    print(f"| time a token, of a plain forward pass's | {my_seconds.processor / my_tokens / token_seconds:.2f} | |")
 
 
 if __name__ == "__main__":
