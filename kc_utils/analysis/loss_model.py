@@ -16,7 +16,7 @@ from kc_utils.analysis.forgetting import known_items
 from kc_utils.analysis.items import clusters_of
 from kc_utils.errors import BadRequest
 
-SCALES = {"popularity": ("popularity", True), "margin": ("margin_baseline", False)}
+SCALES = {"popularity": ("popularity", True), "margin": ("margin_baseline", False), "enters": ("enters", False)}
 """What can be regressed on: the column of known items, and whether its decimal logarithm is taken."""
 FEWEST = 10
 
@@ -25,8 +25,9 @@ FEWEST = 10
 class LossModel:
     """Odds of losing a known fact, fitted to n items of which `lost` were lost.
 
-    odds_ratio   by which they are multiplied for a fact ten times as popular, or for one nat more of margin; below 1: the
-                 popular, the clearly known are lost less. With its 95 % interval and p.
+    odds_ratio   by which they are multiplied for a fact ten times as popular, for one nat more of margin, or for one first
+                 told at the end of training instead of its beginning (`enters`, a fraction of it); below 1: the popular,
+                 the clearly known, the late are lost less. With its 95 % interval and p.
     slope, error the natural logarithm of the odds ratio, and its standard error, clustered
     intercept    log odds at popularity 1 or margin 0; of the average relation where values are taken within relations
     left_out     known items without a value (no popularity, or none above 0)
@@ -60,7 +61,7 @@ def loss_model(
     within: bool = False,
     measure: str = "correct",
 ) -> LossModel:
-    """Fit lost ~ log10(popularity), or lost ~ baseline margin, among the items that were known.
+    """Fit lost ~ log10(popularity), lost ~ baseline margin, or lost ~ enters, among the items that were known.
 
     cluster   standard errors allow for whole relations (or the wordings of a fact) rising and falling together: the
               sandwich of statsmodels with its small-sample factor, and t on the number of clusters less 1
@@ -70,7 +71,7 @@ def loss_model(
     or where one value parts all lost from all kept, there is a note instead of a slope.
     """
     if on not in SCALES:
-        raise BadRequest(f"no regression on {on!r}: choose popularity or margin")
+        raise BadRequest(f"no regression on {on!r}: choose {' or '.join(SCALES)}")
     column, logarithm = SCALES[on]
     known = known_items(rows, baseline, measure)
     if column not in known:
