@@ -1,0 +1,263 @@
+"""The paper's study: its plan without hub and data, and every kind of its cells on small models of the same architectures."""
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+import transformers as t
+
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.knowledge.sources import load_source
+from kc_utils.models import registry
+from kc_utils.models.registry import ModelEntry
+from kc_utils.models.sizes import shapes, size_of
+from kc_utils.study import cells as cells_module
+from kc_utils.study import estimate, store
+from kc_utils.study.compute import compute_group
+from kc_utils.study.evaluate import grouped
+from kc_utils.study.studyfile import load_study
+from tests import trained
+from tests.conftest import ROOT
+from tests.knowledge import invented_benchmarks, invented_tasks
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*not the set of files:UserWarning"),
+    pytest.mark.usefixtures("in_project"),
+]
+SIZES = {
+    "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256,
+    "max_position_embeddings": 2050,
+}  # fmt: skip
+PAPER = [entry for entry in registry.registry().values() if entry.group == "paper"]
+
+
+def build(architecture: str):
+    """Model and tokenizer, at random, large enough for groups of 128 weights."""
+    if architecture == "t5":
+        tokenizer = trained.sentinels()
+        config = t.T5Config(
+            vocab_size=len(tokenizer), d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4,
+            feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+        )  # fmt: skip
+        return t.T5ForConditionalGeneration(config), tokenizer
+    if architecture == "llama":
+        tokenizer = trained.byte_level()
+        config = t.LlamaConfig(
+            vocab_size=len(tokenizer), num_key_value_heads=2, pad_token_id=0, bos_token_id=1, **SIZES
+        )
+        return t.LlamaForCausalLM(config), tokenizer
+    tokenizer = trained.word_pieces()
+    size = {"vocab_size": len(tokenizer), "pad_token_id": 0}
+    models = {
+        "bert": lambda: t.BertForMaskedLM(t.BertConfig(**SIZES, **size)),
+        "roberta": lambda: t.RobertaForMaskedLM(t.RobertaConfig(**SIZES, **size)),
+        "albert": lambda: t.AlbertForMaskedLM(t.AlbertConfig(embedding_size=64, **SIZES, **size)),
+        "distilbert": lambda: t.DistilBertForMaskedLM(
+            t.DistilBertConfig(dim=128, n_layers=2, n_heads=4, hidden_dim=256, max_position_embeddings=512, **size)
+        ),
+    }
+    return models[architecture](), tokenizer
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Benchmarks of this project's own making, in the places of the real ones."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, make in invented_benchmarks.MAKERS.items():
+        make(folder / name)
+    invented_tasks.write_data(folder, items=4)
+    (folder / "wikitext2").mkdir()
+    (folder / "wikitext2" / "wiki.test.raw").write_text("The capital of Lyonesse is Ys . " * 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KC_DATA", str(folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        forget()
+        yield folder
+    forget()
+
+
+def forget():
+    for cached in (load_source, cells_module._facts_hash, cells_module._fingerprints, estimate.work_of):
+        cached.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """The paper's ids, each naming a small random model of its architecture."""
+    home, before = tmp_path_factory.mktemp("models"), dict(registry.registry())
+    t.logging.set_verbosity_error()
+    for entry in PAPER:
+        folder = home / entry.architecture
+        if not folder.exists():
+            torch.manual_seed(0)
+            model, tokenizer = build(entry.architecture)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.dim() > 1:
+                        parameter.normal_(0, 0.05)
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        registry.registry()[entry.id] = ModelEntry(id=entry.id, family=entry.family, source=f"path:{folder}")
+    yield home
+    registry.registry().update(before)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def study(data, stand_ins):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return load_study("paper", fetch=False)
+
+
+def kind(cell) -> tuple:
+    """What a cell does, whatever the amount."""
+    return re.sub(r"=[\d.]+", "", cell.recipe), cell.probe
+
+
+def one_of_a_kind(cells) -> list:
+    """One cell of each kind, with an amount in the middle where there are several."""
+    kinds = {}
+    for cell in cells:
+        kinds.setdefault(kind(cell), []).append(cell)
+    return [alike[len(alike) // 2] for alike in kinds.values()]
+
+
+ONE_OF_EACH = [
+    "bert-base-uncased",
+    "roberta-base",
+    "distilbert-base-uncased",
+    "albert-base-v2",
+    "flan-t5-base",
+    "vicuna-7b",
+]
+
+
+def test_the_study_asks_every_checkpoint_of_the_paper(study):
+    assert {cell.model for cell in study.cells} == {entry.id for entry in PAPER}
+    assert {registry.registry()[m].family for m in ONE_OF_EACH} == {"encoder", "encoder-decoder", "decoder"}
+    assert {entry.architecture for entry in PAPER} == {"bert", "roberta", "distilbert", "albert", "t5", "llama"}
+    for model in {cell.model for cell in study.cells}:
+        recipes = {cell.recipe for cell in study.cells if cell.model == model}
+        for scope in ("all", "attention", "feed_forward"):
+            assert {f"magnitude@{scope}=0.{n}" for n in range(1, 10)} <= recipes
+            assert {f"int8@{scope}", *(f"rtn@{scope}={bits}" for bits in (4, 3, 2))} <= recipes
+            assert {f"magnitude@{scope}=0.{n}+int8@{scope}" for n in (2, 4)} <= recipes
+        assert any(recipe.startswith("gptq@all=4") for recipe in recipes)
+        assert {f"{method}@head=0.5" for method in ("magnitude", "random", "rows-l1", "random-rows")} <= recipes
+
+
+@pytest.mark.parametrize("model", ONE_OF_EACH)
+def test_every_kind_of_cell_runs_on_its_architecture(study, model, results):
+    wanted = one_of_a_kind([cell for cell in study.cells if cell.model == model])
+    if model != "bert-base-uncased":  # one scope of each method is enough for the others, the paper's sets among them
+        few = {}
+        for cell in wanted:
+            steps = Recipe.parse(cell.recipe).steps
+            few.setdefault((*(s.method for s in steps), *(s.options.get("preset") for s in steps), cell.probe), cell)
+        wanted = list(few.values())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    failed = [line for group in grouped(wanted) for line in compute_group(group)[1]]
+    torch.set_num_threads(threads)
+    assert failed == []
+    base = {cell.probe: store.read(cell.key).rows for cell in wanted if cell.recipe == "none"}
+    changed = []
+    for cell in wanted:
+        found = store.read(cell.key)
+        steps = Recipe.parse(cell.recipe).steps
+        questions = found.rows[found.rows["protocol"] != "perplexity"]
+        assert questions["valid"].all()
+        assert questions["correct"].notna().all()
+        assert questions["score"].notna().all()
+        before = base[cell.probe]
+        pd.testing.assert_series_equal(found.rows["fact"], before["fact"])
+        assert found.report["touched_fraction"] > 0 or not steps
+        if steps and steps[0].method == "magnitude" and len(steps) == 1:
+            assert found.report["sparsity"] == pytest.approx(steps[0].amount, abs=0.01)
+        if steps and steps[-1].method in ("rtn", "gptq", "int8"):
+            assert found.report["bits_per_weight"] < 13
+        changed.append(not found.rows["score"].equals(before["score"]))
+    assert sum(changed) >= len(wanted) - 3 * len(base), (
+        "all but the uncompressed cells, and hardly more, differ in scores"
+    )
+
+
+def test_the_kinds_are_those_of_the_paper(study):
+    kinds = {re.sub(r"@\w+", "", kind(cell)[0]) for cell in study.cells}
+    assert {
+        "none", "magnitude", "magnitude,preset=paper", "int8", "int8,preset=paper", "rtn", "magnitude+int8", "random",
+        "magnitude+rtn", "magnitude,preset=paper+int8,preset=paper", "rows-l1", "random-rows",
+    } <= kinds  # fmt: skip
+    assert any(k.startswith("gptq") for k in kinds)
+
+
+PARAMETERS = {  # of the model cards and papers, in millions
+    "bert-base-uncased": 110, "bert-large-uncased": 335, "roberta-base": 125, "roberta-large": 355,
+    "distilbert-base-uncased": 67, "albert-base-v2": 11.5, "albert-large-v2": 17.3, "flan-t5-base": 247.58,
+    "flan-t5-large": 783.15, "flan-t5-xl": 2849.76, "lamini-flan-t5-248m": 247.58, "lamini-flan-t5-783m": 783.15,
+    "vicuna-7b": 6738.42, "wizardlm-7b": 6738.42, "smollm2-135m": 134.52,
+}  # fmt: skip
+
+
+def test_sizes_are_known_without_the_hub():
+    assert {entry.id for entry in PAPER} <= set(shapes())
+    for model, millions in PARAMETERS.items():
+        size = size_of(model)
+        assert size.parameters / 1e6 == pytest.approx(millions, rel=0.04 if "albert" in model else 0.006)
+        assert sum(o * i for o, i in size.of_scope("all")) * size.layers_share == size.body
+    albert = size_of("albert-base-v2")
+    assert (albert.layers_share, albert.body) == (12, size_of("bert-base-uncased").body)
+    with pytest.raises(BadRequest, match="shapes"):
+        size_of("opt-125m")
+
+
+def test_the_plan_for_a_card_counts_what_there_is(study):
+    own = [c for c in study.cells if c.model in ("bert-base-uncased", "vicuna-7b")]
+    size_of.cache_clear()
+    lines = {line["model"]: line for line in estimate.by_model(own, "h100")}
+    assert lines["bert-base-uncased"]["cells"] + lines["vicuna-7b"]["cells"] == len(own)
+    vicuna = lines["vicuna-7b"]
+    assert vicuna["disk_gb"] == pytest.approx(13.48, abs=0.01)
+    assert vicuna["memory_gb"] > 27, "the weights alone take 27 GB in float32"
+    assert 0 < vicuna["hours_16"] < vicuna["hours_32"]
+    assert vicuna["fits"]
+    small = {line["model"]: line for line in estimate.by_model(own, "t4")}
+    assert not small["vicuna-7b"]["fits"]
+    assert small["vicuna-7b"]["hours_32"] > vicuna["hours_32"]
+    text = estimate.told(list(small.values()), "t4")
+    assert "too much for vicuna-7b" in text
+    assert "not a measurement" in text
+    with pytest.raises(BadRequest, match="no card 'h1000'.*h100"):
+        estimate.by_model(own, "h1000")
+
+
+def test_more_work_takes_longer(study):
+    probe = next(c.probe for c in study.cells if c.probe.facts == "bear")
+    encoder, decoder = (estimate.work_of(probe, family) for family in ("encoder", "decoder"))
+    assert encoder.tokens > decoder.tokens > 0, "an encoder reads a statement again for each piece of each candidate"
+    size = size_of("bert-base-uncased")
+    on = estimate.card("h100")
+    assert (
+        estimate.compressing_seconds(size, "gptq@all=4", on) > estimate.compressing_seconds(size, "rtn@all=4", on) > 0
+    )
+    assert estimate.compressing_seconds(size, "none", on) == 0
+    assert estimate.asking_seconds(size, encoder, 10) == pytest.approx(2 * estimate.asking_seconds(size, encoder, 20))
+
+
+@pytest.mark.parametrize("name", ["paper", "benchmarks"])
+def test_without_data_there_is_one_clear_line(name, monkeypatch, tmp_path):
+    monkeypatch.delenv("KC_DATA", raising=False)
+    monkeypatch.setenv("KC_CACHE", str(tmp_path))
+    monkeypatch.setattr("kc_utils.knowledge.files._fetch_home", lambda *_: pytest.fail("nothing is fetched for a plan"))
+    load_source.cache_clear()
+    with pytest.raises(MissingData) as error:
+        load_study(name, fetch=False)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(f"study {name} asks lama")
+    assert "KC_DATA is not set" in text
+    assert "boolq" in text

@@ -1,0 +1,173 @@
+"""`kc verify`: recorded cells come out again; what was tampered with, or cannot be compared, is told apart."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kc_utils import cli
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.study import measure, packing, record, verify
+from kc_utils.study.cells import Cell
+from tests.study.recorded import computed, evaluated, file, recorded, registered, study
+from tests.trained import PROBE
+
+__all__ = ["computed", "evaluated", "recorded", "registered", "study"]  # fixtures
+
+
+@pytest.fixture
+def kc(monkeypatch, capfd, in_project):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kc", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as leave:
+            code = leave.code
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def tamper(tmp_path, change):
+    """Change the recorded rows and list the file as if it had always been so: only computing again can tell."""
+    path = file(tmp_path)
+    content = path.read_bytes()
+    rows = change(packing.unpacked(content, "x"))
+    path.write_bytes(packing.packed(rows, packing.about(content, "x")))
+    listing = tmp_path / "reference" / "small" / "record.json"
+    found = json.loads(listing.read_text())
+    found["files"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    listing.write_text(json.dumps(found))
+
+
+def turn(count, recipe):
+    def change(rows):
+        chosen = rows.index[rows["recipe"] == recipe][:count]
+        rows.loc[chosen, "correct"] = ~rows.loc[chosen, "correct"]
+        return rows
+
+    return change
+
+
+def test_recorded_cells_reproduce(recorded, kc, tmp_path):
+    code, out, err = kc("verify", "--study", "small", "--sample", "9", "--json")
+    checks = json.loads(out)
+    assert code == 0, err
+    assert {c["recipe"] for c in checks} == {c.recipe for c in recorded.cells}
+    for check in checks:
+        assert check["reproduces"] and check["same_code"] and not check["why"]
+        assert check["turned"] == 0
+        assert check["largest"] <= packing.STEP
+        assert check["accuracy"] == check["accuracy_recorded"]
+        assert check["n"] == 60
+        assert check["asked"] == "worldfacts"
+    assert not (tmp_path / "elsewhere").exists(), "nothing is stored"
+
+
+@pytest.mark.parametrize("recipe", ["none", "rtn@all=3"])
+def test_a_tampered_answer_is_caught(recorded, kc, tmp_path, recipe):
+    tamper(tmp_path, turn(2, recipe))
+    code, out, err = kc("verify", "--study", "small")
+    assert code == 5
+    assert err.strip().splitlines()[-1].startswith("kc: 1 of 3 recorded cells do not reproduce")
+    assert f"{recipe}, worldfacts: 2 answers turned, 1 may" in err
+    assert out.count("no: 2 answers turned, 1 may") == 1
+    assert out.count("yes") >= 2
+
+
+def test_a_tampered_score_is_caught(recorded, tmp_path):
+    def change(rows):
+        rows.loc[rows.index[rows["recipe"] == "none"][5], "score"] -= 0.2
+        return rows
+
+    tamper(tmp_path, change)
+    failed = [c for c in verify.verify("small", 3, show_progress=False) if not c.reproduces]
+    assert [(c.recipe, c.turned) for c in failed] == [("none", 0)]
+    assert failed[0].largest == pytest.approx(0.2, abs=0.02)
+    assert "0.2" in failed[0].why
+
+
+def test_questions_that_are_gone_are_told(recorded, tmp_path):
+    tamper(tmp_path, lambda rows: rows.iloc[3:])
+    failed = [c for c in verify.verify("small", 3, show_progress=False) if not c.reproduces]
+    assert "57 recorded and 60 fresh questions share 57" in failed[0].why
+
+
+def test_other_facts_or_weights_are_not_compared(recorded, monkeypatch):
+    monkeypatch.setattr("kc_utils.study.cells._facts_hash", lambda _: "others")
+    monkeypatch.setattr(measure, "make", lambda *_: pytest.fail("nothing to compute"))
+    checks = verify.verify("small", 3, show_progress=False)
+    assert {c.why for c in checks} == {"the facts here are not those of the record"}
+    assert not any(c.reproduces or c.same_code for c in checks)
+
+
+def test_a_missing_file_is_one_clear_line(recorded, kc, tmp_path):
+    file(tmp_path).unlink()
+    code, out, err = kc("verify", "--study", "small")
+    assert (code, out) == (3, "")
+    (line,) = err.strip().splitlines()
+    assert "small/tiny-decoder/worldfacts.parquet are absent" in line
+
+
+def test_a_study_without_a_record_is_one_clear_line(recorded, kc):
+    code, _, err = kc("verify", "--study", "smoke")
+    assert code == 3
+    assert err.strip() == "kc: study smoke has no results of record; there are those of small"
+    with pytest.raises(BadRequest, match="at least one"):
+        verify.verify("small", 0)
+
+
+def test_facts_that_are_not_here_are_one_clear_line(recorded, monkeypatch, tmp_path):
+    lost = {"worldfacts": "put it there"}
+    monkeypatch.setattr("kc_utils.study.data.absent", lambda _: lost)
+    with pytest.raises(MissingData, match="study small asks worldfacts, not on this machine: put it there"):
+        verify.verify("small", 1)
+
+
+def test_a_sample_is_drawn_by_its_seed_and_grows_by_adding(recorded):
+    found = record.load("small")
+    assert verify.sample(found, 9, 0) == verify.sample(found, 9, 0)
+    assert verify.sample(found, 2, 0) == verify.sample(found, 3, 0)[:2]
+    assert any(verify.sample(found, 3, 0) != verify.sample(found, 3, seed) for seed in range(1, 9))
+
+
+def rows(score, correct=None):
+    n = len(score)
+    return pd.DataFrame(
+        {"protocol": "rank", "fact": [f"f{i}" for i in range(n)], "template": 0, "score": score,
+         "correct": [True] * n if correct is None else correct}
+    )  # fmt: skip
+
+
+CELL = Cell("tiny", "magnitude@all=0.5", PROBE)
+
+
+def test_tolerances_grow_with_the_score_and_with_what_rounds():
+    then = rows([-1.0, -400.0])
+    assert verify.compare(CELL, rows([-1.01, -400.3]), then).reproduces
+    assert not verify.compare(CELL, rows([-1.3, -400.0]), then).reproduces
+    assert verify.compare(Cell("tiny", "int8@all", PROBE), rows([-1.3, -400.0]), then).reproduces
+    assert not verify.compare(Cell("tiny", "int8@all", PROBE), rows([-2.0, -400.0]), then).reproduces
+    assert verify.tolerance_of("magnitude@all=0.2+int8@all").nats == verify.ROUNDED["int8"].nats
+    assert verify.tolerance_of("gptq@all=4") == verify.ROUNDED["gptq"]
+    assert verify.tolerance_of(str(Recipe())) == verify.EXACT
+
+
+def test_numbers_in_one_alone_do_not_reproduce():
+    then = rows([-1.0, np.nan])
+    assert verify.compare(CELL, rows([-1.0, np.nan]), then).reproduces
+    found = verify.compare(CELL, rows([-1.0, -1.0]), then)
+    assert not found.reproduces
+    assert "1 scores are numbers in one of the two alone" in found.why
+
+
+def test_few_answers_may_turn_where_many_are_asked():
+    n = 600
+    then, turned = rows([-1.0] * n), [False] * 3 + [True] * (n - 3)
+    assert verify.compare(CELL, rows([-1.0] * n, turned), then).reproduces
+    assert not verify.compare(CELL, rows([-1.0] * n, [False, *turned[:-1]]), then).reproduces
