@@ -110,8 +110,8 @@ def capacity(tables: Mapping[str, Table]) -> float:
 
 
 def load_curve(cards: Sequence[Mapping], tables: Mapping[int, Mapping[str, Table]]) -> pd.DataFrame:
-    """Recall and bits against how much was taught, one line per card: name, family, size, seed, load, bits_taught, recall,
-    low, high (of that card's sample), bits, bits_per_parameter.
+    """Recall and bits against how much was taught, one line per card: name, family, size, seed, load, people, bits_taught and
+    taught_per_parameter, recall, low, high (of that card's sample), bits, bits_per_parameter.
 
     cards   what `kc_utils.lab.cards` reads: name, family, size, seed, load, parameters, recall["trained"]
     tables  by load, what people's facts are drawn from
@@ -128,7 +128,9 @@ def load_curve(cards: Sequence[Mapping], tables: Mapping[int, Mapping[str, Table
         lines.append(
             {
                 **{name: card[name] for name in ("name", "family", "size", "seed", "load")},
-                "bits_taught": capacity(here), "recall": found["value"], "low": found["low"], "high": found["high"],
+                "people": max(table.facts for table in here.values()), "bits_taught": capacity(here),
+                "taught_per_parameter": capacity(here) / card["parameters"],
+                "recall": found["value"], "low": found["low"], "high": found["high"],
                 "bits": bits, "bits_per_parameter": bits / card["parameters"],
             }
         )  # fmt: skip

@@ -65,40 +65,34 @@ def _plain_ticks(ax, low: float, high: float) -> None:
 
 
 def load_curves(curve: pd.DataFrame, levels: Sequence[tuple[float, str]]) -> plt.Figure:
-    """Recall, and bits a parameter, against the bits that were taught a parameter: one colour per family, one marker per
-    size, each model a point, the means of one family, size and load joined.
+    """Recall, and bits a parameter, against the number of people taught: a colour and marker for each family and size, a
+    faint point for each model, the means over seeds joined.
 
     curve: of `bits.load_curve`; levels: published limits in bits a parameter, with their names.
     """
     theme()
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.8, 4.2))
     curve = curve.assign(line=curve["family"] + ", " + curve["size"])
-    colours = {name: n for n, name in enumerate(dict.fromkeys(curve["line"]))}
-    for name, n in colours.items():
+    for n, name in enumerate(dict.fromkeys(curve["line"])):
         mine = curve[curve["line"] == name]
         marks = {"color": sns.color_palette("colorblind")[n % 10], "marker": MARKERS[n % len(MARKERS)]}
-        joined = mine.groupby("load")[["load", "recall", "bits_per_parameter"]].mean()
+        joined = mine.groupby("people")[["recall", "bits_per_parameter", "taught_per_parameter"]].mean()
         reach = [np.maximum(mine["recall"] - mine["low"], 0) * 100, np.maximum(mine["high"] - mine["recall"], 0) * 100]
-        left.errorbar(
-            mine["load"], 100 * mine["recall"], yerr=reach, linestyle="none", capsize=2.5, alpha=0.6, markersize=5,
-            label=name, **marks,
-        )  # fmt: skip
-        left.plot(joined["load"], 100 * joined["recall"], color=marks["color"], linewidth=1.6)
-        right.scatter(mine["load"], mine["bits_per_parameter"], s=28, alpha=0.6, **marks)
-        right.plot(joined["load"], joined["bits_per_parameter"], color=marks["color"], linewidth=1.6)
-    taught = curve.assign(worth=curve["bits_taught"] * curve["bits_per_parameter"] / curve["bits"].where(curve["bits"] > 0))
-    for name in colours:  # what a model of this size would hold if it knew all
-        line = taught[taught["line"] == name].groupby("load")["worth"].mean().dropna()
-        right.plot(line.index, line, color=sns.color_palette("colorblind")[colours[name] % 10], linewidth=1, linestyle=":")
+        bars = {"linestyle": "none", "capsize": 2.5, "alpha": 0.5, "markersize": 4}
+        left.errorbar(mine["people"], 100 * mine["recall"], yerr=reach, **bars, **marks)
+        left.plot(joined.index, 100 * joined["recall"], linewidth=1.6, markersize=6, label=name, **marks)
+        right.scatter(mine["people"], mine["bits_per_parameter"], s=18, alpha=0.35, linewidths=0, **marks)
+        right.plot(joined.index, joined["bits_per_parameter"], linewidth=1.6, markersize=6, **marks)
+        right.plot(joined.index, joined["taught_per_parameter"], color=marks["color"], linewidth=1, linestyle=":")
     right.plot([], [], color=FAINT, linewidth=1, linestyle=":", label="if all were known")
     for (level, label), style in zip(levels, ("--", "-."), strict=False):
         right.axhline(level, color=INK, linewidth=1.2, linestyle=style, label=label)
-    loads = sorted(set(curve["load"]))
+    people = sorted(set(curve["people"]))
     for ax in (left, right):
         ax.set_xscale("log", base=2)
-        ax.set_xticks(loads, [f"{load}" for load in loads])
+        ax.set_xticks(people, [f"{count:,}" for count in people])
         ax.minorticks_off()
-        ax.set_xlabel("thousand people taught")
+        ax.set_xlabel("people taught, six facts each")
     left.set_ylim(0, 105)
     left.set_ylabel("trained facts answered rightly (%)")
     right.set_ylim(0, None)

@@ -171,13 +171,14 @@ def recovery_sentences(means: pd.DataFrame) -> list[str]:
             f"{percent(row['luck'])}, ceiling {percent(row['ceiling'])})"
             for _, row in known.iterrows()
         ]
-        if (known["recovered_low"] > 0).any():
-            best = known.loc[known["recovered"].idxmax()]
-            verdict = f"part of what is lost is only hidden, most clearly to {best['way']}" if best["recovered_low"] > 0 else (
-                "part of what is lost is only hidden"
-            )
-        else:
+        clear = known[known["recovered_low"] > 0]
+        if known["recovered_low"].isna().all():
+            verdict = "one seed has no interval, so that nothing can be said"
+        elif clear.empty:
             verdict = "no way recovers clearly more than luck"
+        else:
+            best = clear.loc[clear["recovered"].idxmax()]
+            verdict = f"part of what is lost is only hidden, and {best['way']} get most of it"
         found.append(
             f"**{line}** under `{recipe}` ({amount(ways.iloc[0])}): of the lost facts, luck taken out, {'; '.join(told)}: "
             f"{verdict}."

@@ -110,7 +110,9 @@ class Lesson:
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
             if not torch.isfinite(loss):
-                raise BadResult(f"relearning: the loss at step {step} is not a number; the compressed model says nothing")
+                raise BadResult(
+                    f"relearning: the loss at step {step} is not a number; the compressed model says nothing"
+                )
             optimizer.step()
             hold(self.model, held)
 
@@ -127,7 +129,9 @@ class Lesson:
             found["decoder_input_ids"] = torch.tensor([gap[1] for gap in gaps])
             places = [len(gap[1]) - 1 for gap in gaps]
         else:
-            places = [len(text) - 1 if self.family == "decoder" else gap[1] for text, gap in zip(texts, gaps, strict=True)]
+            places = [
+                len(text) - 1 if self.family == "decoder" else gap[1] for text, gap in zip(texts, gaps, strict=True)
+            ]
         found = {name: tensor.to(self.model.device) for name, tensor in found.items()}
         return {**found, "places": torch.tensor(places, device=self.model.device)}
 

@@ -48,9 +48,7 @@ class Grid(BaseModel):
 
     def cells(self) -> list[Cell]:
         """Every model under every recipe, the uncompressed one first, asked by each probe."""
-        asked = {
-            name: [(probe, recipe) for recipe in self.recipes_of(name)] for name, probe in self.probes.items()
-        }
+        asked = {name: [(probe, recipe) for recipe in self.recipes_of(name)] for name, probe in self.probes.items()}
         return list(
             dict.fromkeys(
                 Cell.of(model, recipe, probe)
