@@ -18,7 +18,8 @@ import yaml
 from kc_utils.analysis.names import model_name
 from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
-from kc_utils.publishing import examples, fragments, presets
+from kc_utils.publishing import claims_page, examples, fragments, presets
+from kc_utils.publishing.evidence import gather
 from kc_utils.study import store
 from kc_utils.study.grids import ANY, split_template
 from kc_utils.study.studyfile import Run, Study
@@ -54,6 +55,8 @@ class Pages:
         texts, pictures = fragments.of_study(self.study, results)
         texts["preset.md"] = presets.paper_preset(results)
         texts["three_facts.md"] = examples.three_facts(self.study)
+        texts["claims.md"], drawn = claims_page.ledger_page(gather(self.study, results))
+        pictures |= drawn
         for name, text in texts.items():
             self._put(name, text.encode())
         for name, picture in pictures.items():

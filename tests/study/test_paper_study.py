@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers as t
+from tokenizers import AddedToken
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
@@ -50,6 +51,8 @@ def build(architecture: str):
         )
         return t.LlamaForCausalLM(config), tokenizer
     tokenizer = trained.word_pieces()
+    names = (*invented_benchmarks.LANDS, *invented_benchmarks.TOWNS, "dragon", "tail")
+    tokenizer.add_tokens([AddedToken(n.lower(), single_word=True, normalized=True) for n in names])
     size = {"vocab_size": len(tokenizer), "pad_token_id": 0}
     models = {
         "bert": lambda: t.BertForMaskedLM(t.BertConfig(**SIZES, **size)),
@@ -146,7 +149,7 @@ def test_the_study_asks_every_checkpoint_of_the_paper(study):
             assert {f"magnitude@{scope}=0.{n}" for n in range(1, 10)} <= recipes
             assert {f"int8@{scope}", *(f"rtn@{scope}={bits}" for bits in (4, 3, 2))} <= recipes
             assert {f"magnitude@{scope}=0.{n}+int8@{scope}" for n in (2, 4)} <= recipes
-        assert any(recipe.startswith("gptq@all=4") for recipe in recipes)
+        assert any(recipe.startswith("gptq@all=4") for recipe in recipes) == (not model.startswith("albert"))
         assert {f"{method}@head=0.5" for method in ("magnitude", "random", "rows-l1", "random-rows")} <= recipes
 
 
