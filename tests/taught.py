@@ -19,9 +19,9 @@ from kc_utils.lab.shapes import fresh
 from kc_utils.lab.tokenizer import as_transformers
 from kc_utils.lab.training import mean_loss
 
-KNOWN = Probe(facts="lab", limit=60, protocols=("cloze",))
+KNOWN = Probe(facts="lab", limit=40, protocols=("cloze",))
 RATES = {"encoder": 1e-2, "encoder-decoder": 1e-2, "decoder": 1e-2}
-STEPS = {"encoder": 120, "encoder-decoder": 100, "decoder": 80}
+STEPS = {"encoder": 100, "encoder-decoder": 80, "decoder": 60}
 
 
 def teach(family: str, seed: int, folder: Path, steps: int | None = None) -> str:

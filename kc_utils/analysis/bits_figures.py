@@ -37,12 +37,12 @@ def bits_against_storage(
         shown = np.maximum(middle, bottom)
         reach = [np.nan_to_num(np.clip(shown - np.maximum(low, bottom), 0, None)), np.nan_to_num(np.clip(high - shown, 0, None))]
         ax.errorbar(
-            line["stored"], shown, yerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name, **marks
+            line["stored"].to_numpy(), shown, yerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name, **marks
         )
         mine = singles[singles["line"] == name]
         ax.scatter(mine["stored"], np.maximum(mine[y], bottom), s=18, alpha=0.35, linewidths=0, **marks)
     for number, (stored, value, name) in enumerate(stars):
-        ax.plot(stored, value, "*", color=INK, markersize=12, label="published, quoted" if not number else None)
+        ax.plot([stored], [value], "*", color=INK, markersize=12, label="published, quoted" if not number else None)
         ax.annotate(name, (stored, value), xytext=(6, 6), textcoords="offset points", fontsize="small", color=INK)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")

@@ -89,7 +89,8 @@ def _limits(ax, means, points, y, levels, scale) -> None:
     bars = bars[np.isfinite(bars)]
     low = max(min(low, bars.min(initial=low)), low - 0.25 * room)
     high = min(max(high, bars.max(initial=high)), high + 0.25 * room)
-    ax.set_ylim(scale * (low - 0.04 * (high - low)), scale * (high + 0.04 * (high - low)))
+    edge = 0.04 * max(high - low, 0.1)
+    ax.set_ylim(scale * (low - edge), scale * (high + edge))
 
 
 def bars_of_groups(

@@ -21,6 +21,8 @@ from kc_utils.analysis.summary import summarise
 from kc_utils.knowledge.sources import cards
 from kc_utils.knowledge.sources.worldfacts import CARD
 from kc_utils.models.registry import FAMILIES, registry, resolve
+from kc_utils.publishing import lab_fragments
+from kc_utils.publishing.tables import markdown_table
 from kc_utils.study.cells import Cell
 from kc_utils.study.grids import split_template
 from kc_utils.study.notebooks import template_file
@@ -40,6 +42,9 @@ def of_study(study: Study, results: Results) -> tuple[dict[str, str], dict[str, 
         "status.md": status_tables(study, results),
         "models.md": models_table(),
         "worldfacts_card.md": CARD.read_text(encoding="utf-8"),
+        "lab_world.md": lab_fragments.world_table(),
+        "lab_models.md": lab_fragments.models_table(),
+        "lab_published.md": lab_fragments.published_table(),
         "benchmarks_card.md": cards.CARD.read_text(encoding="utf-8"),
     }
     return texts, pictures
@@ -116,15 +121,6 @@ def _landing_panels(parts: dict[str, pd.DataFrame]) -> plt.Figure:
     axes[0, 0].set_ylabel("knowledge kept (%)")
     figures.legend_below(fig, axes[0, 0])
     return fig
-
-
-def markdown_table(rows: list[dict]) -> str:
-    """A Markdown table; the first row's keys are the header."""
-    header = list(rows[0])
-    cell = lambda value: str(value).replace("|", "\\|").replace("\n", " ")  # noqa: E731
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(cell(row[k]) for k in header) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def page_title(study: Study, run: Run) -> str:

@@ -9,7 +9,8 @@ from kc_utils.analysis.names import short_protocol
 from kc_utils.analysis.statistics import compare
 from kc_utils.analysis.summary import questions_of
 from kc_utils.compression.recipe import Recipe, Step
-from kc_utils.publishing.fragments import Results, markdown_table
+from kc_utils.publishing.fragments import Results
+from kc_utils.publishing.tables import markdown_table
 from kc_utils.study.cells import Cell
 
 NONE = (

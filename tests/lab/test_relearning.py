@@ -13,6 +13,7 @@ from kc_utils.lab import relearning
 from kc_utils.lab.relearning import FEWEST, asked_after, hold, measure, trainable, zeros_of
 from kc_utils.lab.shapes import fresh
 from kc_utils.lab.tokenizer import as_transformers
+from kc_utils.models.stored import quantized
 from kc_utils.study.cells import Cell
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
@@ -123,11 +124,12 @@ def test_quantized_matrices_become_ordinary_ones_of_the_same_values(tokenizer, r
     model = fresh("decoder", "small", 1).eval()
     apply(model, Recipe.parse(recipe))
     plain = trainable(copy.deepcopy(model))
-    assert type(plain.model.layers[0].mlp.up_proj) is torch.nn.Linear
+    now, before = (m.model.layers[0].mlp.up_proj for m in (plain, model))
+    assert type(now) is torch.nn.Linear
+    assert torch.equal(now.weight, quantized(before).weight().float())
     assert all(p.requires_grad for p in plain.parameters())
     tokens = tokenizer("Who works for whom", return_tensors="pt").input_ids
-    with torch.inference_mode():
-        assert torch.allclose(plain(tokens).logits, model(tokens).logits, atol=0.15)
+    assert torch.isfinite(plain(tokens).logits).all()
 
 
 def test_zeros_are_put_back():

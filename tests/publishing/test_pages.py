@@ -10,11 +10,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from kc_utils.errors import BadResult, MissingData
 from kc_utils.publishing import fragments
-from kc_utils.publishing.fragments import markdown_table, models_table
+from kc_utils.publishing.fragments import models_table
 from kc_utils.publishing.pages import Pages, in_order, page_cell, without_empty_parts
+from kc_utils.publishing.tables import markdown_table
 
 RUN = SimpleNamespace(
-    id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(model="tiny-model")
+    id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(asked_models=("tiny-model",))
 )
 FIGURE = {"name": "accuracy", "caption": "What is drawn.", "alt": "Right answers: 5 at 0.", "width": "100%"}
 
@@ -161,7 +162,7 @@ def test_rows_that_are_gone_are_named(pages, monkeypatch):
 
 
 def test_a_study_of_neither_pruning_nor_quantization_has_a_landing_text():
-    run = SimpleNamespace(template="decoder_final_layer", parameters=SimpleNamespace(model="tiny-model"))
+    run = SimpleNamespace(template="decoder_final_layer", parameters=SimpleNamespace(asked_models=("tiny-model",)))
     text, pictures = fragments.landing_figure(SimpleNamespace(name="tiny", runs=(run,)), {})
     assert "tiny" in text
     assert pictures == {}
@@ -183,5 +184,16 @@ def test_parts_without_anything_to_show_are_left_out_with_their_heading():
 
 
 def test_a_page_of_a_local_folder_does_not_say_where_it_lies(in_project):
-    run = SimpleNamespace(**{**vars(RUN), "parameters": SimpleNamespace(model="path:/home/somebody/tiny")})
+    run = SimpleNamespace(**{**vars(RUN), "parameters": SimpleNamespace(asked_models=("path:/home/somebody/tiny",))})
     assert fragments.page_title(SimpleNamespace(runs=(run,)), run) == "Pruning a decoder: tiny"
+
+
+def test_a_page_over_several_models_names_their_number(in_project):
+    several = SimpleNamespace(asked_models=("lab:decoder-small-s1", "lab:decoder-small-s2"))
+    run = SimpleNamespace(**{**vars(RUN), "id": "lab-bits", "template": "lab_bits", "parameters": several})
+    assert fragments.page_title(SimpleNamespace(runs=(run,)), run) == "Knowledge in bits: 2 models"
+
+
+def test_pages_over_several_models_come_last():
+    runs = [SimpleNamespace(template=t) for t in ("lab_bits", "encoder_decoder_pruning")]
+    assert [r.template for r in in_order(runs)] == ["encoder_decoder_pruning", "lab_bits"]

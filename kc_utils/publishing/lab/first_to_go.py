@@ -7,6 +7,7 @@ from functools import lru_cache
 import pandas as pd
 
 from kc_utils.analysis import first_losses, seed_figures
+from kc_utils.analysis.lab_findings import seeds_text
 from kc_utils.analysis.seeds import rows_by_model
 from kc_utils.lab import world
 from kc_utils.publishing.lab.notebook import LabRun
@@ -94,10 +95,9 @@ def _words(means: pd.DataFrame, by: str) -> str:
 def _caption(run: LabRun, by: str, means: pd.DataFrame) -> str:
     recipes = "; ".join(f"{line} under {row['recipe']}" for line, row in losses_of(run).chosen.items())
     known = f"{int(means['known'].min())} to {int(means['known'].max())} known facts a group and seed"
-    seeds = means["seeds"].max()
     return (
-        f"Share of known facts that are lost, by {ALONG[by]} ({recipes}). Bars: 95 % t intervals of the mean over {seeds} "
-        f"seed{'s' * (seeds > 1)} ({known}); faint points: single seeds."
+        f"Share of known facts that are lost, by {ALONG[by]} ({recipes}). Bars: 95 % t intervals of the mean over "
+        f"{seeds_text(means)} ({known}); faint points: single seeds."
     )
 
 
