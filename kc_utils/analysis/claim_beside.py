@@ -17,6 +17,9 @@ from kc_utils.analysis.items import checked, clusters_of
 from kc_utils.analysis.surprise import compare_surprise
 from kc_utils.knowledge.sources import load_source
 
+DRAWN = ("lab:people", "lab")
+"""Sources with facts that were drawn evenly from known tables: those about people."""
+
 
 class LostUnnoticed(Recipes):
     """flat: a perplexity up to so many times the uncompressed model's, with its whole interval, counts as flat; least: share of
@@ -130,16 +133,14 @@ class BitsAtMost(Recipes):
         )
 
     def effects(self, evidence: Evidence) -> Iterator[Effect]:
-        drawn = lambda s: s.facts == "lab:people" and s.asks("cloze") and bool(self.usable(s))  # noqa: E731
+        drawn = lambda s: s.facts in DRAWN and s.asks("cloze") and bool(self.usable(s))  # noqa: E731
         for stratum in evidence.of_knowledge(drawn):
             parameters = stratum.report("none")["weights_model"]
-            values, clusters = bits_of_facts(stratum.rows("none", "cloze"), stratum.facts)
+            values, clusters = bits_of_facts(stratum.rows("none", "cloze"))
             if values.sum() / parameters <= self.bound:
                 continue
             amounts = self.usable(stratum)
-            after = np.mean(
-                [bits_of_facts(stratum.rows(*self.needs(a), "cloze"), stratum.facts)[0] for a in amounts], axis=0
-            )
+            after = np.mean([bits_of_facts(stratum.rows(*self.needs(a), "cloze"))[0] for a in amounts], axis=0)
             low, high = (len(after) * x / parameters for x in mean_interval(after, clusters))
             value = float(after.sum() / parameters)
             yield Effect(
@@ -147,11 +148,11 @@ class BitsAtMost(Recipes):
             )
 
 
-def bits_of_facts(rows: pd.DataFrame, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Bits that each asked fact stands for, those of its relation that were not asked included (see `bits`), and the number of
-    what is drawn together. A fact may count below 0; a score that is not a number is worth nothing."""
-    rows = checked(rows, "correct", ["relation", "score"])
-    tables = tables_of(load_source(source))
+def bits_of_facts(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Bits that each asked fact of the lab's people stands for, those of its relation that were not asked included (see `bits`),
+    and the number of what is drawn together. A fact may count below 0; a score that is not a number is worth nothing."""
+    tables = tables_of(load_source(DRAWN[0]))
+    rows = checked(rows[rows["relation"].isin(tables)], "correct", ["relation", "score"])
     entropy = rows["relation"].map({r: t.entropy for r, t in tables.items()}).to_numpy(float)
     share = rows["relation"].map({r: t.facts for r, t in tables.items()}) / rows.groupby("relation")["fact"].transform(
         "size"

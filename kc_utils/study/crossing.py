@@ -8,22 +8,25 @@
           pruning: {sparsities: [0.2, 0.5]}
 
 is a run `smollm2-135m-pruning-trex` of the notebook `decoder_pruning`, since the model is a decoder. Each part of the grid may
-name models of several families, as long as these can be asked all its probes.
+name models of several families, as long as these can be asked all its probes. `lab:*-small-*` stands for the models of the
+registry that are there under such a name, be it none.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from kc_utils.errors import BadRequest, listed
-from kc_utils.models.registry import resolve
+from kc_utils.models.registry import registry, resolve
 
 
 class Crossing(BaseModel):
-    """models: ids; probes: by a short name, the fields of what is asked; techniques: by name, parameters of its notebook."""
+    """models: ids, or patterns of them; probes: by a short name, the fields of what is asked; techniques: by name, parameters
+    of its notebook."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,7 +40,7 @@ def runs_of(grid: Iterable[Crossing]) -> dict[str, tuple[str, dict]]:
     technique name, and where two runs would have one id."""
     runs: dict[str, tuple[str, dict]] = {}
     for part in grid:
-        for model in part.models:
+        for model in matching(part.models):
             family = resolve(model).family.replace("-", "_")
             for technique, settings in part.techniques.items():
                 for probe, asked in part.probes.items():
@@ -48,6 +51,14 @@ def runs_of(grid: Iterable[Crossing]) -> dict[str, tuple[str, dict]]:
                         raise BadRequest(f"two runs of the grid are named {run_id!r}: give probes other names")
                     runs[run_id] = f"{family}_{technique}", {"model": model, **asked, **settings}
     return runs
+
+
+def matching(models: Iterable[str]) -> list[str]:
+    """Ids as they are, and patterns with `*` as the ids of the registry that they match."""
+    found: list[str] = []
+    for model in models:
+        found += fnmatch.filter(registry(), model) if "*" in model else [model]
+    return list(dict.fromkeys(found))
 
 
 def plain(name: str) -> str:

@@ -5,7 +5,7 @@ import yaml
 
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.study import data
-from kc_utils.study.crossing import Crossing, plain, runs_of
+from kc_utils.study.crossing import Crossing, matching, plain, runs_of
 from kc_utils.study.studyfile import load_study
 from tests.conftest import ROOT
 
@@ -29,6 +29,16 @@ def test_every_model_with_every_technique_and_probe():
     )  # fmt: skip
     assert runs["bert-base-uncased-final-layer-many"][0] == "encoder_final_layer"
     assert plain("lab:Encoder_small-s1") == "lab-encoder-small-s1"
+
+
+def test_patterns_stand_for_models_that_are_there():
+    assert matching(["smollm2-135m", "bert-*", "lab:no-such-*"]) == [
+        "smollm2-135m",
+        "bert-base-uncased",
+        "bert-large-uncased",
+    ]
+    assert matching(["bert-*", "bert-base-uncased"]) == ["bert-base-uncased", "bert-large-uncased"]
+    assert runs_of([crossing(models=["lab:no-such-*"])]) == {}
 
 
 def test_what_clashes_is_refused():

@@ -37,11 +37,15 @@ def study(trained, tmp_path):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_of_the_project_loads(name):
-    study = load_study(name)
+    """Those that ask benchmarks, where these are; see test_paper_study.py for the others."""
+    try:
+        study = load_study(name, fetch=False)
+    except MissingData as missing:
+        pytest.skip(str(missing))
     assert study.name == name
     assert study.title
     assert study.runs
-    for run in study.runs:
+    for run in study.runs[:12]:
         assert run.parameters.asked_models
         assert split_template(run.template)
         assert run.cells[0].recipe == "none"
