@@ -27,6 +27,12 @@ def in_threads(work: Callable[[Sequence[T]], R], pieces: Sequence[T]) -> list[R]
         return list(pool.map(work, [pieces[i::threads] for i in range(threads)]))
 
 
+def each_in_threads(work: Callable[[T], R], pieces: Sequence[T]) -> list[R]:
+    """work(piece) for each piece, in their order; done as `in_threads` does."""
+    parts = in_threads(lambda part: [work(piece) for piece in part], pieces)
+    return [parts[i % len(parts)][i // len(parts)] for i in range(len(pieces))]
+
+
 def row_blocks(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Views of whole rows of (outputs, inputs), about CHUNK elements each, at least one row."""
     return weight.split(max(1, CHUNK // weight.shape[1]))

@@ -10,21 +10,23 @@ cut; how the k smallest are found without sorting is in `selection.py`.
 All functions work in place on float32, bfloat16 or float16 tensors on the CPU.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
 
-from kc_utils.compression.chunks import CHUNK, in_threads, row_blocks
+from kc_utils.compression.chunks import CHUNK, each_in_threads, in_threads, row_blocks
 from kc_utils.compression.outcome import Outcome
 from kc_utils.compression.recipe import Step
-from kc_utils.compression.selection import SHIFT, Cut, cut_near_sample, cuts, cuts_near_sample, histogram
+from kc_utils.compression.selection import SHIFT, Cut, cut_near_sample, cuts, histogram
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import Matrix
 
 SAMPLE = 200_000  # weights looked at to guess where one cut lies
-PIECE = 1 << 17  # elements
+PIECE = 4 * CHUNK  # elements at once for numpy, which has no threads of its own
 INFINITY = 0x7F800000  # bits of float32 infinity; NaNs are above it
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -33,13 +35,13 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 class Threshold:
     """The k smallest magnitudes: those below `value`, and the first `take` of the `equal` ones that are equal to it.
 
-    at: positions of those, counted over all tensors, in rising order, when known.
+    end: how many weights there are up to the last of those, counted over all tensors, when known.
     """
 
     value: float
     take: int
     equal: int
-    at: np.ndarray | None = field(default=None, compare=False, repr=False)
+    end: int | None = field(default=None, compare=False)
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
@@ -68,107 +70,106 @@ def count_to_prune(step: Step, n: int) -> int:
 def thresholds(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Threshold | None]:
     """For each k, what separates the k smallest |w| of all tensors together; None for k = 0.
 
-    tensors: any shapes, contiguous. One pass over the weights, a second one for few or often equal weights; at most
-    4 MB of memory a thread and a k, and less than 15 % of the weights. Raises BadModel for NaN, infinity or another dtype;
-    ValueError for a k above the number of weights.
+    tensors: any shapes, contiguous. One pass over many weights for one k, else two; a third where so many weights equal
+    a cut that they are counted and not kept. Extra memory: less than 10 % of float32 weights, or 1 MB a thread and a k.
+    Raises BadModel for NaN, infinity or another dtype; ValueError for a k above the number of weights.
     """
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
             raise BadModel(f"weights of dtype {tensor.dtype} cannot be pruned; load the model in float32 or bfloat16")
-    found = _near_sample(tensors, ks)
+    pieces = _pieces(tensors, PIECE)
+    found = _near_sample(tensors, pieces, *ks) if len(ks) == 1 else None
     if found is None:
-        chunks = _pieces(tensors, CHUNK)
-        high = histogram(chunks, float_keys)
-        if high[INFINITY >> SHIFT :].any():
-            raise BadModel(
-                f"{int(high[INFINITY >> SHIFT :].sum())} weights are NaN or infinite; repair the model first"
-            )
-        found = cuts(chunks, float_keys, ks, high)
-    return [cut and Threshold(float(np.int32(cut.key).view(np.float32)), cut.take, cut.equal, cut.at) for cut in found]
+        high = histogram(pieces, float_keys)
+        if bad := int(high[INFINITY >> SHIFT :].sum()):
+            raise BadModel(f"{bad} weights are NaN or infinite; repair the model first")
+        found = cuts(pieces, float_keys, ks, high)
+    return [cut and _placed(pieces, Threshold(_magnitude(cut.key), cut.take, cut.equal, cut.end)) for cut in found]
 
 
-def _near_sample(tensors: Sequence[torch.Tensor], ks: Sequence[int]) -> list[Cut | None] | None:
-    """The cuts in many weights in one pass, after a look at a sample; None where that does not apply or work."""
+def _near_sample(tensors: Sequence[torch.Tensor], pieces: Sequence[torch.Tensor], k: int) -> list[Cut] | None:
+    """The cut in many weights in one pass, after a look at a sample; None where that does not apply or work."""
     total = sum(t.numel() for t in tensors)
-    wanted = sorted({k for k in ks if k})
-    if not wanted or wanted[0] < 0 or wanted[-1] > total or total < SAMPLE:
+    if not 0 < k <= total or total < SAMPLE:
         return None
-    size = SAMPLE if len(wanted) == 1 else min(total, 4 * SAMPLE)  # the finer, the less is kept for each k
-    step = total // size | 1  # odd: weights that were rounded in groups of 32 would not be met evenly by an even one
+    step = total // SAMPLE | 1  # odd: weights that were rounded in groups of 32 would not be met evenly by an even one
     sample = np.sort(np.concatenate([float_keys(_flat(t)[::step]) for t in tensors]))
-    if len(wanted) == 1:
-        found = [cut_near_sample(_pieces(tensors, PIECE), float_keys, wanted[0], sample, INFINITY)]
-    else:
-        found = cuts_near_sample(_pieces(tensors, CHUNK), float_keys, wanted, sample, INFINITY) or [None]
-    if None in found:
-        return None
-    by_k = {0: None} | dict(zip(wanted, found, strict=True))
-    return [by_k[k] for k in ks]
+    cut = cut_near_sample(pieces, float_keys, k, sample, INFINITY)
+    return cut and [cut]
 
 
 def zero_smallest(tensors: Sequence[torch.Tensor], threshold: Threshold | None) -> int:
     """Zero, in place, the weights that the threshold separates. One pass over the weights, no extra memory.
 
     tensors: those that the threshold was found on, in the same order; or one of them, with a `take` that is left over
-    from those before it and no `at`. Gives back how many of the weights equal to `value` it took.
+    from those before it and no `end`, which is looked for in a pass more. Gives back how many of the weights equal to
+    `value` it took.
     """
     if threshold is None or threshold.value == 0:
         return 0  # what is asked for is zero already
-    value, all_equal_go = threshold.value, threshold.take == threshold.equal
-    some_equal_go = threshold.take > 0 and not all_equal_go
-    chunks = _pieces(tensors, CHUNK)
-    limits = {t.dtype: _limit(value, t.dtype, all_equal_go) for t in tensors}
-
-    def shrink(part: Sequence[tuple[int, torch.Tensor]]) -> list[tuple[int, int]]:
-        ties = []
-        for number, chunk in part:  # |w| <= limit becomes zero and the rest stays, bit by bit, in place
-            torch.ops.aten.hardshrink.out(chunk, limits[chunk.dtype], out=chunk)
-            if some_equal_go and threshold.at is None:
-                ties.append((number, np.count_nonzero(_equal(chunk, value))))
-        return ties
-
-    parts = in_threads(shrink, list(enumerate(chunks)))
-    if not some_equal_go:
-        return threshold.take
-    if threshold.at is not None:
-        _zero_at(tensors, threshold.at)
-        return threshold.take
-    left = threshold.take
-    for number, ties in sorted(pair for part in parts for pair in part):
-        if ties and left:
-            first = np.flatnonzero(_equal(chunks[number], value))[:left]
-            chunks[number][torch.from_numpy(first)] = 0
-            left -= first.size
-    return threshold.take - left
+    pieces = _pieces(tensors, CHUNK)
+    here = _placed(pieces, threshold)
+    _shrink(pieces, here)
+    return here.take
 
 
-def _zero_at(tensors: Sequence[torch.Tensor], positions: np.ndarray) -> None:
-    ends = np.cumsum([t.numel() for t in tensors])
-    owners = np.searchsorted(ends, positions, "right")
-    for owner in np.unique(owners):
-        here = positions[owners == owner] - (ends[owner] - tensors[owner].numel())
-        _flat(tensors[owner])[torch.from_numpy(here)] = 0
+def _placed(pieces: Sequence[torch.Tensor], threshold: Threshold) -> Threshold:
+    """The threshold with its `end` where it has none but needs it; `take` all of them where there are fewer ties."""
+    if threshold.end is not None or threshold.value == 0 or threshold.take == threshold.equal:
+        return threshold
+    ties = each_in_threads(lambda piece: np.count_nonzero(_equal(piece, threshold.value)), pieces)
+    end, left = 0, threshold.take
+    for piece, here in zip(pieces, ties, strict=True):
+        if here >= left:
+            end += int(np.flatnonzero(_equal(piece, threshold.value))[left - 1]) + 1 if left else 0
+            return replace(threshold, end=end)
+        end, left = end + len(piece), left - here
+    return replace(threshold, take=threshold.take - left, end=end)
+
+
+def _shrink(pieces: Sequence[torch.Tensor], threshold: Threshold) -> None:
+    """Zero what is below the value everywhere, and what equals it up to the threshold's end. One pass, in place.
+
+    pieces: of at most CHUNK elements.
+    """
+    ties_go, ties_stay = (pieces, []) if threshold.take == threshold.equal else _split(pieces, threshold.end)
+    work = []
+    for side, inclusive in ((ties_go, True), (ties_stay, False)):
+        limits = {dtype: _limit(threshold.value, dtype, inclusive) for dtype in {piece.dtype for piece in side}}
+        work += [(piece, limits[piece.dtype]) for piece in side]
+    hardshrink = torch.ops.aten.hardshrink.out
+
+    def shrink(part: Sequence[tuple[torch.Tensor, float]]) -> None:
+        for piece, limit in part:  # |w| <= limit becomes zero and the rest stays, bit by bit
+            hardshrink(piece, limit, out=piece)
+
+    in_threads(shrink, work)
+
+
+def _split(pieces: Sequence[torch.Tensor], end: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The first `end` elements of all pieces, and the others."""
+    ends = list(accumulate(piece.numel() for piece in pieces))
+    number = bisect_right(ends, end)
+    if number == len(pieces):
+        return list(pieces), []
+    first, second = pieces[number].tensor_split([end - ends[number]])  # a negative place counts from the back
+    return [*pieces[:number], first], [second, *pieces[number + 1 :]]
 
 
 def sweep(matrices: Sequence[Matrix], sparsities: Sequence[float]) -> Iterator[tuple[float, int]]:
     """Prune the matrices to one sparsity after the other, in rising order, in place; yields (sparsity, k) after each.
 
-    All cuts come from one pass, and each state equals pruning the original model to that sparsity at once: the k
-    smallest weights hold those of every smaller k.
+    All cuts are found before the first state. Each state equals pruning the original model to that sparsity at once,
+    as the k smallest weights hold those of every smaller k, and takes one pass.
     """
     tensors = [m.weight for m in matrices]
+    pieces = _pieces(tensors, CHUNK)
     n = sum(t.numel() for t in tensors)
     ordered = sorted(sparsities)
     ks = [round(s * n) for s in ordered]
-    before: Threshold | None = None
     for sparsity, k, threshold in zip(ordered, ks, thresholds(tensors, ks), strict=True):
-        now = threshold
-        if before and threshold and before.value == threshold.value:  # some of these ties are zero by now
-            at = None if threshold.at is None else threshold.at[before.take :]
-            now = Threshold(threshold.value, threshold.take - before.take, threshold.equal - before.take, at)
-        if now is None or now.take:
-            zero_smallest(tensors, now)
-        before = threshold
+        if threshold and threshold.value:
+            _shrink(pieces, threshold)
         yield sparsity, k
 
 
@@ -207,6 +208,10 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 def float_keys(chunk: torch.Tensor) -> np.ndarray:
     """|w| as int32 that order as the magnitudes do; half precisions are exact in float32."""
     return chunk.float().numpy().view(np.int32) & 0x7FFFFFFF
+
+
+def _magnitude(key: int) -> float:
+    return float(np.int32(key).view(np.float32))
 
 
 def _equal(piece: torch.Tensor, value: float) -> np.ndarray:

@@ -1,27 +1,29 @@
 """Which elements hold the k smallest keys: exactly k of them, in two passes and a fixed amount of memory.
 
 The absolute value of a float32, read as an integer, orders as the float does. So a histogram over the upper half of
-that integer finds the bucket that holds the k-th smallest, and a second histogram over the lower half of the bucket's
-members finds it exactly. Any number of ks share both passes, and nothing is sorted or copied as a whole
-(torch.nn.utils.prune concatenates all weights and sorts them: about 50 bytes a weight).
+that integer finds the bucket that holds the k-th smallest, and a second pass keeps the members of that bucket, a few
+in a thousand of all keys, among which the k-th smallest is found exactly. Any number of ks share both passes, and
+nothing is sorted or copied as a whole (torch.nn.utils.prune concatenates all weights and sorts them: about 50 bytes a
+weight). Where many keys are equal, the members are counted by a histogram over the lower half instead of kept.
 
 Keys are int32 and not negative. Elements with equal keys are taken in order of position.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from kc_utils.compression.chunks import in_threads
+from kc_utils.compression.chunks import CHUNK, each_in_threads, in_threads
 
-SHIFT = 17  # a 31-bit key is 14 upper bits, the first histogram, and 17 lower bits, the second
+SHIFT = 16  # a 31-bit key is 15 upper bits, the first histogram, and 16 lower bits, the second
 HIGH = 1 << (31 - SHIFT)
 LOW = 1 << SHIFT
-NEAR = 0.15  # of all keys may be kept in one pass
+NEAR = 0.05  # of all keys may be kept; with their sorted copy 0.4 bytes a key of all
+FEW = 1 << 19  # keys may be kept in any case
 FLUSH = 1 << 19  # members of buckets that wait before they are counted
 
 T = TypeVar("T")
@@ -31,22 +33,26 @@ T = TypeVar("T")
 class Cut:
     """The k smallest keys are those below `key`, and the first `take` of the `equal` keys that are equal to it.
 
-    at: positions of those, counted over all pieces, in rising order, when they were met on the way.
+    end: how many keys there are up to the last of those, that one included, where it was met on the way.
     """
 
     key: int
     take: int
     equal: int
-    at: np.ndarray | None = field(default=None, compare=False, repr=False)
+    end: int | None = field(default=None, compare=False)
 
 
 def histogram(chunks: Sequence[T], keys: Callable[[T], np.ndarray]) -> np.ndarray:
-    """How many keys fall into each bucket of their upper 14 bits: int64 (HIGH,). `keys(chunk)` is int32."""
+    """How many keys fall into each bucket of their upper 15 bits: int64 (HIGH,). `keys(chunk)` is int32."""
 
     def count(part: Sequence[T]) -> np.ndarray:
         total = np.zeros(HIGH, np.int64)
         for chunk in part:
-            total += _bincount(keys(chunk) >> SHIFT, HIGH)
+            upper = keys(chunk)
+            upper >>= SHIFT
+            for some in torch.from_numpy(upper).split(CHUNK):  # torch shares what is longer among its own threads
+                counts = torch.bincount(some).numpy()
+                total[: counts.size] += counts
         return total
 
     return sum(in_threads(count, chunks), np.zeros(HIGH, np.int64))
@@ -57,8 +63,8 @@ def cuts(
 ) -> list[Cut | None]:
     """The cut for each k, None for k = 0.
 
-    chunks: pieces of about chunks.CHUNK keys, in order of position; keys: makes a piece's int32 keys, called twice a
-    piece, from several threads; high: their `histogram`, when the caller has it already. Raises ValueError when a k
+    chunks: pieces of some ten thousand keys, in order of position; keys: makes a piece's int32 keys anew, called
+    twice a piece, from several threads; high: their `histogram`, when the caller has it already. Raises ValueError when a k
     is negative or above the number of keys.
     """
     high = histogram(chunks, keys) if high is None else high
@@ -66,15 +72,16 @@ def cuts(
     if any(not 0 <= k <= total[-1] for k in ks):
         raise ValueError(f"k has to lie between 0 and the number of keys, {total[-1]}: {list(ks)}")
     bucket_of = {k: int(np.searchsorted(total, k)) for k in ks if k > 0}
-    low = _low_histograms(chunks, keys, sorted(set(bucket_of.values())))
-    found: list[Cut | None] = []
-    for k in ks:
-        if k == 0:
-            found.append(None)
-            continue
-        bucket = bucket_of[k]
-        found.append(_cut_in(bucket, k - int(total[bucket] - high[bucket]), low[bucket]))
-    return found
+    buckets = sorted(set(bucket_of.values()))
+    kept = high[buckets]
+    if kept.sum() > max(FEW, NEAR * total[-1]):
+        low = _low_histograms(chunks, keys, buckets)
+        found = [_cut_in(b, k - int(total[b] - high[b]), low[b]) for k, b in bucket_of.items()]
+    else:
+        left_out = dict(zip(buckets, total[buckets] - np.cumsum(kept), strict=True))  # smaller keys that are not kept
+        found = _cuts_in_buckets(chunks, keys, buckets, [k - int(left_out[b]) for k, b in bucket_of.items()])
+    by_k = {0: None} | dict(zip(bucket_of, found, strict=True))
+    return [by_k[k] for k in ks]
 
 
 def _cut_in(bucket: int, inside: int, low: np.ndarray) -> Cut:
@@ -106,91 +113,27 @@ def cut_near_sample(
     counts the keys below the lower value and keeps the few between, and the exact cut is selected among those (Floyd &
     Rivest 1975, SELECT). The count decides whether the sample was right, so a cut that is given back is exact.
 
-    chunks, keys: as in `cuts`, except that pieces may be larger; sample: sorted int32.
+    chunks, keys: as in `cuts`; sample: sorted int32.
     """
     low, high = _bracket(sample, k / sum(len(chunk) for chunk in chunks))
-    if _share(sample, low, high) > NEAR:
+    share = (np.searchsorted(sample, high, "right") - np.searchsorted(sample, low)) / sample.size
+    if share > NEAR:
         return None
     span = np.uint32(high - low)
 
-    def look(part: Sequence[tuple[int, T]]) -> tuple[int, int, list[tuple[int, np.ndarray, np.ndarray]]]:
-        below, top, near = 0, 0, []
-        for number, chunk in part:
-            key = keys(chunk)
-            top = max(top, int(key.max()))
-            key -= low
-            below += np.count_nonzero(key < 0)
-            above_low = key.view(np.uint32)  # a negative difference becomes larger than any span
-            where = np.flatnonzero(above_low <= span)
-            near.append((number, where, above_low[where]))
-        return below, top, near
+    def look(chunk: T) -> tuple[int, int, tuple[int, np.ndarray]]:
+        key = keys(chunk)
+        top = int(key.max())
+        key -= low
+        near = key[np.flatnonzero(key.view(np.uint32) <= span)]  # a negative difference is larger than any span
+        near += low
+        return top, np.count_nonzero(key < 0), (key.size, near)
 
-    found = in_threads(look, list(enumerate(chunks)))
-    if max(top for _, top, _ in found) >= limit:
+    tops, below, near = zip(*each_in_threads(look, chunks), strict=True)
+    place = k - sum(below)
+    if max(tops) >= limit or not 0 < place <= sum(kept.size for _, kept in near):
         return None
-    pieces = sorted((piece for _, _, near in found for piece in near), key=lambda piece: piece[0])
-    cut = _cut_among(np.concatenate([values for _, _, values in pieces]), k - sum(below for below, _, _ in found))
-    if cut is None:
-        return None
-    at, left, start = [], cut.take, 0
-    for (_, where, values), chunk in zip(pieces, chunks, strict=True):
-        at.append(where[values == cut.key][:left] + start)
-        left -= at[-1].size
-        start += len(chunk)
-        if not left:
-            break
-    return Cut(cut.key + int(low), cut.take, cut.equal, np.concatenate(at))
-
-
-def cuts_near_sample(
-    chunks: Sequence[T], keys: Callable[[T], np.ndarray], ks: Sequence[int], sample: np.ndarray, limit: int
-) -> list[Cut] | None:
-    """The cuts for several ks > 0 in a single pass, or None as `cut_near_sample`.
-
-    Each piece is sorted in the cache: for several ks that is faster than counting below and between for each of them.
-    """
-    brackets = [_bracket(sample, k / sum(len(chunk) for chunk in chunks)) for k in ks]
-    lows, highs = (np.array(side, sample.dtype) for side in zip(*brackets, strict=True))
-    if _share(sample, lows, highs).sum() > NEAR:
-        return None
-
-    def look(part: Sequence[tuple[int, T]]) -> tuple[np.ndarray, int, list[tuple[int, list[np.ndarray]]]]:
-        below, top, near = np.zeros(len(ks), np.int64), 0, []
-        for number, chunk in part:
-            key = keys(chunk)
-            key.sort()
-            top = max(top, int(key[-1]))
-            first, last = np.searchsorted(key, lows), np.searchsorted(key, highs, "right")
-            below += first
-            near.append((number, [key[a:b].copy() for a, b in zip(first, last, strict=True)]))
-        return below, top, near
-
-    found = in_threads(look, list(enumerate(chunks)))
-    if max(top for _, top, _ in found) >= limit:
-        return None
-    pieces = [near for _, near in sorted((p for _, _, near in found for p in near), key=lambda piece: piece[0])]
-    cuts_found, tied = [], {}  # tied: number of a piece -> the cuts some of whose ties are in it
-    for i, k in enumerate(ks):
-        members = np.concatenate([near[i] for near in pieces])
-        cut = _cut_among(members, k - int(sum(below[i] for below, _, _ in found)))
-        if cut is None:
-            return None
-        cuts_found.append(cut)
-        ties = np.flatnonzero(members == cut.key)[: cut.take]
-        for owner in np.unique(np.searchsorted(np.cumsum([near[i].size for near in pieces]), ties, "right")):
-            tied.setdefault(int(owner), []).append(i)
-    starts = np.cumsum([0] + [len(chunk) for chunk in chunks])
-
-    def find(part: Sequence[int]) -> list[tuple[int, int, np.ndarray]]:
-        places = []
-        for number in part:
-            key = keys(chunks[number])
-            places += [(i, number, starts[number] + np.flatnonzero(key == cuts_found[i].key)) for i in tied[number]]
-        return places
-
-    places = sorted((p for part in in_threads(find, sorted(tied)) for p in part), key=lambda place: place[:2])
-    at = [np.concatenate([where for j, _, where in places if j == i]) for i in range(len(ks))]
-    return [replace(cut, at=where[: cut.take]) for cut, where in zip(cuts_found, at, strict=True)]
+    return _cuts_among(chunks, keys, near, [place])[0]
 
 
 def _bracket(sample: np.ndarray, share: float) -> tuple[np.int32, np.int32]:
@@ -199,38 +142,69 @@ def _bracket(sample: np.ndarray, share: float) -> tuple[np.int32, np.int32]:
     return sample[max(0, int(place - margin))], sample[min(sample.size - 1, int(place + margin))]
 
 
-def _share(sample: np.ndarray, low, high):
-    """The share of the sorted sample that lies between, both included."""
-    return (np.searchsorted(sample, high, "right") - np.searchsorted(sample, low)) / sample.size
+def _members(buckets: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """What picks, of a piece's keys, those in any of the buckets, in order of position."""
+    if len(buckets) == 1:
+        return lambda key: key[np.flatnonzero(key >> SHIFT == buckets[0])]
+    table = torch.zeros(HIGH, dtype=torch.bool)  # torch looks up by int32, of which numpy would make int64 first
+    table[buckets] = True
+    return lambda key: key[np.flatnonzero(table.index_select(0, torch.from_numpy(key >> SHIFT)).numpy())]
 
 
-def _cut_among(members: np.ndarray, inside: int) -> Cut | None:
-    """The cut at the `inside`-th smallest of the members, None when there is none."""
-    if not 0 < inside <= members.size:
-        return None
-    value = np.partition(members, inside - 1)[inside - 1]
-    return Cut(int(value), inside - int((members < value).sum()), int((members == value).sum()))
+def _cuts_in_buckets(chunks, keys, buckets: list[int], places: Sequence[int]) -> list[Cut]:
+    """The cuts at places in the order of all members of the buckets; a second pass."""
+    if not places:
+        return []
+    members = _members(buckets)
+
+    def look(chunk: T) -> tuple[int, np.ndarray]:
+        key = keys(chunk)
+        return key.size, members(key)
+
+    return _cuts_among(chunks, keys, each_in_threads(look, chunks), places)
+
+
+def _cuts_among(chunks, keys, near: Sequence[tuple[int, np.ndarray]], places: Sequence[int]) -> list[Cut]:
+    """The cuts at places in the order of the keys that were kept, 1 being the smallest.
+
+    near: of each piece, how many keys it has, and those that were kept, in order of position.
+    """
+    kept = np.concatenate([some for _, some in near])
+    kept.sort()
+    found = []
+    for place in places:
+        key = kept[place - 1]
+        first, behind = (int(np.searchsorted(kept, key, side)) for side in ("left", "right"))
+        take = place - first
+        found.append(Cut(int(key), take, behind - first, _end(chunks, keys, near, key, take)))
+    return found
+
+
+def _end(chunks, keys, near: Sequence[tuple[int, np.ndarray]], key: np.int32, take: int) -> int:
+    """How many keys there are up to the `take`-th of those equal to `key`; near: as above."""
+    start, left = 0, take
+    for chunk, (size, some) in zip(chunks, near, strict=True):
+        ties = np.count_nonzero(some == key)
+        if ties >= left:
+            return start + int(np.flatnonzero(keys(chunk) == key)[left - 1]) + 1
+        start, left = start + size, left - ties
+    raise ValueError(f"fewer than {take} keys are {key}")
 
 
 def _low_histograms(chunks, keys, buckets: list[int]) -> dict[int, np.ndarray]:
     def count(part: Sequence) -> dict[int, np.ndarray]:
-        counts = {bucket: np.zeros(LOW, np.int64) for bucket in buckets}
+        counts, members = {bucket: np.zeros(LOW, np.int64) for bucket in buckets}, _members(buckets)
         waiting: list[np.ndarray] = []
 
         def flush() -> None:
-            members = np.concatenate(waiting)
+            key = np.concatenate(waiting)
             waiting.clear()
-            upper = members >> SHIFT
+            upper = key >> SHIFT
             for bucket in buckets:
-                counts[bucket] += _bincount(members[upper == bucket] & (LOW - 1), LOW)
+                counts[bucket] += _bincount(key[upper == bucket] & (LOW - 1), LOW)
 
         for chunk in part:
-            key = keys(chunk)
-            upper = (key >> SHIFT).astype(np.int16)
-            wanted = upper == buckets[0]
-            for bucket in buckets[1:]:
-                wanted |= upper == bucket
-            waiting.append(key[np.flatnonzero(wanted)])
+            waiting.append(members(keys(chunk)))
             if len(waiting) >= 1024 or waiting[-1].size * len(waiting) >= FLUSH:
                 flush()
         if waiting:

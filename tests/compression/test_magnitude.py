@@ -9,11 +9,11 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 from torch.nn.utils import prune
 
-from kc_utils.compression import magnitude
+from kc_utils.compression import magnitude, selection
 from kc_utils.compression.apply import apply
 from kc_utils.compression.chunks import CHUNK
 from kc_utils.compression.recipe import Recipe
-from kc_utils.compression.selection import Cut, cut_near_sample, cuts_near_sample
+from kc_utils.compression.selection import Cut, cut_near_sample
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import select
 from tests.models.architectures import tiny
@@ -204,13 +204,16 @@ def test_the_cut_near_a_sample_is_the_cut_of_the_histograms(sparsity, values, mo
     near = magnitude.thresholds(parts, [k])
     ks = [round(share * weights.numel()) for share in (0.2, 0.21, 0.6)] + [k, k + 1, 0]
     several = magnitude.thresholds(parts, ks)
-    monkeypatch.setattr(magnitude, "_near_sample", lambda tensors, ks: None)
+    monkeypatch.setattr(magnitude, "_near_sample", lambda tensors, pieces, k: None)
     assert near == magnitude.thresholds(parts, [k])
-    assert several == magnitude.thresholds(parts, ks)
-    for found in several:
-        if found and found.at is not None:
+    monkeypatch.setattr(selection, "FEW", 0)
+    monkeypatch.setattr(selection, "NEAR", 0)
+    counted = magnitude.thresholds(parts, ks)
+    assert several == counted
+    for found in near + several + counted:
+        if found and found.end is not None:
             ties = np.flatnonzero(weights.abs().numpy() == np.float32(found.value))
-            assert found.at.tolist() == ties[: found.take].tolist()
+            assert found.end == ties[found.take - 1] + 1
     swept = [part.clone() for part in parts]
     magnitude.zero_smallest(swept, several[3])
     magnitude.zero_smallest(parts, near[0])
@@ -218,8 +221,12 @@ def test_the_cut_near_a_sample_is_the_cut_of_the_histograms(sparsity, values, mo
     assert torch.equal(torch.cat(swept), expected)
 
 
-def test_a_sweep_over_many_weights_equals_sorting():
-    """Enough weights for the one-pass way, with ties at the cuts, in two dtypes."""
+@pytest.mark.parametrize("way", ["kept", "counted"])
+def test_a_sweep_over_many_weights_equals_sorting(way, monkeypatch):
+    """Ties at the cuts, two of them in the same ones, in two dtypes; asked for in any order, done in rising order."""
+    if way == "counted":  # as where too many weights are equal
+        monkeypatch.setattr(selection, "FEW", 0)
+        monkeypatch.setattr(selection, "NEAR", 0)
     generator = torch.Generator().manual_seed(2)
     originals = [
         torch.randn(magnitude.SAMPLE, generator=generator),
@@ -229,10 +236,13 @@ def test_a_sweep_over_many_weights_equals_sorting():
     originals[1][::9] = -0.5
     share_below_half = float((flat(originals).__abs__() < 0.5).mean())
     swept = [o.clone() for o in originals]
-    sparsities = [0.1, share_below_half + 0.01, share_below_half + 0.02, 0.9]
-    for _, k in magnitude.sweep([Holder(t) for t in swept], sparsities):
+    sparsities = [share_below_half + 0.02, 0.1, 0.9, share_below_half + 0.01]
+    met = []
+    for sparsity, k in magnitude.sweep([Holder(t) for t in swept], sparsities):
+        met.append(sparsity)
         keep = smallest_by_sorting([o.float().numpy() for o in originals], k)
         np.testing.assert_array_equal(flat(swept), np.where(keep, flat(originals), 0))
+    assert met == sorted(sparsities)
 
 
 @pytest.fixture
@@ -256,21 +266,28 @@ def test_pruned_weights_are_pruned_again_in_little_memory(one_thread):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("ks", [[0.5], [0.2, 0.5]])
-def test_weights_with_a_structure_by_position_are_sampled_evenly(ks):
+def test_nine_sparsities_in_a_tenth_of_the_memory(one_thread):
+    weights = torch.randn(100 * magnitude.SAMPLE, generator=torch.Generator().manual_seed(5))
+    tracemalloc.start()
+    states = list(magnitude.sweep([Holder(weights)], [i / 10 for i in range(1, 10)]))
+    assert tracemalloc.get_traced_memory()[1] < 0.1 * weights.numel() * weights.element_size()
+    tracemalloc.stop()
+    assert int((weights == 0).sum()) == states[-1][1] == 90 * magnitude.SAMPLE
+
+
+def test_weights_with_a_structure_by_position_are_sampled_evenly():
     """Rows and groups of 32, 64, ... weights: a sample that met every fourth place only would mislead."""
     weights = torch.randn(16 * magnitude.SAMPLE // 64, 64, generator=torch.Generator().manual_seed(4))
     weights *= 1 + torch.arange(64) % 4
-    found = magnitude._near_sample([weights], [round(k * weights.numel()) for k in ks])
-    assert found[-1].key == int(weights.abs().view(-1).kthvalue(weights.numel() // 2).values.view(torch.int32))
+    k = weights.numel() // 2
+    found = magnitude._near_sample([weights], [weights.view(-1)], k)
+    assert [cut.key for cut in found] == [int(weights.abs().view(-1).kthvalue(k).values.view(torch.int32))]
 
 
 def test_a_sample_that_misleads_costs_time_only():
     keys = [np.arange(100_000, dtype=np.int32)]
-    right = np.arange(0, 100_000, 10, dtype=np.int32)
-    wrong = right // 1000
-    for sample, cut in ((right, Cut(49_999, 1, 1)), (wrong, None)):
+    right = np.arange(0, 100_000, 5, dtype=np.int32)
+    too_low, too_equal = right // 2, right // 1000
+    for sample, cut in ((right, Cut(49_999, 1, 1)), (too_low, None), (too_equal, None)):
         assert cut_near_sample(keys, lambda c: c.copy(), 50_000, sample, 1 << 30) == cut
-        assert cuts_near_sample(keys, lambda c: c.copy(), [50_000], sample, 1 << 30) == (cut and [cut])
     assert cut_near_sample(keys, lambda c: c.copy(), 50_000, right, 99_999) is None, "a key that is no number"
-    assert cuts_near_sample(keys, lambda c: c.copy(), [50_000], right, 99_999) is None
