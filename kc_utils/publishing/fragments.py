@@ -248,4 +248,16 @@ papermill notebooks/{run.template}.ipynb out.ipynb {flags}
 {hardware["cores"]} cores, {hardware["memory_gib"]} GiB, accelerator: {hardware["accelerator"] or "none"}) on {stored},
 with {", ".join(f"{p} {v}" for p, v in records[0]["depends_on"]["versions"].items())}; facts
 `{records[0]["depends_on"]["facts"][:12]}`, code `{records[0]["depends_on"]["code"][:12]}`.
-"""
+{of_record(records)}"""
+
+
+def of_record(records: list[dict]) -> str:
+    """Which cells were not computed on this machine but read from the results of record, in a sentence; else nothing."""
+    found = [r["recorded"]["study"] for r in records if "recorded" in r]
+    if not found:
+        return ""
+    whose = ", ".join(f"`{name}`" for name in sorted(set(found)))
+    return (
+        f"\n{len(found)} of these {len(records)} cells are results of record (study {whose}): made by this very code with these "
+        "versions, weights and facts, on the machine that is named here, and published with the code.\n"
+    )

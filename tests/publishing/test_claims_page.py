@@ -9,6 +9,7 @@ from kc_utils.analysis.claims import NO_DATA
 from kc_utils.analysis.ledger import read_ledger
 from kc_utils.publishing import claims_page, evidence
 from kc_utils.publishing.evidence import RECORD, AllResults, gather, record_note
+from kc_utils.publishing.fragments import of_record
 from tests.analysis.claimed import results as made
 from tests.conftest import ROOT
 from tests.study.recorded import computed, evaluated, file, recorded, registered, study
@@ -128,3 +129,9 @@ def test_numbers_as_they_are_written():
 
 def test_the_page_is_in_the_contents():
     assert "results/claims" in (ROOT / "_toc.yml").read_text()
+
+
+def test_a_page_says_which_of_its_cells_are_of_record():
+    assert of_record([{}, {}]) == ""
+    text = of_record([{"recorded": {"study": "benchmarks", "file": "x"}}, {}])
+    assert "1 of these 2 cells are results of record (study `benchmarks`)" in text
