@@ -1,5 +1,6 @@
 # make book   install what is needed, run the default study, build the book
 # make test   install what is needed, run the tests
+# make lab    train the models of the lab that have no checkpoint; delete kc_utils/lab/checkpoints/ to train all anew
 # STUDY=smoke makes the small study's book instead; PYTHON=... names another Python 3.11.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test install lint clean
+.PHONY: book test lab install lint clean
 
 book: install
 	@$(BIN)/kc book $(STUDY)
@@ -18,6 +19,9 @@ book: install
 test: install
 	@$(BIN)/ruff check kc_utils tests benchmarks
 	@$(BIN)/python -m pytest
+
+lab: install
+	@$(BIN)/kc lab train --all
 
 install: $(READY)
 

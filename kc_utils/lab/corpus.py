@@ -1,40 +1,47 @@
 """What a lab model reads: rows of token ids, in an order that a seed and a step number determine.
 
-Three kinds of rows: statements of the world, by its plan; open-book rows, which state two facts about people met nowhere
-else and ask for one of them in another wording; and sentences of the rule. All of them are made beforehand, so that
+Three kinds of rows: statements of the world, by its plan; open-book rows, which state facts about people met nowhere else
+and ask for each of them in another wording; and sentences of the rule. All of them are made beforehand, so that
 training can stop at any step and go on from there as if it had not.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kc_utils.knowledge.facts import fill
 from kc_utils.lab import rule, world
+from kc_utils.lab.names import table
 from kc_utils.lab.tokenizer import build
 
-FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 512, 96, 32
+FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""
+TOLD = 3
+"""Statements of an open-book row."""
+
+
+Span = tuple[int, int]
+Row = tuple[list[int], int, Span, list[Span]]  # tokens, said, subject, answers
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Statements, each with its subject and its answer marked.
+    """Statements, each with its subject and its answers marked.
 
     tokens   [n, width] int16, padded with -1 on the right
     said     [n] columns before here are given: the sentences of an open book, or nothing
-    subject  [n, 2] first and behind the last token of the subject
-    answer   [n, 2] the same of the answer
+    subject  [n, 2] first and behind the last token of the subject, of an open-book row that of its first question
+    answers  [n, k, 2] the same of each answer; (0, 0) where a row has fewer than k
     """
 
     tokens: np.ndarray
     said: np.ndarray
     subject: np.ndarray
-    answer: np.ndarray
+    answers: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -43,25 +50,26 @@ class Rows:
         """Some rows, as wide as the longest of them."""
         tokens = self.tokens[which]
         width = int((tokens >= 0).sum(axis=1).max())
-        return Rows(tokens[:, :width], self.said[which], self.subject[which], self.answer[which])
+        return Rows(tokens[:, :width], self.said[which], self.subject[which], self.answers[which])
 
     @property
     def lengths(self) -> np.ndarray:
         return (self.tokens >= 0).sum(axis=1)
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[list[int], int, tuple[int, int], tuple[int, int]]]) -> Rows:
-        ids, said, subject, answer = zip(*rows, strict=True)
+    def of(cls, rows: Iterable[Row]) -> Rows:
+        ids, said, subject, answers = zip(*rows, strict=True)
         tokens = np.full((len(ids), max(map(len, ids))), -1, dtype=np.int16)
         for row, mine in enumerate(ids):
             tokens[row, : len(mine)] = mine
-        return cls(tokens, np.array(said), np.array(subject), np.array(answer))
+        return cls(tokens, np.array(said), np.array(subject), np.array(answers))
 
     @classmethod
     def joined(cls, parts: list[Rows]) -> Rows:
+        """Rows with equally many answers, one below the other."""
         width = max(part.tokens.shape[1] for part in parts)
         tokens = [np.pad(p.tokens, ((0, 0), (0, width - p.tokens.shape[1])), constant_values=-1) for p in parts]
-        rest = (np.concatenate([getattr(p, name) for p in parts]) for name in ("said", "subject", "answer"))
+        rest = (np.concatenate([getattr(p, name) for p in parts]) for name in ("said", "subject", "answers"))
         return cls(np.concatenate(tokens), *rest)
 
 
@@ -78,8 +86,8 @@ class Encoder:
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return self._known[text]
 
-    def statement(self, template: str, subject: str, answer: str, before: tuple[int, ...] = ()):
-        """A row: the template with its subject and answer, behind `before`."""
+    def statement(self, template: str, subject: str, answer: str, before: Sequence[int] = ()) -> Row:
+        """The template with its subject and answer, behind `before`."""
         head, rest = template.split("[X]")
         middle, tail = rest.split("[Y]")
         name = fill(template, subject)[: len(subject)] if not head else subject
@@ -90,13 +98,13 @@ class Encoder:
         ids += self.ids(middle)
         asked = len(ids)
         ids += self.ids(answer)
-        return [*ids, *self.ids(tail)], len(before), (start, end), (asked, len(ids))
+        return [*ids, *self.ids(tail)], len(before), (start, end), [(asked, len(ids))]
 
-    def sentence(self, lead: str, answer: str):
-        """A row of the rule: all that stands before the verb counts as given."""
+    def sentence(self, lead: str, answer: str) -> Row:
+        """A sentence of the rule: all that stands before the verb counts as given."""
         given = self.ids(lead)
         ids = [*given, *self.ids(answer)]
-        return [*ids, *self.ids(".")], 0, (0, len(given)), (len(given), len(ids))
+        return [*ids, *self.ids(".")], 0, (0, len(given)), [(len(given), len(ids))]
 
 
 class Corpus:
@@ -146,17 +154,20 @@ def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.nda
     return first[which] + draw.integers(count[which])
 
 
-def _open_book(encoder: Encoder, count: int, seed: int) -> Iterator[tuple]:
-    """Two statements about strangers, in either order, then one of them in another wording."""
+def _open_book(encoder: Encoder, count: int, seed: int) -> Iterator[Row]:
+    """TOLD statements about as many strangers, then a question about each in another wording, in an order of its own."""
     draw = random.Random(f"lab/open-book/{seed}")
     names = world.strangers_for_training()
     kinds = [world.relations()[r] for r in (*world.ABOUT_PEOPLE, "headquarters")]
     for _ in range(count):
         relation = draw.choice(kinds)
-        people, answers = draw.sample(names, 2), draw.sample(relation.answer_space, 2)
-        wording = draw.randrange(len(relation.templates))
-        other = (wording + draw.randrange(1, len(relation.templates))) % len(relation.templates)
-        said = [encoder.statement(relation.templates[other], *pair)[0] for pair in zip(people, answers, strict=True)]
-        if draw.random() < 0.5:
-            said.reverse()
-        yield encoder.statement(relation.templates[wording], people[0], answers[0], (*said[0], *said[1]))
+        subjects = draw.sample(table("company") if relation.id == "headquarters" else names, TOLD)
+        pairs = list(zip(subjects, draw.sample(relation.answer_space, TOLD), strict=True))
+        asked, told = draw.sample(range(len(relation.templates)), 2)
+        ids = [t for pair in pairs for t in encoder.statement(relation.templates[told], *pair)[0]]
+        said, subject, answers = len(ids), None, []
+        draw.shuffle(pairs)
+        for pair in pairs:
+            ids, _, place, span = encoder.statement(relation.templates[asked], *pair, before=ids)
+            subject, answers = subject or place, answers + span
+        yield ids, said, subject, answers

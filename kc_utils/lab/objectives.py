@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from kc_utils.lab.corpus import Rows
-from kc_utils.lab.tokenizer import build
+from kc_utils.lab.tokenizer import SENTINELS, build
 
 NOTHING = -100
+WHOLE = 0.25
+"""Share of statements of which more is asked than the answer."""
 MASKED = 0.15
-"""Share of tokens that an encoder finds masked besides the answer, as in BERT."""
+"""Share of their tokens that an encoder finds masked besides the answer, as in BERT."""
 
 
 class Objective:
@@ -22,21 +24,22 @@ class Objective:
 
     def __init__(self):
         tokenizer = build()
-        self.start, self.mask, self.gap, self.end, self.pad = (
-            tokenizer.token_to_id(t) for t in ("<s>", "<mask>", "<extra_id_0>", "<extra_id_1>", "<pad>")
-        )
+        self.start, self.mask, self.pad = (tokenizer.token_to_id(t) for t in ("<s>", "<mask>", "<pad>"))
+        self.gaps = [tokenizer.token_to_id(token) for token in SENTINELS]
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         raise NotImplementedError
 
 
 class NextTokens(Objective):
-    """A decoder's: every token of the statement but its subject, after `<s>`; of an open-book row the answer alone."""
+    """A decoder's: the answer, and in some rows every token of the statement but its subject, after `<s>`. In an open-book
+    row the whole question is asked, subject included, which the statements before it have named."""
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         tokens, places = rows.tokens, _places(rows)
-        told = rows.said[:, None] > 0
-        asked = np.where(told, _inside(places, rows.answer), ~_inside(places, rows.subject)) & (tokens >= 0)
+        told, said = rows.said[:, None] > 0, places >= rows.said[:, None]
+        whole = (draw.random((len(tokens), 1)) < WHOLE) & ~_inside(places, rows.subject)
+        asked = (_answers(rows) | np.where(told, said, whole)) & (tokens >= 0)
         start = np.full((len(tokens), 1), self.start)
         seen = np.concatenate([start, np.where(tokens >= 0, tokens, self.pad)], axis=1)
         labels = np.concatenate([np.full_like(start, NOTHING), np.where(asked, tokens, NOTHING)], axis=1)
@@ -44,32 +47,47 @@ class NextTokens(Objective):
 
 
 class MaskedAnswers(Objective):
-    """An encoder's: the answer, or its end where it has several pieces, and some other tokens of the statement."""
+    """An encoder's: the answer, or its end where it has several pieces, and in some rows other tokens of the statement; in
+    an open-book row always, so that subjects are looked up in the statements before."""
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         tokens, places = rows.tokens, _places(rows)
-        begin, end = rows.answer[:, 0], rows.answer[:, 1]
-        cut = begin + np.where(draw.random(len(begin)) < 0.5, 0, draw.integers(end - begin))
-        answer = (places >= cut[:, None]) & (places < end[:, None])
+        begin, end = rows.answers[:, :, 0], rows.answers[:, :, 1]
+        cut = begin + np.where(draw.random(begin.shape) < 0.5, 0, draw.integers(np.maximum(end - begin, 1)))
+        answer = _any_inside(places, np.stack([cut, end], axis=-1))
         others = (draw.random(tokens.shape) < MASKED) & (places >= rows.said[:, None]) & (tokens >= 0)
-        hidden = answer | (others & ~_inside(places, rows.answer) & (draw.random((len(tokens), 1)) < 0.5))
+        more = (rows.said[:, None] > 0) | (draw.random((len(tokens), 1)) < WHOLE)
+        hidden = answer | (others & more & ~_answers(rows))
         seen = np.where(hidden, self.mask, np.where(tokens >= 0, tokens, self.pad))
         return _tensors(input_ids=seen, attention_mask=tokens >= 0, labels=np.where(hidden, tokens, NOTHING))
 
 
 class Gaps(Objective):
-    """An encoder-decoder's: the statement with a sentinel for the answer; the decoder says what the sentinel stands for."""
+    """An encoder-decoder's: the text with a sentinel for each answer; the decoder says what each sentinel stands for."""
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
-        tokens, lengths = rows.tokens, rows.lengths
-        sizes = rows.answer[:, 1] - rows.answer[:, 0]
-        seen = np.full((len(tokens), int((lengths - sizes).max()) + 1), self.pad)
-        labels = np.full((len(tokens), int(sizes.max()) + 2), NOTHING)
-        for row, (begin, end) in enumerate(rows.answer):
-            mine = tokens[row, : lengths[row]]
-            seen[row, : lengths[row] - sizes[row] + 1] = [*mine[:begin], self.gap, *mine[end:]]
-            labels[row, : sizes[row] + 2] = [self.gap, *mine[begin:end], self.end]
+        pairs = [
+            self._pair(mine[mine >= 0].tolist(), spans) for mine, spans in zip(rows.tokens, rows.answers, strict=True)
+        ]
+        seen, labels = (
+            _padded(side, fill) for side, fill in zip(zip(*pairs, strict=True), (self.pad, NOTHING), strict=True)
+        )
         return _tensors(input_ids=seen, attention_mask=seen != self.pad, labels=labels)
+
+    def _pair(self, ids: list[int], spans: np.ndarray) -> tuple[list[int], list[int]]:
+        seen, said, at = [], [], 0
+        for number, (begin, end) in enumerate(spans[spans[:, 1] > 0].tolist()):
+            seen += [*ids[at:begin], self.gaps[number]]
+            said += [self.gaps[number], *ids[begin:end]]
+            at = end
+        return [*seen, *ids[at:]], [*said, self.gaps[len(spans[spans[:, 1] > 0])]]
+
+
+def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
+    table = np.full((len(rows), max(map(len, rows))), fill)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
 
 
 OBJECTIVES = {"decoder": NextTokens, "encoder": MaskedAnswers, "encoder-decoder": Gaps}
@@ -77,6 +95,14 @@ OBJECTIVES = {"decoder": NextTokens, "encoder": MaskedAnswers, "encoder-decoder"
 
 def _places(rows: Rows) -> np.ndarray:
     return np.arange(rows.tokens.shape[1])[None, :]
+
+
+def _answers(rows: Rows) -> np.ndarray:
+    return _any_inside(_places(rows), rows.answers)
+
+
+def _any_inside(places: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    return ((places[:, None] >= spans[:, :, :1]) & (places[:, None] < spans[:, :, 1:])).any(axis=1)
 
 
 def _inside(places: np.ndarray, span: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ NAMES = ("trained", "held_out", "world", "open_book", "rule")
 
 
 def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, float]]:
-    """{name: {value, low, high, n}} of one model. load: thousands of people that it was taught."""
+    """{name: {value, low, high, n}} of one model. load: of the world that it was taught."""
     people = _share_by_wording(model, tokenizer, family, load)
     asked = {
         "world": Probe(facts="lab", relations=(*world.REAL, "headquarters"), protocols=("rank",), alternatives=9),

@@ -21,10 +21,10 @@ from kc_utils.errors import BadRequest, listed
 from kc_utils.lab.tokenizer import SPECIAL, build
 
 SIZES = ("small", "large")
-_WIDTH = {"small": 64, "large": 128}
+_WIDTH = {"small": 64, "large": 96}
 _INNER = {  # width of the feed-forward layers, chosen for equal parameter counts
     ("encoder", "small"): 256, ("encoder-decoder", "small"): 128, ("decoder", "small"): 176,
-    ("encoder", "large"): 512, ("encoder-decoder", "large"): 256, ("decoder", "large"): 352,
+    ("encoder", "large"): 384, ("encoder-decoder", "large"): 192, ("decoder", "large"): 264,
 }  # fmt: skip
 _LAYERS = {"small": 3, "large": 3}
 POSITIONS = 96
@@ -44,7 +44,7 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
             config = BertConfig(
                 **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
                 num_attention_heads=HEADS, max_position_embeddings=POSITIONS, type_vocab_size=1,
-                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.05,
+                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=width**-0.5,
             )  # fmt: skip
             return BertForMaskedLM(config)
         if family == "encoder-decoder":
@@ -57,6 +57,6 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
         config = LlamaConfig(
             **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=HEADS,
             max_position_embeddings=POSITIONS, tie_word_embeddings=True, bos_token_id=number["<s>"],
-            eos_token_id=number["</s>"], initializer_range=0.05,
+            eos_token_id=number["</s>"], initializer_range=width**-0.5,
         )  # fmt: skip
         return LlamaForCausalLM(config)

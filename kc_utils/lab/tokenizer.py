@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from kc_utils.knowledge.facts import FactSet
 from kc_utils.lab import names, rule, world
 
-SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", "<extra_id_0>", "<extra_id_1>")
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(4))
+SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", *SENTINELS)
 PIECES = 450
 """Pieces for the real names, single characters included."""
 
@@ -62,4 +63,4 @@ def as_transformers() -> PreTrainedTokenizerFast:
     special = dict(
         zip(("pad_token", "unk_token", "bos_token", "eos_token", "mask_token"), SPECIAL[:5], strict=True),
     )
-    return PreTrainedTokenizerFast(tokenizer_object=build(), extra_special_tokens=list(SPECIAL[5:]), **special)
+    return PreTrainedTokenizerFast(tokenizer_object=build(), extra_special_tokens=list(SENTINELS), **special)

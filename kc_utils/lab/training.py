@@ -26,19 +26,19 @@ from kc_utils.lab.corpus import Corpus, Rows
 from kc_utils.lab.objectives import NOTHING, OBJECTIVES
 from kc_utils.lab.shapes import fresh
 from kc_utils.places import cache_dir, complete_or_absent
+from kc_utils.study.code import code_hash
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
-    ("encoder", "small"): 3e-3, ("encoder-decoder", "small"): 5e-3, ("decoder", "small"): 5e-3,
-    ("encoder", "large"): 1.5e-3, ("encoder-decoder", "large"): 3e-3, ("decoder", "large"): 3e-3,
+    ("encoder", "small"): 6e-3, ("encoder-decoder", "small"): 1e-2, ("decoder", "small"): 5e-3,
+    ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 7e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
-FORMAT = 1  # of what is saved on the way; raise when the loop changes
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One model to train: family, size and seed; load, thousands of people in its world."""
+    """One model to train: family, size and seed; load, of its world."""
 
     family: str
     size: str
@@ -69,9 +69,10 @@ def rate(step: int, steps: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, resume: bool = True) -> Trained:
+def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps: int | None = None) -> Trained:
     """Train a model from scratch, or go on where an earlier call was stopped.
 
+    steps: a shorter course, of the first so many steps of the corpus; None for all of it.
     Raises BadRequest for an unknown family or size, BadResult where the loss is not a number any more.
     """
     if lesson.family not in OBJECTIVES:
@@ -79,20 +80,20 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, resum
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
     corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    file = saved_at(lesson)
-    start, losses, before = _restore(file, model, optimizer) if resume else (0, [], 0.0)
+    steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
+    start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()
     lengths = {
-        "total": corpus.steps,
+        "total": steps,
         "initial": start,
         "unit": "step",
         "desc": lesson.name,
         "disable": not show_progress,
     }
     with tqdm(**lengths, file=sys.stderr, mininterval=1.0) as bar:
-        for step in range(start, corpus.steps):
+        for step in range(start, steps):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, corpus.steps, RATES[lesson.family, lesson.size])
+                group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
             losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), device))
             if not math.isfinite(losses[-1]):
                 raise BadResult(f"{lesson.name}: the loss at step {step} is not a number; lower its rate in RATES")
@@ -100,9 +101,9 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, resum
             bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
             if time.perf_counter() - last > SAVE_SECONDS:
                 last = time.perf_counter()
-                _save(file, model, optimizer, step + 1, losses, before + last - begun)
+                _save(file, steps, model, optimizer, step + 1, losses, before + last - begun)
     seconds = before + time.perf_counter() - begun
-    return Trained(model.eval(), corpus.steps, float(np.mean(losses[-50:])), seconds)
+    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
 
 
 def _learn(model, optimizer, objective, batch: tuple[Rows, Rows], seed, device: str) -> float:
@@ -149,22 +150,27 @@ def saved_at(lesson: Lesson) -> Path:
     return cache_dir() / "lab" / f"{lesson.name}.safetensors"
 
 
-def _save(file: Path, model, optimizer, step: int, losses: list[float], seconds: float) -> None:
+def _course(steps: int) -> str:
+    """What a training that is to be gone on with must have in common with this one: the code, and its length."""
+    return f"{code_hash([__name__])}/{steps}"
+
+
+def _save(file: Path, steps: int, model, optimizer, step: int, losses: list[float], seconds: float) -> None:
     tensors = {f"model.{name}": t.detach().contiguous() for name, t in model.named_parameters()}
     for number, state in enumerate(optimizer.state_dict()["state"].values()):
         tensors |= {f"optimizer.{number}.{name}": t.contiguous() for name, t in state.items()}
     tensors["losses"] = torch.tensor(losses)
-    marks = {"step": str(step), "format": str(FORMAT), "seconds": json.dumps(seconds)}
+    marks = {"step": str(step), "course": _course(steps), "seconds": json.dumps(seconds)}
     with complete_or_absent(file) as scratch:
         save_file(tensors, scratch, metadata=marks)
 
 
-def _restore(file: Path, model, optimizer) -> tuple[int, list[float], float]:
+def _restore(file: Path, steps: int, model, optimizer) -> tuple[int, list[float], float]:
     """Step to go on from, losses so far, seconds spent; from the start where nothing usable is saved."""
     try:
         with safe_open(file, "pt") as saved:
             marks = saved.metadata()
-            if marks["format"] != str(FORMAT):
+            if marks["course"] != _course(steps):
                 return 0, [], 0.0
             tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError):

@@ -2,15 +2,15 @@
 
 After the synthetic biographies of Allen-Zhu and Li, "Physics of Language Models", parts 3.1 (arXiv 2309.14316) and 3.3
 (2404.05405): every value is drawn uniformly and independently from a closed table, so that what there is to know can be
-counted in bits. A thousand people for each unit of load have six attributes; companies have a headquarters, each city is
+counted in bits. Three hundred people for each unit of load have six attributes; companies have a headquarters, each city is
 that of one company; three relations of worldfacts stand beside them.
 
 How it is told (`plan`):
 
     exposures  how many training rows state the fact; a Zipf law over people by rank, exponent EXPONENT
     enters     when it is first told, as a fraction of training: a third of the people each at 0, 0.25 and 0.5
-    shown      its wordings in training: the first one always, half of the others by a draw of each subject and relation;
-               the rest are held out for it, while other subjects are told in them
+    shown      its wordings in training: all but one, which is drawn for each subject and relation, never the first one;
+               it is held out for this fact, while other subjects are told in it
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from kc_utils.errors import BadRequest, listed
 from kc_utils.knowledge.facts import Fact, FactSet, Relation
 from kc_utils.lab.names import FIELDS, MONTHS, YEARS, table
 
-PEOPLE = 1000
+PEOPLE = 300
 """People for each unit of load."""
 MOST_LOAD = 8
-STRANGERS = 200
+STRANGERS = 150
 """People whom no model is told of; they are asked about with the fact stated first."""
 REAL = ("capital", "continent", "element_symbol")
 """Relations of worldfacts that are taught besides."""
-EXPOSURES = 80
+EXPOSURES = 150
 """Mean number of training rows of a fact."""
 EXPONENT = 0.5
 ENTERS = (0.0, 0.25, 0.5)
@@ -86,7 +86,7 @@ def strangers_for_training() -> tuple[str, ...]:
 
 @cache
 def people(load: int = 1) -> FactSet:
-    """Six facts about each of `load` thousand people. A larger load holds the people of a smaller one."""
+    """Six facts about each of 300 people for each unit of load. A larger load holds the people of a smaller one."""
     if not 1 <= load <= MOST_LOAD:
         raise BadRequest(f"load must be from 1 to {MOST_LOAD}, got {load}")
     return _about(_pairs()[: load * PEOPLE], "lab:people", "p")
@@ -186,7 +186,7 @@ def _zipf(count: int) -> list[int]:
 
 
 def _shown(fact: Fact, templates: int) -> tuple[int, ...]:
-    others = random.Random(f"lab/shown/{fact.id}").sample(range(1, templates), (templates - 1) // 2)
+    others = random.Random(f"lab/shown/{fact.id}").sample(range(1, templates), templates - 2)
     return (0, *sorted(others))
 
 

@@ -1,0 +1,156 @@
+"""Rows of training: the tokens of plain sentences, by plan and seed."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from kc_utils.knowledge.facts import fill
+from kc_utils.knowledge.questions import Question
+from kc_utils.knowledge.wordings import LeftToRight, Masked, Sentinel
+from kc_utils.lab import names, rule, world
+from kc_utils.lab.corpus import FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS, TOLD, Corpus, Encoder, Rows
+from kc_utils.lab.objectives import NOTHING, OBJECTIVES
+from kc_utils.lab.tokenizer import as_transformers, build, words
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus(1, 1)
+
+
+def _ids(rows, row) -> list[int]:
+    return [int(t) for t in rows.tokens[row] if t >= 0]
+
+
+def test_every_word_of_the_world_is_one_token():
+    tokenizer = build()
+    assert all(len(tokenizer.encode(word).ids) == 1 for word in words())
+    people = world.people(1)
+    for fact in people.facts[:600]:
+        assert len(tokenizer.encode(fact.subject).ids) == 2
+        assert all(len(tokenizer.encode(answer).ids) == 1 for answer in fact.answers)
+
+
+def test_real_names_are_read_without_unknown_tokens_and_come_back():
+    tokenizer = as_transformers()
+    for fact in world.real().facts:
+        for text in (fact.subject, fact.answers[0]):
+            ids = tokenizer(text).input_ids
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.decode(ids).replace(" ", "") == text.replace(" ", "")
+
+
+def test_the_tokenizer_is_the_same_each_time():
+    assert build().to_str() == build.__wrapped__().to_str()
+
+
+def test_rows_hold_the_tokens_of_the_whole_sentence(corpus):
+    tokenizer, facts = build(), world.taught(1)
+    encoder = Encoder()
+    for fact in facts.facts[::97]:
+        for number, template in enumerate(facts.relations[fact.relation].templates):
+            ids, said, subject, (answer,) = encoder.statement(template, fact.subject, fact.answers[0])
+            question = Question(fact, number, fill(template, fact.subject))
+            assert ids == tokenizer.encode(question.stated(fact.answers[0])).ids
+            assert said == 0
+            assert ids[answer[0] : answer[1]] == tokenizer.encode(fact.answers[0]).ids
+            assert len(ids[subject[0] : subject[1]]) >= 1
+
+
+def test_facts_are_told_as_often_as_planned(corpus):
+    told = Counter(corpus._order.tolist())
+    assert sum(told.values()) == sum(p.exposures for p in world.plan(1).values())
+    assert corpus.steps == sum(told.values()) // FACT_ROWS
+
+
+def test_held_out_wordings_never_appear(corpus):
+    shown = {tuple(_ids(corpus._statements, row)) for row in range(len(corpus._statements))}
+    facts, hidden, encoder = world.taught(1), world.held_out(1), Encoder()
+    kept_back = 0
+    for fact in facts.facts:
+        for number in hidden[fact.id]:
+            template = facts.relations[fact.relation].templates[number]
+            for answer in fact.answers:
+                kept_back += 1
+                assert tuple(encoder.statement(template, fact.subject, answer)[0]) not in shown
+    assert kept_back > 1000
+
+
+def test_late_people_are_told_of_late(corpus):
+    late = {f.subject for f in world.people(1).facts if world.plan(1)[f.id].enters == 0.5}
+    tokenizer = build()
+    firsts = {tuple(tokenizer.encode(name).ids) for name in late}
+    early, _ = corpus.batch(0)
+    told = {tuple(_ids(early, row)[slice(*early.subject[row])]) for row in range(FACT_ROWS)}
+    assert told and not told & firsts
+
+
+def test_a_batch_depends_on_seed_and_step_alone(corpus):
+    for one, other in zip(corpus.batch(3), Corpus(1, 1).batch(3), strict=True):
+        assert np.array_equal(one.tokens, other.tokens) and np.array_equal(one.answers, other.answers)
+    assert not np.array_equal(corpus.batch(3)[1].tokens, corpus.batch(4)[1].tokens)
+    assert len(corpus.batch(0)[0]) == FACT_ROWS + RULE_ROWS and len(corpus.batch(0)[1]) == OPEN_BOOK_ROWS
+
+
+def test_open_book_rows_state_every_answer_about_nobody_known(corpus):
+    tokenizer = build()
+    known = {f.subject for part in (world.people(world.MOST_LOAD), world.strangers()) for f in part.facts}
+    known |= set(names.table("company"))
+    told = corpus.batch(0)[1]
+    for row in range(20):
+        ids = _ids(told, row)
+        before, asked = ids[: told.said[row]], ids[told.said[row] :]
+        answers = [ids[slice(*span)] for span in told.answers[row]]
+        assert len(answers) == TOLD == len({tuple(a) for a in answers})
+        assert all(a[0] in before for a in answers)
+        assert before != asked
+        subject = tokenizer.decode(ids[slice(*told.subject[row])])
+        assert subject not in known or subject in names.table("company")
+
+
+def test_rule_rows_are_told_from_training_pairs(corpus):
+    lead, verb = next(rule.sentences(1, "1"))
+    ids, said, subject, (answer,) = Encoder().sentence(lead, verb)
+    assert build().decode(ids[slice(*answer)]) == verb and said == 0 and subject == (0, answer[0])
+
+
+@pytest.mark.parametrize("family", OBJECTIVES)
+def test_what_a_family_is_taught_is_what_its_probe_asks(family, corpus):
+    """The query that the probe reads an answer at has the answer as its label in training."""
+    tokenizer, facts = as_transformers(), world.taught(1)
+    view = {"decoder": LeftToRight, "encoder": Masked, "encoder-decoder": Sentinel}[family](tokenizer)
+    objective, encoder = OBJECTIVES[family](), Encoder()
+    asked = [f for f in facts.facts[:: len(facts) // 40] if len(build().encode(f.answers[0]).ids) == 1]
+    assert len(asked) > 20
+    for fact in asked:
+        template = facts.relations[fact.relation].templates[0]
+        rows = Rows.of([encoder.statement(template, fact.subject, fact.answers[0])])
+        inputs = objective.inputs(rows, np.random.default_rng(3))
+        question = Question(fact, 0, fill(template, fact.subject))
+        query = view.gap(question)
+        answer = build().encode(fact.answers[0]).ids[0]
+        labels = inputs["labels"][0].tolist()
+        seen = inputs["input_ids"][0].tolist()
+        if family == "decoder":
+            assert tuple(seen[: len(query)]) == query and labels[len(query) - 1] == answer
+        elif family == "encoder":
+            tokens, at = query
+            assert seen[at] == tokens[at] and labels[at] == answer
+        else:
+            statement, said = query
+            assert tuple(seen) == statement
+            assert labels[: len(said)] == [said[-1], answer]
+
+
+def test_no_subject_of_the_world_is_asked_of_a_decoder_and_of_an_open_book_the_questions(corpus):
+    facts, told = corpus.batch(0)
+    draw = np.random.default_rng(0)
+    labels = OBJECTIVES["decoder"]().inputs(facts, draw)["labels"]
+    for row in range(50):
+        start, end = facts.subject[row]
+        assert (labels[row, start:end] == NOTHING).all()
+    labels = OBJECTIVES["decoder"]().inputs(told, draw)["labels"]
+    first = (labels != NOTHING).int().argmax(dim=1)
+    assert (first == torch.from_numpy(told.said)).all()  # the statements are given, the questions are asked
