@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import string
 from functools import cache
+from importlib import resources
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kc_utils.knowledge.facts import FactSet
 from kc_utils.lab import names, rule, world
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(4))
@@ -34,26 +34,34 @@ def words() -> list[str]:
     return list(dict.fromkeys([*found, *rule.BETWEEN]))
 
 
-def _real_names(facts: FactSet) -> list[str]:
-    return [text for fact in facts.facts for text in (fact.subject, *fact.answers)]
+@cache
+def pieces() -> tuple[str, ...]:
+    """Pieces of the real names, single characters first, from `pieces.txt`: frozen, since a trainer of word pieces breaks
+    ties differently each time. `learn_pieces` made them."""
+    text = resources.files("kc_utils.lab").joinpath("pieces.txt").read_text(encoding="utf-8")
+    return tuple(text.split())
+
+
+def learn_pieces() -> list[str]:
+    """Pieces learned anew from the real names, in order of length and alphabet. A vocabulary with other pieces makes every
+    checkpoint one of another tokenizer."""
+    learner = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    learner.normalizer, learner.pre_tokenizer = normalizers.NFC(), pre_tokenizers.BertPreTokenizer()
+    characters = string.ascii_letters + string.digits + string.punctuation
+    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, initial_alphabet=list(characters), show_progress=False)
+    facts = world.real().facts
+    learner.train_from_iterator([text for fact in facts for text in (fact.subject, *fact.answers)], trainer)
+    inside = [f"##{c}" for c in string.ascii_letters + string.digits]  # the trainer keeps those it met alone
+    return sorted({*learner.get_vocab(), *inside}, key=lambda piece: (len(piece.removeprefix("##")), piece))
 
 
 @cache
 def build() -> Tokenizer:
-    """The tokenizer, made anew from the world: the same on every machine."""
-    learner = Tokenizer(models.WordPiece(unk_token="<unk>"))
-    learner.normalizer = normalizers.NFC()
-    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    characters = string.ascii_letters + string.digits + string.punctuation
-    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, initial_alphabet=list(characters), show_progress=False)
-    learner.train_from_iterator(_real_names(world.real()), trainer)
-    learned = sorted(learner.get_vocab(), key=learner.get_vocab().__getitem__)
-    parts = [f"##{c}" for c in string.ascii_letters + string.digits]  # the trainer keeps those it met alone
-    vocabulary = dict.fromkeys([*SPECIAL, *words(), *learned, *parts])
-    numbered = {token: number for number, token in enumerate(vocabulary)}
+    """The tokenizer, made anew from the world and the frozen pieces: the same on every machine."""
+    numbered = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL, *words(), *pieces()]))}
     tokenizer = Tokenizer(models.WordPiece(numbered, unk_token="<unk>", max_input_chars_per_word=100))
-    tokenizer.normalizer = learner.normalizer
-    tokenizer.pre_tokenizer = learner.pre_tokenizer
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
 
