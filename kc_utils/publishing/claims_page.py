@@ -29,7 +29,8 @@ is computed from rows when this page is built, and changes when they do; nobody 
 
 An effect is the mean over strata, a stratum being one model asked the facts of one source, each counting alike. The interval
 says how far the effect would move with other facts like these; it does not speak of models that were not measured. A verdict is
-about these models and this study's rules, not about the source's own experiments, which used other models.
+about these models and this study's rules, not about the source's own experiments, which used other models. Claims are decided
+one by one: of twenty intervals like these, one is expected to miss.
 """
 
 
@@ -128,7 +129,7 @@ def verdict_text(decision: Decision) -> str:
             "compression."
         )
     models, strata = len(decision.models), len(decision.strata)
-    line = f"{number(rule.scale * rule.threshold)}{NBSP}{_unit(rule)}"
+    line = f"{rule.scale * rule.threshold:g}{NBSP}{_unit(rule)}"
     effect = effect_text(decision.effect, decision.low, decision.high, decision)
     text = (
         f"**{decision.verdict.capitalize()}.** The effect is {effect} where the claim needs it {rule.claims} {line}, over "

@@ -10,8 +10,9 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tqdm.auto import tqdm
@@ -55,11 +56,11 @@ def compute_study(study: Study, cores: int | None = None, show_progress: bool = 
 
 def _done(groups: list[list[Cell]], cores: int) -> Iterable[tuple[int, list[str]]]:
     """How many cells of each group were computed, as they finish, and what stopped the others."""
-    if cores == 1:
-        yield from map(compute_group, groups)
-        return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(cores, mp_context=context, initializer=_one_thread) as pool:
+    with (
+        _environment(TQDM_DISABLE="1"),  # one bar counts cells: those of single cells would write over it
+        ProcessPoolExecutor(cores, mp_context=context, initializer=_one_thread) as pool,
+    ):
         running: set[Future] = {pool.submit(compute_group, group) for group in groups}
         try:
             while running:
@@ -69,6 +70,18 @@ def _done(groups: list[list[Cell]], cores: int) -> Iterable[tuple[int, list[str]
         finally:
             for future in running:
                 future.cancel()
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """What processes that are started inside find in their environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def _one_thread() -> None:

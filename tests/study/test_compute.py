@@ -32,7 +32,7 @@ def written(trained, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("cores", [2])
 def test_every_cell_once(written, cores):
     study = load_study(written())
     done = compute_study(study, cores, show_progress=False)
