@@ -37,8 +37,9 @@ def bits_against_storage(
         shown = np.maximum(middle, bottom)
         reach = [np.nan_to_num(np.clip(shown - np.maximum(low, bottom), 0, None)), np.nan_to_num(np.clip(high - shown, 0, None))]
         ax.errorbar(
-            line["stored"].to_numpy(), shown, yerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name, **marks
-        )
+            line["stored"].to_numpy(), shown, yerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5,
+            label=name, **marks,
+        )  # fmt: skip
         mine = singles[singles["line"] == name]
         ax.scatter(mine["stored"], np.maximum(mine[y], bottom), s=18, alpha=0.35, linewidths=0, **marks)
     for number, (stored, value, name) in enumerate(stars):

@@ -23,9 +23,9 @@ def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, st
     cells = list(dict.fromkeys(cells))
     results: dict[Cell, store.CellResult] = {}
     with tqdm(total=len(cells), unit="cell", disable=not show_progress, file=sys.stderr) as bar:
+        versions = Versions()
         for group in grouped(cells):
             bar.set_description(f"{group[0].model} {group[0].recipe}"[:48])
-            versions = Versions()
             for cell in group:
                 results[cell] = store.read(cell.key) or compute_once(cell, versions)
                 bar.update()
@@ -40,6 +40,10 @@ def grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
+SMALL = 20_000_000
+"""Weights of a model that may wait for Python to collect it: looking for what is free takes longer than asking it."""
+
+
 class Versions:
     """Makes the compressed model of a group of cells when the first of them is computed, and keeps it for the others."""
 
@@ -51,8 +55,10 @@ class Versions:
         made = self._made
         if made is not None and (made.model, made.recipe) == (cell.model, cell.recipe):
             return made, dict.fromkeys(made.seconds, 0.0)
+        large = made is not None and made.report.weights_model > SMALL
         self._made = made = None
-        gc.collect()  # two models at a time may not fit
+        if large:
+            gc.collect()  # two of them at a time may not fit
         self._made = measure.make(cell.model, cell.recipe)
         return self._made, self._made.seconds
 

@@ -46,9 +46,9 @@ class OfModels(Grid):
 
 
 class Retention(OfModels):
-    """sparsities: of pruning all matrices; quantizations: each a method, where it takes one an amount, and options, of all
-    matrices; pruned_first: sparsities before each of `quantized_second`; final_layer: sparsities of the output matrix alone;
-    controls: questions of each control, None for as many as there are."""
+    """sparsities: of pruning all matrices; quantizations: of all matrices, written as `in_full` reads them; pruned_first:
+    sparsities before each of `quantized_second`; final_layer: sparsities of the output matrix alone; controls: questions of each
+    control, None for as many as there are."""
 
     sparsities: tuple[float, ...] = ()
     quantizations: tuple[str, ...] = ()
@@ -71,9 +71,9 @@ class Retention(OfModels):
         """Recipes by technique, as the page draws them."""
         return {
             "pruning": [written("magnitude", "all", amount) for amount in self.sparsities],
-            "quantization": [of_all(q) for q in self.quantizations],
+            "quantization": [in_full(q) for q in self.quantizations],
             "pruning_then_quantization": [
-                f"{written('magnitude', 'all', amount)}+{of_all(q)}"
+                f"{written('magnitude', 'all', amount)}+{in_full(q)}"
                 for q in self.quantized_second
                 for amount in self.pruned_first
             ],
@@ -85,12 +85,12 @@ class Retention(OfModels):
 
 
 class Recipes(OfModels):
-    """compressions: recipes in full, each with its scope."""
+    """compressions: recipes, in full or as short as `in_full` reads them: `rtn 4`, `magnitude 0.2 + rtn 4`."""
 
     compressions: tuple[str, ...] = ()
 
     def recipes(self) -> list[str]:
-        return [str(Recipe.parse(recipe)) for recipe in self.compressions]
+        return [in_full(recipe) for recipe in self.compressions]
 
 
 class Bits(Recipes):
@@ -159,9 +159,19 @@ TECHNIQUES: dict[str, type[OfModels]] = {
 }
 
 
-def of_all(quantization: str) -> str:
-    """The recipe of a quantization of all matrices, written without its scope: `int8`, `rtn 4`, `rtn 4,group=32`."""
-    head, *options = quantization.split(",")
-    name, _, amount = head.strip().partition(" ")
-    text = f"{name}@all" + (f"={amount.strip()}" if amount else "")
-    return str(Recipe.parse(",".join([text, *(o.strip() for o in options)])))
+def in_full(recipe: str) -> str:
+    """The canonical text of a recipe that may be written shorter: steps joined by `+`, each a method, where it takes one an
+    amount behind a space, and options behind commas; of all matrices where it names no scope.
+
+    `int8`, `rtn 4`, `magnitude@attention 0.2 + rtn 4,group=32`. (papermill reads no default with a `=` in it.)
+    """
+    return str(Recipe.parse("+".join(_step_in_full(step) for step in recipe.split("+"))))
+
+
+def _step_in_full(step: str) -> str:
+    head, *options = (part.strip() for part in step.split(","))
+    name, _, amount = head.partition(" ")
+    if "=" not in name:
+        method, at, scope = name.partition("@")
+        name = f"{method}@{scope if at else 'all'}" + (f"={amount.strip()}" if amount else "")
+    return ",".join([name, *options])

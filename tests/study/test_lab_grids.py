@@ -4,7 +4,7 @@ import pytest
 
 from kc_utils.errors import BadRequest
 from kc_utils.study.grids import ANY, parameters, split_template, takes
-from kc_utils.study.lab_grids import RELEARNED, TECHNIQUES, of_all
+from kc_utils.study.lab_grids import RELEARNED, TECHNIQUES, in_full
 
 SMALL = {
     "retention": {
@@ -78,9 +78,19 @@ def test_pages_share_the_cells_of_taught_facts(models):
     assert one == other
 
 
-def test_quantizations_are_written_without_their_scope():
-    assert of_all("int8") == "int8@all"
-    assert of_all("rtn 3, group=32") == "rtn@all=3,group=32"
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        ("int8", "int8@all"),
+        ("rtn 3, group=32", "rtn@all=3,group=32"),
+        ("magnitude@attention 0.2", "magnitude@attention=0.2"),
+        ("magnitude 0.2 + rtn 4", "magnitude@all=0.2+rtn@all=4"),
+        ("rtn@all=4", "rtn@all=4"),
+        ("magnitude@all,weights=1000", "magnitude@all,weights=1k"),
+    ],
+)
+def test_recipes_may_be_written_short(short, full):
+    assert in_full(short) == full
 
 
 def test_lists_may_come_as_text(models):
