@@ -146,7 +146,8 @@ def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.nda
     """Indices of statements, by the time at which they are told: each fact as often as its plan says, at times drawn
     evenly from when it enters to the end of training."""
     draw = np.random.default_rng((seed, load))
-    told = list(world.plan(load).values())
+    plan = world.plan(load)
+    told = [plan[fact.id] for fact in world.taught(load).facts]
     which = np.repeat(np.arange(len(told)), [p.exposures for p in told])
     enters = np.array([p.enters for p in told])[which]
     at = enters + (1 - enters) * draw.random(len(which))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
@@ -173,7 +173,7 @@ def _restore(file: Path, steps: int, model, optimizer) -> tuple[int, list[float]
             if marks["course"] != _course(steps):
                 return 0, [], 0.0
             tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError):
         return 0, [], 0.0
     parameters = dict(model.named_parameters())
     with torch.no_grad():

@@ -110,7 +110,7 @@ def test_a_damaged_save_is_a_new_beginning():
 
 def test_the_loss_falls():
     first = train(Lesson("encoder-decoder", "small", 4), show_progress=False, steps=1).loss
-    assert train(Lesson("encoder-decoder", "small", 5), show_progress=False, steps=60).loss < 0.75 * first
+    assert train(Lesson("encoder-decoder", "small", 5), show_progress=False, steps=30).loss < 0.85 * first
 
 
 def test_unknown_families_and_sizes_are_refused():
@@ -129,7 +129,7 @@ def test_killed_and_started_again_from_the_command_line(tmp_path, environment):
             "import sys; from kc_utils.lab import training, make; from pathlib import Path\n"
             "training.SAVE_SECONDS = 0.2\n"
             "whole = training.train\n"
-            "make.train = lambda *a, **k: whole(*a, **k, steps=60)\n"
+            "make.train = lambda *a, **k: whole(*a, **k, steps=25)\n"
             "make.make_one(training.Lesson('encoder-decoder', 'small', 1), Path(sys.argv[1]))\n"
         )
         own = environment | {"KC_CACHE": str(tmp_path / f"cache-{name}")}
