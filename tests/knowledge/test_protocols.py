@@ -87,6 +87,9 @@ def test_cloze_equals_a_naive_loop(tiny, asked, family):
         assert line["rank"] == rank, question
         assert (line["correct"], line["correct_at_5"], line["correct_at_10"]) == (rank == 1, rank <= 5, rank <= 10)
         assert line["score"] == pytest.approx(best, abs=1e-4)
+        assert line["margin"] == pytest.approx(
+            best - max(s for i, s in enumerate(scores.tolist()) if i not in firsts), abs=1e-3
+        )
         assert line["predicted_token"] == int(scores.argmax())
         assert line["chance"] == pytest.approx(len(firsts) / len(scores))
         assert line["single_token"] == single

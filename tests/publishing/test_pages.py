@@ -4,15 +4,18 @@ from collections import namedtuple
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from kc_utils.errors import BadResult, MissingData
+from kc_utils.knowledge.probe import Probe
 from kc_utils.publishing import fragments
 from kc_utils.publishing.fragments import models_table
 from kc_utils.publishing.pages import Pages, in_order, page_cell, without_empty_parts
 from kc_utils.publishing.tables import markdown_table
+from kc_utils.study.cells import Cell
 
 RUN = SimpleNamespace(
     id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(asked_models=("tiny-model",))
@@ -197,3 +200,17 @@ def test_a_page_over_several_models_names_their_number(in_project):
 def test_pages_over_several_models_come_last():
     runs = [SimpleNamespace(template=t) for t in ("lab_bits", "encoder_decoder_pruning")]
     assert [r.template for r in in_order(runs)] == ["encoder_decoder_pruning", "lab_bits"]
+
+
+def test_rows_of_several_models_name_model_recipe_and_probe(pages):
+    probes = {"taught": Probe(facts="lab", protocols=("cloze",)), "rule": Probe(facts="lab:rule", protocols=("rank",))}
+    cells = [Cell(f"lab:decoder-small-s{n}", "none", probe) for n in (1, 2) for probe in probes.values()]
+    parameters = SimpleNamespace(asked_models=("lab:decoder-small-s1", "lab:decoder-small-s2"), probes=probes)
+    run = SimpleNamespace(id="lab-bits", parameters=parameters, cells=cells)
+    results = {cell: SimpleNamespace(rows=pd.DataFrame({"fact": ["f1", "f2"], "correct": [True, False]})) for cell in cells}
+    pages._rows(run, results)
+    rows = pd.read_parquet(pages.folder / "rows" / "lab-bits.parquet")
+    assert list(rows.columns[:3]) == ["model", "recipe", "asked"]
+    assert len(rows) == 8
+    assert set(rows["model"]) == {"lab:decoder-small-s1", "lab:decoder-small-s2"}
+    assert set(rows["asked"]) == set(probes)

@@ -137,7 +137,7 @@ def test_an_unknown_study_names_the_known_ones(name):
     if name.startswith(".."):
         assert load_study(name).name == "smoke"
     else:
-        with pytest.raises(BadRequest, match=r"no study 'nowhere.*choose laptop, smoke"):
+        with pytest.raises(BadRequest, match=r"no study 'nowhere.*choose .*laptop, .*smoke"):
             load_study(name)
 
 
@@ -165,3 +165,19 @@ def test_a_run_written_twice_is_refused(study, tmp_path):
     path.write_text(text.replace(run, run + run))
     with pytest.raises(BadRequest, match="a-run is written twice"):
         load_study(str(path))
+
+
+def test_defaults_are_for_the_notebooks_that_have_them(study, trained):
+    """A notebook over several models takes no `relations`, which the study's other runs do."""
+    one = {"notebook": "decoder_pruning", "parameters": {"scopes": ["all"], "sparsities": [0.5]}}
+    several = {"notebook": "lab_bits", "parameters": {"models": [trained.id], "compressions": ["rtn 4"], "limit": 6}}
+    loaded = load_study(study(runs={"one": one, "several": several}))
+    assert loaded.run("one").parameters.relations == ("capital",)
+    assert loaded.run("several").parameters.models == (trained.id,)
+    assert loaded.run("one").digest != loaded.run("several").digest
+
+
+def test_a_default_that_no_notebook_has_is_refused(study, trained):
+    defaults = {"model": trained.id, "limit": 5, "relation": ["capital"]}
+    with pytest.raises(BadRequest, match="test.yaml, defaults: no notebook of this study has a parameter relation"):
+        load_study(study(defaults=defaults))
