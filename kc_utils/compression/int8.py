@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kc_utils.compression import torchao_weights
+from kc_utils.compression import int8_products, torchao_weights
 from kc_utils.compression.linear import check_linear, check_products, outcome, to_linears
 from kc_utils.compression.outcome import Outcome
 from kc_utils.compression.recipe import Step
@@ -48,6 +48,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
     """Quantize each matrix in the model. Raises BadResult when one is not."""
     names = to_linears(model, matrices)
     if step.options["engine"] == "torchao":
+        int8_products.install()
         torchao_weights.quantize(model, names, torchao_weights.dynamic_int8(step.options["per"]))
     else:
         replace(model, names, step.options["per"] == "channel")
