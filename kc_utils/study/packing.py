@@ -49,19 +49,18 @@ def packed(frame: pd.DataFrame, about: dict) -> bytes:
         field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
     ]
     texts += [name for name in ("popularity", "chance") if name in table.column_names]
-    metadata = {**(table.schema.metadata or {}), ABOUT: json.dumps(about, allow_nan=False, ensure_ascii=False).encode()}
     buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
+    with pq.ParquetWriter(
         buffer,
+        table.schema,
         compression="zstd",
         compression_level=19,
         use_dictionary=texts,
         use_byte_stream_split=split,
         write_statistics=False,
-        store_schema=True,
-        row_group_size=2**22,
-    )
+    ) as writer:
+        writer.write_table(table, row_group_size=2**22)
+        writer.add_key_value_metadata({ABOUT: json.dumps(about, allow_nan=False, ensure_ascii=False)})
     return buffer.getvalue()
 
 
