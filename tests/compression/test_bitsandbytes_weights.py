@@ -145,7 +145,8 @@ def test_a_group_that_does_not_divide_the_inputs_is_refused_because_the_library_
     with torch.no_grad():
         computed = module(torch.eye(16)).t()
     wrong = (computed - quantized(module).weight()).abs().max()
-    assert float(wrong) > 0.1  # when this fails, the library has been mended and the check can go
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":  # elsewhere its kernel computes such groups rightly
+        assert float(wrong) > 0.1  # when this fails, the library has been mended and the check can go
 
 
 def test_weights_beyond_half_precision_are_not_quantized_to_nonsense():

@@ -6,7 +6,9 @@ from tests.trained import PROBE
 
 
 def study(*probes, model="unused"):
-    return SimpleNamespace(runs=[SimpleNamespace(parameters=SimpleNamespace(probe=p, model=model)) for p in probes])
+    return SimpleNamespace(
+        runs=[SimpleNamespace(parameters=SimpleNamespace(probe=p, asked_models=(model,))) for p in probes]
+    )
 
 
 def test_the_best_known_fact_of_each_of_three_relations():
