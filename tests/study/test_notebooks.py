@@ -6,6 +6,7 @@ from papermill.inspection import inspect_notebook
 from pydantic import ValidationError
 
 from kc_utils.errors import BadRequest, BadResult, KCError
+from kc_utils.models import lab_models
 from kc_utils.models.registry import resolve
 from kc_utils.study import lab_grids, notebooks
 from kc_utils.study.grids import ANY, FAMILY_PREFIXES, LAB, TECHNIQUES, parameters, split_template, takes
@@ -53,6 +54,8 @@ def test_parameters_are_typed_commented_and_those_of_the_check(file):
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_defaults_are_possible(file):
     declared = notebooks.declared_parameters(file.stem)
+    if split_template(file.stem)[0] == ANY and not lab_models.names():
+        pytest.skip("no checkpoints of the lab here; `kc lab train --all` makes them")
     checked = parameters(file.stem, **declared)
     assert all(resolve(model).family == split_template(file.stem)[0] for model in checked.asked_models) or (
         split_template(file.stem)[0] == ANY
