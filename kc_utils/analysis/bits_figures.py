@@ -78,9 +78,10 @@ def load_curves(curve: pd.DataFrame, levels: Sequence[tuple[float, str]]) -> plt
         mine = curve[curve["line"] == name]
         marks = {"color": sns.color_palette("colorblind")[n % 10], "marker": MARKERS[n % len(MARKERS)]}
         joined = mine.groupby("people")[["recall", "bits_per_parameter", "taught_per_parameter"]].mean()
-        reach = [np.maximum(mine["recall"] - mine["low"], 0) * 100, np.maximum(mine["high"] - mine["recall"], 0) * 100]
+        middle, low, high = (100 * mine[name].to_numpy(float) for name in ("recall", "low", "high"))
+        reach = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
         bars = {"linestyle": "none", "capsize": 2.5, "alpha": 0.5, "markersize": 4}
-        left.errorbar(mine["people"], 100 * mine["recall"], yerr=reach, **bars, **marks)
+        left.errorbar(mine["people"].to_numpy(), middle, yerr=reach, **bars, **marks)
         left.plot(joined.index, 100 * joined["recall"], linewidth=1.6, markersize=6, label=name, **marks)
         right.scatter(mine["people"], mine["bits_per_parameter"], s=18, alpha=0.35, linewidths=0, **marks)
         right.plot(joined.index, joined["bits_per_parameter"], linewidth=1.6, markersize=6, **marks)
