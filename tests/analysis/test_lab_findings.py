@@ -63,3 +63,8 @@ def test_what_the_uncompressed_models_answer():
     assert "means over 3 seeds" in text
     assert "encoder 95" in text
     assert "300 agreement rule" in text
+
+
+def test_one_fact_lost_by_every_seed_is_no_clear_loss():
+    alike = {"encoder": dict.fromkeys(RECIPES, (0.9975, 0.9975, 0.9975))}
+    assert "no clear loss" in first_losses(*frames(alike), RECIPES)[0]
