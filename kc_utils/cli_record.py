@@ -75,7 +75,7 @@ def verify(
                     "asked": c.asked,
                     "n": c.n,
                     "answers turned": f"{c.turned} (up to {c.turned_allowed})",
-                    "largest difference": f"{c.largest:.4f} nats",
+                    "typical, largest difference": f"{c.typical:.4f}, {c.largest:.4f} nats",
                     "same code": "yes" if c.same_code else "no",
                     "seconds": c.seconds,
                     "reproduces": "yes" if c.reproduces else f"no: {c.why}",

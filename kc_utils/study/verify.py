@@ -1,14 +1,16 @@
 """Do the results of record come out on this machine? A sample of cells, computed again and compared.
 
 Nothing stored is used and nothing is stored. A cell reproduces when its questions are the same, no more answers turn than
-its tolerance allows, and no score is further off.
+its tolerance allows, and neither the typical nor the worst score is further off.
 
 Tolerances. Weights of pruning and of rounding to nearest are the same on every machine, bit for bit; what differs is the order
-in which float32 sums are made, by processor and number of threads: a score is off by hundredths of a nat at most, and an answer
-turns only where two candidates are as close as that. Dynamic int8 rounds each token's activations, and a sum that falls on the
-other side of a step moves all that follows; GPTQ solves for its weights with sums over calibration texts, so that single weights
-round differently. Where compression has broken a model, scores are large and so are their errors: tolerances grow with the
-score. They are stated with every result and were not chosen by looking at what failed.
+in which float32 sums are made, by processor and number of threads. Between one thread and two, and between AVX2 and the plainest
+instructions of one processor, scores of smollm2-135m moved by less than the record's own rounding, and no answer turned. Dynamic
+int8 rounds each token's activations: a sum that falls on the other side of a step moves all that follows. Under it, the same two
+sets of instructions gave scores that were a quarter of a nat apart in the middle, 2.5 at worst, and 3.5 % of answers turned; it
+is allowed twice that. GPTQ solves for its weights with sums over calibration texts, so that single weights round differently; it
+is given the room of int8, without having been measured across processors. Where compression has broken a model, scores are large
+and so are their errors: the worst may be off by a share of the score besides.
 """
 
 from __future__ import annotations
@@ -39,19 +41,18 @@ QUESTION = ["protocol", "fact", "template"]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """nats: of a score near 0; share: of a score, added to it; turned: share of the answers that may turn, one at least."""
+    """nats: that the worst score may be off, and `share` of that score added to it; typical: that the median may be off, in
+    nats; turned: share of the answers that may turn, one at least."""
 
     nats: float
     share: float
     turned: float
+    typical: float
 
 
-EXACT = Tolerance(0.02, 0.001, 0.005)
-ROUNDED = {
-    "int8": Tolerance(0.5, 0.02, 0.03),
-    "llm-int8": Tolerance(0.5, 0.02, 0.03),
-    "gptq": Tolerance(1.0, 0.05, 0.05),
-}
+EXACT = Tolerance(0.02, 0.001, 0.005, 0.01)
+_MOVED = Tolerance(5.0, 0.05, 0.07, 0.6)
+ROUNDED = {"int8": _MOVED, "llm-int8": _MOVED, "gptq": _MOVED}
 """By method; the widest of a recipe's steps holds."""
 
 
@@ -60,9 +61,9 @@ class Check:
     """One cell, computed again.
 
     n: questions and windows; turned: answers right in the record and wrong here, or the other way round; turned_allowed;
-    largest: the score that is furthest off, in nats; excess: by how much the worst score passes its tolerance, 0 where none
-    does; accuracy, accuracy_recorded: of questions; same_code: whether the record was made with this very code and versions;
-    reproduces; why: in words, where it does not; seconds: that it took here, seconds_recorded then.
+    largest: the score that is furthest off, in nats; typical: the median; excess: by how much the worst score passes its
+    tolerance, 0 where none does; accuracy, accuracy_recorded: of questions; same_code: whether the record was made with this
+    very code and versions; reproduces; why: in words, where it does not; seconds: that it took here, seconds_recorded then.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Check:
     turned: int
     turned_allowed: int
     largest: float
+    typical: float
     excess: float
     accuracy: float | None
     accuracy_recorded: float | None
@@ -184,6 +186,9 @@ def compare(
         why.append(f"{turned} answers turned, {allowed} may")
     if excess > 0:
         why.append(f"a score is {float(off.max()):.2f} nats off")
+    typical = float(np.median(off)) if len(off) else 0.0
+    if typical > tolerance.typical + packing.STEP / 2:
+        why.append(f"scores are {typical:.2f} nats off in the middle")
     if unlike:
         why.append(f"{unlike} scores are numbers in one of the two alone")
     return Check(
@@ -192,6 +197,7 @@ def compare(
         turned=turned,
         turned_allowed=allowed,
         largest=float(off.max(initial=0.0)),
+        typical=typical,
         excess=max(0.0, excess),
         accuracy=float(right.mean()) if len(right) else None,
         accuracy_recorded=float(was.mean()) if len(was) else None,
@@ -205,8 +211,9 @@ def compare(
 
 def _not_compared(cell: Cell, n: int, same_code: bool, recorded_s: float, why: str) -> Check:
     return Check(
-        **_names(cell), n=n, turned=0, turned_allowed=0, largest=math.nan, excess=math.nan, accuracy=None,
-        accuracy_recorded=None, same_code=same_code, reproduces=False, why=why, seconds=0.0, seconds_recorded=recorded_s,
+        **_names(cell), n=n, turned=0, turned_allowed=0, largest=math.nan, typical=math.nan, excess=math.nan,
+        accuracy=None, accuracy_recorded=None, same_code=same_code, reproduces=False, why=why, seconds=0.0,
+        seconds_recorded=recorded_s,
     )  # fmt: skip
 
 

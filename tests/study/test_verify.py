@@ -148,14 +148,23 @@ CELL = Cell("tiny", "magnitude@all=0.5", PROBE)
 
 
 def test_tolerances_grow_with_the_score_and_with_what_rounds():
-    then = rows([-1.0, -400.0])
-    assert verify.compare(CELL, rows([-1.01, -400.3]), then).reproduces
-    assert not verify.compare(CELL, rows([-1.3, -400.0]), then).reproduces
-    assert verify.compare(Cell("tiny", "int8@all", PROBE), rows([-1.3, -400.0]), then).reproduces
-    assert not verify.compare(Cell("tiny", "int8@all", PROBE), rows([-2.0, -400.0]), then).reproduces
-    assert verify.tolerance_of("magnitude@all=0.2+int8@all").nats == verify.ROUNDED["int8"].nats
+    then, int8 = rows([-1.0, -2.0, -400.0]), Cell("tiny", "int8@all", PROBE)
+    assert verify.compare(CELL, rows([-1.0, -2.01, -400.3]), then).reproduces
+    assert not verify.compare(CELL, rows([-1.0, -2.3, -400.0]), then).reproduces
+    assert verify.compare(int8, rows([-1.3, -4.0, -400.0]), then).reproduces
+    assert not verify.compare(int8, rows([-1.0, -8.0, -400.0]), then).reproduces
+    assert verify.tolerance_of("magnitude@all=0.2+int8@all") == verify.ROUNDED["int8"]
     assert verify.tolerance_of("gptq@all=4") == verify.ROUNDED["gptq"]
     assert verify.tolerance_of(str(Recipe())) == verify.EXACT
+
+
+def test_many_small_differences_do_not_pass_for_one():
+    """Every score a little off is no accident of sums, though none is beyond what the worst may be."""
+    then = rows([-1.0] * 40)
+    off = verify.compare(CELL, rows([-1.016] * 40), then)
+    assert not off.reproduces
+    assert "in the middle" in off.why
+    assert not verify.compare(Cell("tiny", "int8@all", PROBE), rows([-2.0] * 40), then).reproduces
 
 
 def test_numbers_in_one_alone_do_not_reproduce():
