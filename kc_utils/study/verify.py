@@ -5,12 +5,17 @@ its tolerance allows, and neither the typical nor the worst score is further off
 
 Tolerances. Weights of pruning and of rounding to nearest are the same on every machine, bit for bit; what differs is the order
 in which float32 sums are made, by processor and number of threads. Between one thread and two, and between AVX2 and the plainest
-instructions of one processor, scores of smollm2-135m moved by less than the record's own rounding, and no answer turned. Dynamic
-int8 rounds each token's activations: a sum that falls on the other side of a step moves all that follows. Under it, the same two
-sets of instructions gave scores that were a quarter of a nat apart in the middle, 2.5 at worst, and 3.5 % of answers turned; it
-is allowed twice that. GPTQ solves for its weights with sums over calibration texts, so that single weights round differently; it
-is given the room of int8, without having been measured across processors. Where compression has broken a model, scores are large
-and so are their errors: the worst may be off by a share of the score besides.
+instructions of one processor, scores of smollm2-135m moved by less than the record's own rounding, and no answer turned.
+
+Dynamic int8 rounds each token's activations: a sum that falls on the other side of a step moves all that follows, and what comes
+out is another draw of the same noise. Under it, the same two sets of instructions gave scores that were 0.3 to 0.5 nats apart in
+the middle and 7 at worst; 3 % of the answers about facts turned, and 14 of 62 of WinoGrande, where the two candidates are about
+as likely. What has to come out there is the distribution: scores as close as that in the middle, and answers that turn both
+ways alike. GPTQ solves for its weights with sums over calibration texts, so that single weights round differently; it is given
+the room of int8, without having been measured across processors.
+
+Where compression has broken a model, scores are large and so are their errors: the worst may be off by a share of the score
+besides.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ QUESTION = ["protocol", "fact", "template"]
 @dataclass(frozen=True)
 class Tolerance:
     """nats: that the worst score may be off, and `share` of that score added to it; typical: that the median may be off, in
-    nats; turned: share of the answers that may turn, one at least."""
+    nats; turned: share of the answers that may turn, one at least. Of answers that turn, those lost may outnumber those
+    gained, or the other way round, by NET times the square root of their number."""
 
     nats: float
     share: float
@@ -51,7 +57,8 @@ class Tolerance:
 
 
 EXACT = Tolerance(0.02, 0.001, 0.005, 0.01)
-_MOVED = Tolerance(5.0, 0.05, 0.07, 0.6)
+NET = 3.0
+_MOVED = Tolerance(10.0, 0.05, 0.3, 0.9)
 ROUNDED = {"int8": _MOVED, "llm-int8": _MOVED, "gptq": _MOVED}
 """By method; the widest of a recipe's steps holds."""
 
@@ -184,6 +191,9 @@ def compare(
     why = []
     if turned > allowed:
         why.append(f"{turned} answers turned, {allowed} may")
+    net = abs(int(right.sum()) - int(was.sum()))
+    if turned <= allowed and net > max(1.0, NET * math.sqrt(turned)):
+        why.append(f"of {turned} answers that turned, {net} more turned one way than the other")
     if excess > 0:
         why.append(f"a score is {float(off.max()):.2f} nats off")
     typical = float(np.median(off)) if len(off) else 0.0

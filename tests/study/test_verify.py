@@ -152,7 +152,7 @@ def test_tolerances_grow_with_the_score_and_with_what_rounds():
     assert verify.compare(CELL, rows([-1.0, -2.01, -400.3]), then).reproduces
     assert not verify.compare(CELL, rows([-1.0, -2.3, -400.0]), then).reproduces
     assert verify.compare(int8, rows([-1.3, -4.0, -400.0]), then).reproduces
-    assert not verify.compare(int8, rows([-1.0, -8.0, -400.0]), then).reproduces
+    assert not verify.compare(int8, rows([-1.0, -14.0, -400.0]), then).reproduces
     assert verify.tolerance_of("magnitude@all=0.2+int8@all") == verify.ROUNDED["int8"]
     assert verify.tolerance_of("gptq@all=4") == verify.ROUNDED["gptq"]
     assert verify.tolerance_of(str(Recipe())) == verify.EXACT
@@ -173,6 +173,19 @@ def test_numbers_in_one_alone_do_not_reproduce():
     found = verify.compare(CELL, rows([-1.0, -1.0]), then)
     assert not found.reproduces
     assert "1 scores are numbers in one of the two alone" in found.why
+
+
+def test_where_rounding_is_noise_answers_may_turn_both_ways_and_not_one_way():
+    int8, n = Cell("tiny", "int8@all", PROBE), 100
+    half = [n % 2 == 0 for n in range(n)]
+    both_ways = [not right if at < 24 else right for at, right in enumerate(half)]
+    one_way = [False if at < 48 else right for at, right in enumerate(half)]
+    then = rows([-1.0] * n, half)
+    assert verify.compare(int8, rows([-1.0] * n, both_ways), then).reproduces
+    found = verify.compare(int8, rows([-1.0] * n, one_way), then)
+    assert (found.turned, found.turned_allowed) == (24, 30)
+    assert not found.reproduces
+    assert "24 more turned one way" in found.why
 
 
 def test_few_answers_may_turn_where_many_are_asked():
