@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from kc_utils import cli_record
+from kc_utils import cli_lab, cli_record
+from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
 from kc_utils.errors import BadRequest, KCError
 
 app = typer.Typer(
@@ -22,39 +21,8 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
 app.add_typer(study_app, name="study")
-lab_app = typer.Typer(no_args_is_help=True, help="Train and check the project's own models of a known world.")
-app.add_typer(lab_app, name="lab")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
-Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by default.", min=1)]
 
 INTERRUPTED = 130
-
-
-def show(rows: list[dict], as_json: bool) -> None:
-    """A list of records as JSON or as an aligned table."""
-    if as_json:
-        print(as_text(rows, indent=1))
-        return
-    if rows:
-        import pandas as pd
-
-        with pd.option_context("display.max_colwidth", 70, "display.width", 250, "display.max_rows", 1000):
-            print(pd.DataFrame(rows).to_string(index=False))
-
-
-def as_text(value, indent: int | None = None) -> str:
-    """JSON, with null for what is not a number: readers of JSON know neither NaN nor infinity."""
-
-    def plain(part):
-        if isinstance(part, dict):
-            return {key: plain(v) for key, v in part.items()}
-        if isinstance(part, list | tuple):
-            return [plain(v) for v in part]
-        return None if isinstance(part, float) and not math.isfinite(part) else part
-
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 @app.command()
@@ -268,60 +236,6 @@ def study_execute(study: StudyName, run: str) -> None:
     execute_run(study, run)
 
 
-@lab_app.command("train")
-def lab_train(
-    family: Annotated[str | None, typer.Option(help="encoder, encoder-decoder or decoder.")] = None,
-    size: Annotated[str, typer.Option(help="small or large.")] = "small",
-    seed: Annotated[int, typer.Option(help="Of the weights and of the order of training.", min=0)] = 1,
-    load: Annotated[int, typer.Option(help="Of its world: 300 people for each unit.", min=1)] = 1,
-    every: Annotated[
-        bool, typer.Option("--all", help="All models of the lab, as many at a time as there are cores.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="A folder for the checkpoints; the repository's by default.")] = None,
-    cores: Cores = None,
-    as_json: Json = False,
-) -> None:
-    """Train models of the lab and write checkpoints with their cards. Killed at any time, the same command goes on."""
-    from kc_utils.lab.make import ALL, make, make_one
-    from kc_utils.lab.training import Lesson
-
-    if every:
-        if family is not None:
-            raise BadRequest("--all trains every model: leave --family out, or --all")
-        make(ALL, out, cores)
-        return
-    if family is None:
-        raise BadRequest("name a --family, or --all for every model of the lab")
-    card = make_one(Lesson(family, size, seed, load), out)
-    print(as_text(card) if as_json else f"{card['name']}: {recalls(card['recall'])}")
-
-
-def recalls(recall: dict) -> str:
-    return ", ".join(f"{what} {value['value']:.3f}" for what, value in recall.items())
-
-
-@lab_app.command("verify")
-def lab_verify(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints such as encoder-small-s1; all by default.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Check checkpoints against their cards: the files by hash, and recall measured anew within the card's interval."""
-    from tqdm.auto import tqdm
-
-    from kc_utils.lab.cards import verify
-    from kc_utils.models import lab_models
-
-    found = {}
-    for name in tqdm(names or lab_models.names(), unit="model", file=sys.stderr):
-        found[name] = verify(name)
-    if as_json:
-        print(as_text(found))
-    else:
-        print(*(f"{name}: {recalls(values)}" for name, values in found.items()), sep="\n")
-
-
 @app.command()
 def book(study: StudyName = "laptop", cores: Cores = None) -> None:
     """Run a study, write its pages, build the book, and print where it is and how long each stage took."""
@@ -333,6 +247,7 @@ def book(study: StudyName = "laptop", cores: Cores = None) -> None:
     print(index)
 
 
+app.add_typer(cli_lab.app, name="lab")
 cli_record.register(app, study_app)
 
 

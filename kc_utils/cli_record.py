@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
 from kc_utils.errors import BadResult
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
-Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by default.", min=1)]
 
 
 def compute(study: StudyName, cores: Cores = None) -> None:
@@ -33,7 +30,6 @@ def record(study: StudyName, as_json: Json = False) -> None:
     """Copy the finished cells of a study into results/reference/, the rows that are published with the code."""
     from dataclasses import asdict
 
-    from kc_utils.cli import as_text
     from kc_utils.study.recording import record_study
     from kc_utils.study.studyfile import load_study
 
@@ -58,9 +54,8 @@ def verify(
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Compute a sample of the recorded cells again and say which numbers come out, within which tolerance."""
-    from kc_utils.cli import as_text, show
-    from kc_utils.study.verify import failures
+    """Compute a sample of the recorded cells again and say which come out, answer by answer or in distribution."""
+    from kc_utils.study.verify import BY_ANSWER, failures, summary
     from kc_utils.study.verify import verify as verified
 
     checks = verified(study, sample, seed)
@@ -78,7 +73,7 @@ def verify(
                     "typical, largest difference": f"{c.typical:.4f}, {c.largest:.4f} nats",
                     "same code": "yes" if c.same_code else "no",
                     "seconds": c.seconds,
-                    "reproduces": "yes" if c.reproduces else f"no: {c.why}",
+                    "agrees": c.agreement if c.agreement == BY_ANSWER else f"{c.agreement}: {c.why}",
                 }
                 for c in checks
             ],
@@ -87,7 +82,7 @@ def verify(
     if problem := failures(checks):
         raise BadResult(problem)
     if not as_json:
-        print(f"all {len(checks)} of the recorded cells that were drawn reproduce")
+        print(summary(checks))
 
 
 def register(app: typer.Typer, study_app: typer.Typer) -> None:

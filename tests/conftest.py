@@ -57,3 +57,20 @@ def environment(tmp_path):
         "COLUMNS": "200",
         "PYTHONWARNINGS": "ignore",
     }
+
+
+@pytest.fixture
+def kc(monkeypatch, capfd, results, in_project):
+    """Run `kc` with these arguments in this process; returns exit code, standard output and standard error."""
+    from kc_utils import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kc", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as leave:
+            code = leave.code
+        return code, *capfd.readouterr()
+
+    return run

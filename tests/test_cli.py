@@ -5,28 +5,11 @@ import sys
 
 import pytest
 
-from kc_utils import cli
 from tests.conftest import ROOT
 
 KEYS = {
     "n", "accuracy", "ci95", "chance", "baseline_accuracy", "retention", "recipe", "touched_fraction", "sparsity",
 }  # fmt: skip
-
-
-@pytest.fixture
-def kc(monkeypatch, capfd, results, in_project):
-    """Run `kc` with these arguments in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kc", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = leave.code
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def test_models(kc):

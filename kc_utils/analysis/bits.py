@@ -68,7 +68,9 @@ def tables_of(facts: FactSet) -> dict[str, Table]:
     for relation, group in facts.by_relation().items():
         counts = {len(fact.answers) for fact in group}
         if len(counts) != 1:
-            raise BadRequest(f"facts of {relation} have {sorted(counts)} right answers: their bits cannot be counted so")
+            raise BadRequest(
+                f"facts of {relation} have {sorted(counts)} right answers: their bits cannot be counted so"
+            )
         found[relation] = Table(len(group), len(facts.relations[relation].answer_space), counts.pop())
     return found
 
@@ -135,5 +137,3 @@ def load_curve(cards: Sequence[Mapping], tables: Mapping[int, Mapping[str, Table
             }
         )  # fmt: skip
     return pd.DataFrame(lines).sort_values(["family", "size", "load", "seed"], ignore_index=True)
-
-

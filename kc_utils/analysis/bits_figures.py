@@ -35,7 +35,10 @@ def bits_against_storage(
         marks = {"color": sns.color_palette("colorblind")[n % 10], "marker": MARKERS[n % len(MARKERS)]}
         middle, low, high = (line[c].to_numpy(float) for c in (y, f"{y}_low", f"{y}_high"))
         shown = np.maximum(middle, bottom)
-        reach = [np.nan_to_num(np.clip(shown - np.maximum(low, bottom), 0, None)), np.nan_to_num(np.clip(high - shown, 0, None))]
+        reach = [
+            np.nan_to_num(np.clip(shown - np.maximum(low, bottom), 0, None)),
+            np.nan_to_num(np.clip(high - shown, 0, None)),
+        ]
         ax.errorbar(
             line["stored"].to_numpy(), shown, yerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5,
             label=name, **marks,

@@ -97,5 +97,7 @@ def size_sentences(singles: pd.DataFrame) -> list[str]:
                 sizes[scope] = float((mine["removed"] / mine["pruned"]).mean())
         if len(sizes) == 2:
             ratio = sizes["feed_forward"] / sizes["attention"]
-            found.append(f"**{name}**: at equal sparsity feed-forward loses {ratio:.2f} times as many weights as attention.")
+            found.append(
+                f"**{name}**: at equal sparsity feed-forward loses {ratio:.2f} times as many weights as attention."
+            )
     return found

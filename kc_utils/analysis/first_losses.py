@@ -101,7 +101,9 @@ def losses_over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("place", kind="stable").reset_index(drop=True) if len(found) else found
 
 
-def models(rows: Rows, chosen: Mapping[str, pd.Series], enters: Mapping[str, float]) -> dict[tuple[str, str], LossModel]:
+def models(
+    rows: Rows, chosen: Mapping[str, pd.Series], enters: Mapping[str, float]
+) -> dict[tuple[str, str], LossModel]:
     """Logistic regressions of loss by (line, regressor), on the known facts of all seeds of a line; a fact is a cluster."""
     lines, pooled = lines_of(dict.fromkeys(cell.model for cell in rows)), {}
     for number, (cell, pair) in enumerate(pairs_of(rows, chosen).items()):
@@ -121,7 +123,9 @@ def choice_sentences(means: pd.DataFrame, chosen: Mapping[str, pd.Series], least
     found = []
     for line in dict.fromkeys(means["line"]):
         if line not in chosen:
-            found.append(f"**{line}**: no recipe here loses clearly and at least {percent(least_lost)} of the known facts.")
+            found.append(
+                f"**{line}**: no recipe here loses clearly and at least {percent(least_lost)} of the known facts."
+            )
             continue
         row = chosen[line]
         found.append(
@@ -176,6 +180,4 @@ def extremes(means: pd.DataFrame, by: str) -> list[str]:
 
 
 def _group(row: pd.Series) -> str:
-    return (
-        f"*{row['group']}* ({percent(row['lost_of_known'])}; {interval(row['lost_of_known_low'], row['lost_of_known_high'])})"
-    )
+    return f"*{row['group']}* ({percent(row['lost_of_known'])}; {interval(row['lost_of_known_low'], row['lost_of_known_high'])})"

@@ -64,7 +64,9 @@ def by_luck(strangers: pd.DataFrame, tries: int) -> pd.Series:
     return pd.Series(luck, counts.index, dtype=float).groupby("relation").mean()
 
 
-def recoveries(results: Results, probes: Mapping[str, Probe], wordings: Wordings, shots: tuple[int, ...]) -> pd.DataFrame:
+def recoveries(
+    results: Results, probes: Mapping[str, Probe], wordings: Wordings, shots: tuple[int, ...]
+) -> pd.DataFrame:
     """One line per model, recipe and way: line, seed, `recipe_fields`, way, lost (how many), answered (share of them), luck,
     recovered, ceiling. Shares are missing with fewer than FEWEST lost facts.
 

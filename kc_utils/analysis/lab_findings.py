@@ -65,7 +65,11 @@ def first_losses(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[s
     for name, lines in taught.groupby("line", sort=False):
         clear = lines[[clear_loss(line) for _, line in lines.iterrows()]]
         if clear.empty:
-            why = "one seed has no interval" if lines["seeds"].max() < 2 else "none is below 100" + NBSP + "% with its interval"
+            why = (
+                "one seed has no interval"
+                if lines["seeds"].max() < 2
+                else "none is below 100" + NBSP + "% with its interval"
+            )
             sentences.append(f"**{name}**: no clear loss at any amount tested ({why}).")
             continue
         mild, harsh = clear.iloc[0], lines.iloc[-1]
@@ -119,7 +123,11 @@ def skill_sentences(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequenc
             apart = (wide[skill] - wide["taught"]).dropna()
             low, high = t_interval(apart)
             verdict = (
-                "facts suffer more" if low > 0 else "the skill suffers more" if high < 0 else "which suffers more is undecided"
+                "facts suffer more"
+                if low > 0
+                else "the skill suffers more"
+                if high < 0
+                else "which suffers more is undecided"
             )
             if len(apart):
                 told.append(

@@ -81,7 +81,9 @@ def _faint(ax, part, points, x, y, number, of, scale) -> None:
 
 def _limits(ax, means, points, y, levels, scale) -> None:
     """An axis that holds every point and level, and bars as long as they are not far longer than the rest."""
-    values = np.concatenate([points[y].to_numpy(float), means[y].to_numpy(float), [level for level, _ in levels], [0.0]])
+    values = np.concatenate(
+        [points[y].to_numpy(float), means[y].to_numpy(float), [level for level, _ in levels], [0.0]]
+    )
     values = values[np.isfinite(values)]
     low, high = values.min(), values.max()
     room = max(high - low, 1e-9)
@@ -94,7 +96,14 @@ def _limits(ax, means, points, y, levels, scale) -> None:
 
 
 def bars_of_groups(
-    means: pd.DataFrame, points: pd.DataFrame, group: str, hue: str, y: str, xlabel: str, ylabel: str, scale: float = 100
+    means: pd.DataFrame,
+    points: pd.DataFrame,
+    group: str,
+    hue: str,
+    y: str,
+    xlabel: str,
+    ylabel: str,
+    scale: float = 100,
 ) -> plt.Figure:
     """Values of unordered groups, a dot with its interval for each group and hue, groups from top to bottom.
 
@@ -110,7 +119,9 @@ def bars_of_groups(
         middle, low, high = (scale * line[c].to_numpy(float) for c in (y, f"{y}_low", f"{y}_high"))
         reach = [np.nan_to_num(np.maximum(middle - low, 0)), np.nan_to_num(np.maximum(high - middle, 0))]
         marks = {"color": palette[n % 10], "marker": MARKERS[n % len(MARKERS)]}
-        ax.errorbar(middle, at, xerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name, **marks)
+        ax.errorbar(
+            middle, at, xerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name, **marks
+        )
         mine = points[points[hue] == name]
         places = [at[groups.index(g)] for g in mine[group]]
         ax.scatter(scale * mine[y].to_numpy(float), places, s=18, alpha=0.35, linewidths=0, **marks)
@@ -128,7 +139,9 @@ def in_words(means: pd.DataFrame, x: str, hue: str, column: str, y: str, what: s
     for value, panel in means.groupby(column, sort=False, observed=True):
         lines = []
         for name, line in panel.groupby(hue, sort=False, observed=True):
-            told = ", ".join(f"{_number(scale * v, scale)} at {_plain(at)}" for at, v in zip(line[x], line[y], strict=True))
+            told = ", ".join(
+                f"{_number(scale * v, scale)} at {_plain(at)}" for at, v in zip(line[x], line[y], strict=True)
+            )
             lines.append(f"{name}: {told}")
         parts.append(f"{value}: " + "; ".join(lines))
     return ". ".join(parts).replace("..", ".") + f". Means over {_seeds(means)} seeds."

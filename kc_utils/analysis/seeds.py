@@ -36,7 +36,9 @@ def lines_of(models: Iterable[str]) -> dict[str, tuple[str, str]]:
     found = {}
     for model in models:
         lab = _LAB.fullmatch(model)
-        family, size, seed = lab.group("family", "size", "seed") if lab else (resolve(model).family, "", model_name(model))
+        family, size, seed = (
+            lab.group("family", "size", "seed") if lab else (resolve(model).family, "", model_name(model))
+        )
         found[model] = (family, size, seed)
     several = len({size for _, size, _ in found.values()}) > 1
     ordered = sorted(found, key=lambda model: FAMILIES.index(found[model][0]))
@@ -110,7 +112,9 @@ def _kept(right: float, before: float, chance: float, n: int) -> float:
     return retention(right, before, chance) if wilson(round(before * n), n)[0] > chance else math.nan
 
 
-def over_seeds(frame: pd.DataFrame, values: Sequence[str], by: Sequence[str] = ("line", "asked", "recipe")) -> pd.DataFrame:
+def over_seeds(
+    frame: pd.DataFrame, values: Sequence[str], by: Sequence[str] = ("line", "asked", "recipe")
+) -> pd.DataFrame:
     """One line per combination of `by`: the mean over members of every column of `values`, its t interval as `*_low` and
     `*_high`, `seeds` (members), and of other columns the first entry. A mean is over the members that have the value."""
     found = []

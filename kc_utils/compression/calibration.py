@@ -41,7 +41,12 @@ def examples(model: nn.Module, tokenizer, samples: int) -> list[dict[str, torch.
     """
     tokens = [tokenizer(text, truncation=True, max_length=_longest(model))["input_ids"] for text in texts(samples)]
     start = getattr(tokenizer, "bos_token_id", None)
-    if all(tokens) and start is not None and getattr(tokenizer, "mask_token_id", None) is None and not _both_sides(model):
+    if (
+        all(tokens)
+        and start is not None
+        and getattr(tokenizer, "mask_token_id", None) is None
+        and not _both_sides(model)
+    ):
         tokens = [t if t[:1] == [start] else [start, *t][: _longest(model)] for t in tokens]
     known = model.get_input_embeddings().num_embeddings
     if not all(tokens) or max(max(t) for t in tokens) >= known:

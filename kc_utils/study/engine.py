@@ -17,11 +17,11 @@ from kc_utils.knowledge.questions import wordings
 from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import store
 from kc_utils.study.cells import Cell
+from kc_utils.study.estimate import ITEMS_OF_A_TASK, TOKENS_OF_A_TEXT
 from kc_utils.study.notebooks import execute
 from kc_utils.study.studyfile import Study, load_study
 
-ITEMS_OF_A_TASK, PROMPTS_OF_AN_ITEM = 2000, 4  # for a first estimate of a whole harness task, in questions about facts
-TOKENS_OF_A_TEXT, TOKENS_OF_A_QUESTION = 300_000, 15
+PROMPTS_OF_AN_ITEM, TOKENS_OF_A_QUESTION = 4, 15  # for a first estimate of tasks and texts, in questions about facts
 POLL_SECONDS = 1.0
 SECONDS_PER_QUESTION = 0.02  # of 100 M parameters on one core: a first estimate, before anything is measured
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from tqdm.auto import tqdm
 
+from kc_utils.errors import KCError
 from kc_utils.study import measure, provenance, store
 from kc_utils.study.cells import Cell
 
@@ -49,9 +50,15 @@ class Versions:
 
     def __init__(self):
         self._made: measure.Version | None = None
+        self._failed: tuple[str, str, KCError] | None = None
 
     def of(self, cell: Cell) -> tuple[measure.Version, dict[str, float]]:
-        """The version, and the seconds that this cell had to wait for it: none where a cell before it did."""
+        """The version, and the seconds that this cell had to wait for it: none where a cell before it did.
+
+        What could not be made for a cell is not tried again for the next of its group: its error is raised once more.
+        """
+        if self._failed is not None and self._failed[:2] == (cell.model, cell.recipe):
+            raise self._failed[2]
         made = self._made
         if made is not None and (made.model, made.recipe) == (cell.model, cell.recipe):
             return made, dict.fromkeys(made.seconds, 0.0)
@@ -59,7 +66,11 @@ class Versions:
         self._made = made = None
         if large:
             gc.collect()  # two of them at a time may not fit
-        self._made = measure.make(cell.model, cell.recipe)
+        try:
+            self._made = measure.make(cell.model, cell.recipe)
+        except KCError as error:
+            self._failed = (cell.model, cell.recipe, error)
+            raise
         return self._made, self._made.seconds
 
 

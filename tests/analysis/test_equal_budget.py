@@ -33,7 +33,14 @@ def singles():
         for seed, kept in enumerate(values, start=1):
             removed = 10_000 if "weights" in recipe else fields["pruned"] * SIZES.get(fields["scope"], 150_000)
             lines.append(
-                {**fields, "line": "decoder", "seed": f"s{seed}", "n": 300, "retention": kept, "weights_removed": removed}
+                {
+                    **fields,
+                    "line": "decoder",
+                    "seed": f"s{seed}",
+                    "n": 300,
+                    "retention": kept,
+                    "weights_removed": removed,
+                }
             )
     return pd.DataFrame(lines)
 
@@ -62,7 +69,9 @@ def test_the_verdict_is_about_the_mean_of_all_amounts(singles):
     whole = over_amounts(paired(singles)).set_index("axis")
     each = [(0.05 + 0.20) / 2, (0.06 + 0.17) / 2, (0.04 + 0.23) / 2]
     assert whole.loc[SPARSITY, "difference"] == pytest.approx(sum(each) / 3)
-    assert (whole.loc[SPARSITY, "difference_low"], whole.loc[SPARSITY, "difference_high"]) == pytest.approx(t_interval(each))
+    assert (whole.loc[SPARSITY, "difference_low"], whole.loc[SPARSITY, "difference_high"]) == pytest.approx(
+        t_interval(each)
+    )
 
 
 def test_verdicts():

@@ -26,7 +26,9 @@ WORDINGS = Wordings(dict.fromkeys(FACTS, (1, 2)), dict.fromkeys(FACTS, (3, 4)))
 
 def asked(right: dict[int, set[int]], n: int) -> pd.DataFrame:
     """Rows of n facts in some wordings: which facts are right in each."""
-    parts = [frame([i in facts for i in range(n)], protocol="cloze", template=t, chance=0.01) for t, facts in right.items()]
+    parts = [
+        frame([i in facts for i in range(n)], protocol="cloze", template=t, chance=0.01) for t, facts in right.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -69,7 +71,9 @@ def test_luck_is_what_as_many_tries_get_of_strangers():
 def test_luck_is_taken_out():
     strangers = {0: set(), 1: set(range(30)), 2: set(range(30)), 3: set(range(30)), 4: set(range(30))}  # half get all
     after = {0: set(range(20)), 1: set(range(30)), 2: set(range(30)), 3: set(range(30)), 4: set(range(30))}
-    found = recoveries(results(after, strangers, shot=set(range(30)), shot_strangers=set(range(15))), PROBES, WORDINGS, (1,))
+    found = recoveries(
+        results(after, strangers, shot=set(range(30)), shot_strangers=set(range(15))), PROBES, WORDINGS, (1,)
+    )
     lines = found.set_index("way")
     for way in (TRAINED, HELD_OUT):
         assert lines.loc[way, ["answered", "luck", "recovered"]].tolist() == pytest.approx([0.5, 0.5, 0.0])
@@ -81,11 +85,14 @@ def test_luck_is_taken_out():
 def test_a_model_that_only_guesses_recovers_nothing_on_average():
     rng, found = np.random.default_rng(1), []
     for _ in range(25):
+
         def guessed(n):
             return {t: set(np.flatnonzero(rng.random(n) < 0.2)) for t in range(5)}
 
         after = guessed(40)
-        found.append(recoveries(results(after, guessed(60)), PROBES, WORDINGS, ()).set_index("way").loc[TRAINED, "recovered"])
+        found.append(
+            recoveries(results(after, guessed(60)), PROBES, WORDINGS, ()).set_index("way").loc[TRAINED, "recovered"]
+        )
     assert abs(np.mean(found)) < 3 * np.std(found) / math.sqrt(len(found))
 
 

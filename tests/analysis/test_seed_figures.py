@@ -35,7 +35,9 @@ def closed():
 def drawn(frame, **more):
     names = {"x": "percent", "hue": "line", "column": "panel", "y": "retention"}
     levels = ((1.0, "nothing lost"),)
-    return panels_of_seeds(means_of(frame), frame, **names, xlabel="weights (%)", ylabel="kept (%)", levels=levels, **more)
+    return panels_of_seeds(
+        means_of(frame), frame, **names, xlabel="weights (%)", ylabel="kept (%)", levels=levels, **more
+    )
 
 
 def test_axes_say_what_they_are_and_every_seed_is_a_point():

@@ -35,8 +35,14 @@ def test_lab_models_are_lines_by_family_and_seeds_by_number():
     found = lines_of(ids)
     assert list(dict.fromkeys(line for line, _ in found.values())) == ["encoder", "encoder-decoder", "decoder"]
     assert found["lab:encoder-small-s2"] == ("encoder", "s2")
-    assert lines_of(["lab:decoder-small-s1", "lab:decoder-large-s1"])["lab:decoder-large-s1"] == ("decoder, large", "s1")
-    assert lines_of(["lab:decoder-small-x4-s1", "lab:decoder-small-s1"])["lab:decoder-small-x4-s1"][0] == "decoder, small-x4"
+    assert lines_of(["lab:decoder-small-s1", "lab:decoder-large-s1"])["lab:decoder-large-s1"] == (
+        "decoder, large",
+        "s1",
+    )
+    assert (
+        lines_of(["lab:decoder-small-x4-s1", "lab:decoder-small-s1"])["lab:decoder-small-x4-s1"][0]
+        == "decoder, small-x4"
+    )
 
 
 def test_other_models_are_named_by_themselves():
@@ -86,7 +92,9 @@ def test_families_are_compared_on_the_facts_that_all_of_them_are_asked():
     assert {len(rows) for rows in rows_by_model(results, {"taught": PROBE}, "taught").values()} == {38}
     shares = by_model(results, {"taught": PROBE}).set_index(["line", "recipe"])["accuracy"]
     assert shares["decoder", "magnitude@all=0.5"] == shares["encoder", "magnitude@all=0.5"] == pytest.approx(19 / 38)
-    nothing = made({"lab:decoder-small-s1": counts, "lab:encoder-small-s1": counts}, missing=[f"f{i:05}" for i in range(40)])
+    nothing = made(
+        {"lab:decoder-small-s1": counts, "lab:encoder-small-s1": counts}, missing=[f"f{i:05}" for i in range(40)]
+    )
     with pytest.raises(BadRequest, match="share no question of the probe 'taught'"):
         rows_by_model(nothing, {"taught": PROBE}, "taught")
 

@@ -10,6 +10,8 @@ from kc_utils.compression.int8_products import exact_product, install, scaled_pr
 from kc_utils.compression.recipe import Recipe
 from tests.models.architectures import logits, tiny
 
+THEIRS = intmm._int_scaled_matmul_cpu  # when tests are collected, before any of them installs another
+
 
 @pytest.mark.parametrize("inner", [1, 64, 1024, 1025, 2500, 5000])
 @pytest.mark.parametrize("values", ["random", "largest", "smallest", "alternating"])
@@ -32,8 +34,9 @@ def test_products_are_exact(inner, values):
 
 @pytest.fixture
 def own(monkeypatch):
-    monkeypatch.setattr(intmm, "_int_scaled_matmul_cpu", intmm._int_scaled_matmul_cpu)
-    return intmm._int_scaled_matmul_cpu
+    """torchao's product, in its place again, whatever was installed before."""
+    monkeypatch.setattr(intmm, "_int_scaled_matmul_cpu", THEIRS)
+    return THEIRS
 
 
 def test_a_model_scores_alike_with_either_product(own, monkeypatch):

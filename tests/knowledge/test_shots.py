@@ -74,7 +74,11 @@ def test_the_margin_is_the_lead_over_the_best_wrong_token(tiny, family):
     assert ((rows["margin"] > 0) == rows["correct"]).all()
     question = next(q for q in ask_about(facts, 1, left_to_right=family == "decoder") if q.fact.id in rows.index)
     (reading,) = wording.reader(loaded.model).read([wording.gap(question)])
-    right = {f[0] for f in wording.fillers(question, question.fact.accepted) if f and (wording.first_token_counts or len(f) == 1)}
+    right = {
+        f[0]
+        for f in wording.fillers(question, question.fact.accepted)
+        if f and (wording.first_token_counts or len(f) == 1)
+    }
     scores = reading.logits[0].tolist()
     wrong = max(s for token, s in enumerate(scores) if token not in right)
     assert rows.loc[question.fact.id, "margin"] == pytest.approx(max(scores[t] for t in right) - wrong, abs=2e-3)

@@ -6,18 +6,12 @@ Cells are run in this process, one after the other, as papermill runs them in a 
 import re
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
-import nbformat
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
-from traitlets.config import Config
 
-from kc_utils.analysis import figures
 from kc_utils.compression.calibration_text import TEXT
 from kc_utils.publishing.pages import page_cell, without_empty_parts
 from kc_utils.study.grids import FAMILY_PREFIXES, TECHNIQUES, parameters, split_template
-from tests.conftest import ROOT
+from tests.publishing.cells import shell
 
 SMALL = {
     "pruning": {"scopes": ["attention", "feed_forward"], "sparsities": [0.8]},
@@ -37,46 +31,21 @@ TEMPLATES = [f"{family}_{technique}" for family in FAMILY_PREFIXES for technique
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """The checkout as the current folder, results of this module's own, figures drawn but not turned into pictures."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setenv("KC_RESULTS", str(folder / "results"))
-        patch.setattr(figures, "png", lambda fig: plt.close(fig) or b"a picture")
-        patch.setattr(plt.Figure, "tight_layout", lambda self, **_: None)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def execute(place, trained_as):
+def execute(trained_as, tmp_path_factory):
     """Run a notebook's cells with these parameters over a probe of twelve capitals; gives the executed notebook."""
-    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+    with shell(tmp_path_factory.mktemp("notebooks") / "results") as run_cells:
 
-    def run(template, **values):
-        family, technique = split_template(template)
-        given = {
-            "model": trained_as(family).id, "relations": ["capital"], "limit": 12, "protocols": ["cloze", "rank"],
-            **SMALL[technique], **values,
-        }  # fmt: skip
-        shell.reset(new_session=False)
-        book = nbformat.read(ROOT / "notebooks" / f"{template}.ipynb", as_version=4)
-        for cell in book.cells:
-            if cell.cell_type != "code":
-                continue
-            with capture_output() as captured:
-                done = shell.run_cell(cell.source)
-            done.raise_error()
-            cell.outputs = [
-                nbformat.v4.new_output("display_data", o.data, metadata=o.metadata or {}) for o in captured.outputs
-            ]
-            if "parameters" in cell.metadata.tags:
-                shell.push(given)
-        book.metadata["given"] = {"template": template, **given}
-        return book
+        def run(template, **values):
+            family, technique = split_template(template)
+            given = {
+                "model": trained_as(family).id, "relations": ["capital"], "limit": 12, "protocols": ["cloze", "rank"],
+                **SMALL[technique], **values,
+            }  # fmt: skip
+            book = run_cells(template, given)
+            book.metadata["given"] = {"template": template, **given}
+            return book
 
-    yield run
-    InteractiveShell.clear_instance()
+        yield run
 
 
 def figures_of(book):
@@ -128,8 +97,8 @@ def test_a_page_shows_its_figures_its_sentences_and_every_recipe(execute, templa
     assert {"## Method", "## What we see", "## All numbers"} <= set(headings)
 
 
-def test_all_that_a_decoder_can_be_asked(execute, place):
-    text = place / "sometext.txt"
+def test_all_that_a_decoder_can_be_asked(execute, tmp_path):
+    text = tmp_path / "sometext.txt"
     text.write_text(TEXT[:3000])
     book = execute(
         "decoder_pruning", protocols=["cloze", "rank", "openbook", "generate"], templates=2, text=str(text), tasks=["worldfacts"],

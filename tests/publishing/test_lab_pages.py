@@ -7,20 +7,14 @@ one with a little noise on its weights, so that training is done once.
 import re
 import shutil
 
-import matplotlib.pyplot as plt
-import nbformat
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
 from safetensors.torch import load_file, save_file
-from traitlets.config import Config
 
-from kc_utils.analysis import figures
 from kc_utils.errors import BadRequest
 from kc_utils.publishing.lab import bits
 from kc_utils.publishing.lab.notebook import open_run
-from tests.conftest import ROOT
+from tests.publishing.cells import shell
 from tests.taught import KNOWN, teach
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
@@ -71,34 +65,11 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def execute(models, tmp_path_factory):
     """Run a notebook's cells over all models; gives the executed notebook."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
-
-    def run(template, **values):
-        given = {"models": models, "limit": KNOWN.limit, **GIVEN[template.removeprefix("lab_")], **values}
-        shell.reset(new_session=False)
-        book = nbformat.read(ROOT / "notebooks" / f"{template}.ipynb", as_version=4)
-        for cell in book.cells:
-            if cell.cell_type != "code":
-                continue
-            with capture_output() as captured:
-                done = shell.run_cell(cell.source)
-            done.raise_error()
-            cell.outputs = [
-                nbformat.v4.new_output("display_data", o.data, metadata=o.metadata or {}) for o in captured.outputs
-            ]
-            if "parameters" in cell.metadata.get("tags", []):
-                shell.push(given)
-        return book
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setenv("KC_RESULTS", str(folder / "results"))
-        patch.setattr(figures, "png", lambda fig: plt.close(fig) or b"a picture")
-        patch.setattr(plt.Figure, "tight_layout", lambda self, **_: None)
+    with shell(tmp_path_factory.mktemp("notebooks") / "results") as run, pytest.MonkeyPatch.context() as patch:
         patch.setattr(bits.lab_models, "read_cards", lambda: [CARD])
-        yield run
-    InteractiveShell.clear_instance()
+        yield lambda template, **values: run(
+            template, {"models": models, "limit": KNOWN.limit, **GIVEN[template.removeprefix("lab_")], **values}
+        )
 
 
 def figures_of(book):
@@ -136,7 +107,12 @@ def test_a_page_shows_its_figures_sentences_and_a_table(execute, technique):
 def test_bits_name_every_published_point_with_its_source(execute):
     book = execute("lab_bits")
     words = words_of(book)
-    for point in ("2 bits a parameter at 1000 exposures", "1 bit a parameter at 100", "int8 loses nothing", "int4 falls to 0.7"):
+    for point in (
+        "2 bits a parameter at 1000 exposures",
+        "1 bit a parameter at 100",
+        "int8 loses nothing",
+        "int4 falls to 0.7",
+    ):
         assert point in words, point
     assert words.count("Allen-Zhu and Li, 2024, quoted") >= 8
     assert "0.7 at 4 bits (int4)" in figures_of(book)["parameters"]["alt"]

@@ -207,7 +207,9 @@ def test_rows_of_several_models_name_model_recipe_and_probe(pages):
     cells = [Cell(f"lab:decoder-small-s{n}", "none", probe) for n in (1, 2) for probe in probes.values()]
     parameters = SimpleNamespace(asked_models=("lab:decoder-small-s1", "lab:decoder-small-s2"), probes=probes)
     run = SimpleNamespace(id="lab-bits", parameters=parameters, cells=cells)
-    results = {cell: SimpleNamespace(rows=pd.DataFrame({"fact": ["f1", "f2"], "correct": [True, False]})) for cell in cells}
+    results = {
+        cell: SimpleNamespace(rows=pd.DataFrame({"fact": ["f1", "f2"], "correct": [True, False]})) for cell in cells
+    }
     pages._rows(run, results)
     rows = pd.read_parquet(pages.folder / "rows" / "lab-bits.parquet")
     assert list(rows.columns[:3]) == ["model", "recipe", "asked"]

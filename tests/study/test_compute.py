@@ -2,12 +2,10 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import yaml
 
-from kc_utils import cli
 from kc_utils.errors import BadResult
 from kc_utils.study import store
 from kc_utils.study.compute import compute_study
@@ -55,16 +53,7 @@ def test_what_fails_is_told_and_the_rest_is_kept(written, trained, tmp_path):
     assert not store.has(broken.key)
 
 
-def test_from_the_command_line(written, monkeypatch, capfd):
-    def kc(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kc", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = leave.code
-        return code, *capfd.readouterr()
-
+def test_from_the_command_line(written, kc):
     code, out, err = kc("study", "compute", written(), "--cores", "1")
     assert (code, out) == (0, "6 cells of " + written() + ", 6 of them computed now\n"), err
     code, _, err = kc("record", written())

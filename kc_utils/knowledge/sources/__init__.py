@@ -49,7 +49,9 @@ def missing(name: str) -> str | None:
     try:
         if hasattr(module, "needed"):
             needed = module.needed(part)
-            return None if not needed or find_data(needed) else what_to_do(needed, "they are fetched when first asked for")
+            return (
+                None if not needed or find_data(needed) else what_to_do(needed, "they are fetched when first asked for")
+            )
         module.load()
     except MissingData as error:
         return str(error)

@@ -45,7 +45,9 @@ class Counted:
 
 def draw_parameters(run: LabRun) -> None:
     """Bits of knowledge a parameter, against the bits that a parameter takes."""
-    _draw(Counted(run), "per_parameter", "parameters", "knowledge, at least (bits a parameter)", "Knowledge a parameter")
+    _draw(
+        Counted(run), "per_parameter", "parameters", "knowledge, at least (bits a parameter)", "Knowledge a parameter"
+    )
 
 
 def draw_bytes(run: LabRun) -> None:
@@ -107,7 +109,11 @@ def table(run: LabRun) -> None:
     means = Counted(run).means
     shown = pd.DataFrame({"models": means["line"], "recipe": means["recipe"], "seeds": means["seeds"], "n": means["n"]})
     shown["bits, at least"] = [f"{b:,.0f}" for b in means["bits"]]
-    for name, value, digits in (("kept", "kept", 2), ("a parameter", "per_parameter", 3), ("a stored byte", "per_byte", 3)):
+    for name, value, digits in (
+        ("kept", "kept", 2),
+        ("a parameter", "per_parameter", 3),
+        ("a stored byte", "per_byte", 3),
+    ):
         shown[name] = [told.between(line, value, digits) for _, line in means.iterrows()]
     shown["stored bits a parameter"] = [f"{s:.2f}" for s in means["stored"]]
     display(HTML(f'<div class="kc-scroll">{shown.to_html(index=False, border=0, classes="dataframe kc-table")}</div>'))

@@ -43,9 +43,13 @@ class LabRun:
             more = ", in every wording" * (probe.templates == "all")
             more += f", with {probe.shots} true statement{'s' * (probe.shots > 1)} before" if probe.shots else ""
             more += f", then {probe.relearn_steps} steps of training" if probe.relearn_steps else ""
-            told.append(f"- **Asked, {name}**: {len(facts):,} of `{facts.name}` (list `{facts.sha256[:12]}`) by {how}{more}")
+            told.append(
+                f"- **Asked, {name}**: {len(facts):,} of `{facts.name}` (list `{facts.sha256[:12]}`) by {how}{more}"
+            )
         recipes = {cell.recipe for cell in self.parameters.cells()} - {"none"}
-        told.append(f"- **Recipes**: {len(recipes)}, each compared with the same uncompressed model on the same questions")
+        told.append(
+            f"- **Recipes**: {len(recipes)}, each compared with the same uncompressed model on the same questions"
+        )
         display(Markdown("\n".join(told)))
 
     def evaluate(self) -> None:
@@ -92,7 +96,9 @@ def table_of(means: pd.DataFrame) -> HTML:
     for name, column in {"right": "accuracy", "kept": "retention"}.items():
         values = zip(*(means[c] for c in (column, f"{column}_low", f"{column}_high")), strict=True)
         shown[f"{name}, %"] = [
-            "" if pd.isna(m) else findings.whole(m) + ("" if pd.isna(a) else f" ({findings.whole(a)} to {findings.whole(b)})")
+            ""
+            if pd.isna(m)
+            else findings.whole(m) + ("" if pd.isna(a) else f" ({findings.whole(a)} to {findings.whole(b)})")
             for m, a, b in values
         ]
     shown["touched, %"] = [f"{100 * s:.1f}" for s in means["touched_fraction"]]

@@ -30,8 +30,10 @@ def draw_kept(run: LabRun, technique: str) -> None:
     if means.empty:
         return
     x, xlabel = AXES[technique]
-    what = f"Knowledge that three families keep {WHAT[technique]}" if means["line"].nunique() == 3 else (
-        f"Knowledge kept {WHAT[technique]}"
+    what = (
+        f"Knowledge that three families keep {WHAT[technique]}"
+        if means["line"].nunique() == 3
+        else (f"Knowledge kept {WHAT[technique]}")
     )
     show(
         seed_figures.panels_of_seeds(
@@ -100,7 +102,9 @@ def _of(run: LabRun, frame: pd.DataFrame, technique: str, asked: str | None = No
     base, rest = frame[frame["recipe"] == "none"], frame[frame["recipe"].isin(recipes)]
     if technique == "pruning_then_quantization":
         panels = list(dict.fromkeys(rest["precision_name"]))
-        told = [part for p in panels for part in (base.assign(panel=p), rest[rest["precision_name"] == p].assign(panel=p))]
+        told = [
+            part for p in panels for part in (base.assign(panel=p), rest[rest["precision_name"] == p].assign(panel=p))
+        ]
     else:
         told = [base.assign(panel="taught facts"), rest.assign(panel="taught facts")] if len(rest) else []
     if not told:

@@ -48,7 +48,15 @@ def draw_differences(run: LabRun, axis: str) -> None:
     what = f"Knowledge kept after pruning attention, less that after pruning feed-forward, at {axis}"
     show(
         seed_figures.panels_of_seeds(
-            means, pairs, x, "line", "panel", "difference", xlabel, "difference (points of retention)", ((0.0, "no difference"),)
+            means,
+            pairs,
+            x,
+            "line",
+            "panel",
+            "difference",
+            xlabel,
+            "difference (points of retention)",
+            ((0.0, "no difference"),),
         ),
         name=f"differences-{axis.split()[1]}",
         caption=f"{what}: below zero, attention is the more delicate. Differences are taken within each seed. {run.note(means)}",
@@ -58,7 +66,9 @@ def draw_differences(run: LabRun, axis: str) -> None:
 
 def tell(run: LabRun) -> None:
     """The verdicts on both axes."""
-    show_sentences([*equal_budget.sentences(equal_budget.paired(run.singles)), *equal_budget.size_sentences(run.singles)])
+    show_sentences(
+        [*equal_budget.sentences(equal_budget.paired(run.singles)), *equal_budget.size_sentences(run.singles)]
+    )
 
 
 def table(run: LabRun) -> None:
@@ -69,7 +79,9 @@ def table(run: LabRun) -> None:
         {
             "models": means["line"],
             "held equal": means["axis"],
-            "amount": [f"{100 * a:g} %" if axis == equal_budget.SPARSITY else f"{a:,.0f} weights" for axis, a in amounts],
+            "amount": [
+                f"{100 * a:g} %" if axis == equal_budget.SPARSITY else f"{a:,.0f} weights" for axis, a in amounts
+            ],
             "seeds": means["seeds"],
             "n": means["n"],
         }
@@ -79,7 +91,8 @@ def table(run: LabRun) -> None:
         shown[f"{SCOPE_NAMES[scope]} kept, %"] = kept[scope].map(findings.whole)
     values = zip(*(means[f"difference{end}"] for end in ("", "_low", "_high")), strict=True)
     shown["difference, points"] = [
-        findings.whole(m) + ("" if pd.isna(a) else f" ({findings.whole(a)} to {findings.whole(b)})") for m, a, b in values
+        findings.whole(m) + ("" if pd.isna(a) else f" ({findings.whole(a)} to {findings.whole(b)})")
+        for m, a, b in values
     ]
     display(HTML(f'<div class="kc-scroll">{shown.to_html(index=False, border=0, classes="dataframe kc-table")}</div>'))
 
