@@ -18,7 +18,7 @@ book: install
 
 test: install
 	@$(BIN)/ruff check kc_utils tests benchmarks
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: install
 	@$(BIN)/kc lab train --all

@@ -26,6 +26,7 @@ from kc_utils.knowledge.facts import FactSet
 from kc_utils.knowledge.probe import Probe
 from kc_utils.knowledge.questions import Question, ask_about
 from kc_utils.knowledge.wordings import Sentinel
+from tests.training import train
 
 PROBE = Probe(relations=("capital",), limit=30, alternatives=4)
 MIXED = Probe(relations=("capital",), limit=60, templates="all", alternatives=4)  # the known 30 and 30 others
@@ -169,23 +170,9 @@ def _unless(kept: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 def _taught(folder: Path, facts: FactSet, tokenizer, model: Callable, batch: Callable[[], dict], steps: int) -> Trained:
     """Train on PROBE's facts until they are known, and save model and tokenizer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same weights on every machine, nearly, and no slower: the matrices are tiny
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = model().train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
-        for _ in range(steps):
-            loss = model(**batch()).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-    torch.set_num_threads(threads)
-    model.eval().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        train(model(), tokenizer, lambda model: model(**batch()).loss, steps, folder)
     return Trained(folder, facts)
 
 
