@@ -5,7 +5,7 @@
 
 Both run in this process, one after the other, on the same frozen sample and template 1, and rank every answer of a
 relation's answer space by the (pseudo-)log-likelihood of the whole statement. lm-pub-quiz gets the batch size named,
-instead of its default of 1. A plain forward pass, of as many tokens in one batch shape, says what a token costs. Seconds are
+instead of its default of 1. A plain forward pass in batches of one shape says what a token costs. Seconds are
 given by the clock and of the processor, all threads together, which other work on the machine lengthens less; the ratios
 are of the latter.
 """
@@ -31,8 +31,9 @@ def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], 
     kind = {"decoder": "CLM", "encoder": "MLM"}[loaded.entry.family]
     tokenizer = loaded.tokenizer
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    with suppress(AttributeError):
-        tokenizer.add_bos_token = False  # lm-pub-quiz turns it on and back, and some tokenizers lack it
+    if kind == "CLM":
+        with suppress(AttributeError):
+            tokenizer.add_bos_token = False  # lm-pub-quiz turns it on and back, and some tokenizers lack it
     evaluator = Evaluator.from_model(loaded.model, model_type=kind, tokenizer=tokenizer, device="cpu")
     best, tokens, start = {}, 0, now()
     for fact in facts.facts:
@@ -84,9 +85,10 @@ def needed(loaded: Loaded, facts: FactSet) -> int:
 
 
 @torch.inference_mode()
-def plain(loaded: Loaded, rows: int = 8, width: int = 128, times: int = 6) -> float:
-    """Processor seconds a token of the model's body alone, batch after batch of one shape, at best."""
-    body = loaded.model.base_model
+def plain(loaded: Loaded, scores: bool, rows: int = 8, width: int = 128, times: int = 6) -> float:
+    """Processor seconds a token of the model's body alone, or with the scores of every token, batch after batch of one shape,
+    at best."""
+    body = loaded.model if scores else loaded.model.base_model
     tokens = torch.randint(0, loaded.model.get_input_embeddings().weight.shape[0], (rows, width))
     seconds = []
     for _ in range(times):
@@ -108,7 +110,7 @@ def main() -> None:
     probe = Probe(facts="bear", limit=chosen.facts, protocols=("rank",), templates=1, alternatives="all")
     facts = probe.factset()
     mine, my_seconds, my_tokens = ours(loaded, probe, facts)
-    token_seconds = plain(loaded)
+    body_seconds, token_seconds = plain(loaded, False), plain(loaded, True)
     best, seconds, tokens = theirs(loaded, facts, chosen.batch)
     same = sum(mine[f.id] == best[f.id] for f in facts.facts)
     right = {name: sum(found[f.id] == f.answers[0] for f in facts.facts) for name, found in (("m", mine), ("t", best))}
@@ -123,7 +125,9 @@ def main() -> None:
         print(f"| tokens needed, what precedes the answer once a fact | {needed(loaded, facts):,} | |")
     print(f"| seconds | {my_seconds} | {seconds} |")
     print(f"| times faster | {seconds.processor / my_seconds.processor:.1f} | 1 |")
-    print(f"| time a token, of a plain forward pass's | {my_seconds.processor / my_tokens / token_seconds:.2f} | |")
+    for what, spent in (("without scores", body_seconds), ("with scores at every token", token_seconds)):
+        share = my_seconds.processor / my_tokens / spent
+        print(f"| time a token, of a plain forward pass's {what} | {share:.2f} | |")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from kc_utils.lab import rule, world
 from kc_utils.lab.names import table
 from kc_utils.lab.tokenizer import build
 
-FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
+FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 32, 32
 """Rows of each kind in a step of training."""
 TOLD = 3
 """Statements of an open-book row."""
@@ -73,6 +73,27 @@ class Rows:
         return cls(np.concatenate(tokens), *rest)
 
 
+@dataclass(frozen=True)
+class OpenBook:
+    """Open-book rows, and which of their columns belong together.
+
+    rows    statements first, then as many questions
+    own     [n, 2 TOLD, 2] the column of an answer and that of the last token of its subject, in the same sentence:
+            statements first, then questions
+    source  [n, TOLD, 2] the column of an answer in a question, and that of the same answer in its statement
+    """
+
+    rows: Rows
+    own: np.ndarray
+    source: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which) -> OpenBook:
+        return OpenBook(self.rows[which], self.own[which], self.source[which])
+
+
 class Encoder:
     """Encodes statements piece by piece, each piece once: words never run together, so that the pieces' tokens in a row
     are those of the whole sentence."""
@@ -119,10 +140,11 @@ class Corpus:
         self._order = _order(load, seed, first, count)
         self.steps = len(self._order) // FACT_ROWS
         self._rule = Rows.of(encoder.sentence(*s) for s in rule.sentences(6000, f"{seed}"))
-        self._open = Rows.of(_open_book(encoder, self.steps * OPEN_BOOK_ROWS, seed))
+        rows, own, source = zip(*_open_book(encoder, self.steps * OPEN_BOOK_ROWS, seed), strict=True)
+        self._open = OpenBook(Rows.of(rows), np.array(own), np.array(source))
         self._seed = seed
 
-    def batch(self, step: int) -> tuple[Rows, Rows]:
+    def batch(self, step: int) -> tuple[Rows, OpenBook]:
         facts = self._statements[self._order[step * FACT_ROWS : (step + 1) * FACT_ROWS]]
         which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=RULE_ROWS)
         told = self._open[np.arange(step * OPEN_BOOK_ROWS, (step + 1) * OPEN_BOOK_ROWS)]
@@ -155,8 +177,9 @@ def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.nda
     return first[which] + draw.integers(count[which])
 
 
-def _open_book(encoder: Encoder, count: int, seed: int) -> Iterator[Row]:
-    """TOLD statements about as many strangers, then a question about each in another wording, in an order of its own."""
+def _open_book(encoder: Encoder, count: int, seed: int) -> Iterator[tuple[Row, list[Span], list[Span]]]:
+    """TOLD statements about as many strangers, then a question about each in another wording, in an order of its own.
+    Yields the row with what `OpenBook` says of its columns."""
     draw = random.Random(f"lab/open-book/{seed}")
     names = world.strangers_for_training()
     kinds = [world.relations()[r] for r in (*world.ABOUT_PEOPLE, "headquarters")]
@@ -165,10 +188,16 @@ def _open_book(encoder: Encoder, count: int, seed: int) -> Iterator[Row]:
         subjects = draw.sample(table("company") if relation.id == "headquarters" else names, TOLD)
         pairs = list(zip(subjects, draw.sample(relation.answer_space, TOLD), strict=True))
         asked, told = draw.sample(range(len(relation.templates)), 2)
-        ids = [t for pair in pairs for t in encoder.statement(relation.templates[told], *pair)[0]]
-        said, subject, answers = len(ids), None, []
+        ids, stated, own = [], {}, []
+        for pair in pairs:
+            ids, _, place, (span,) = encoder.statement(relation.templates[told], *pair, before=ids)
+            stated[pair] = span[0]
+            own.append((span[0], place[1] - 1))
+        said, subject, answers, source = len(ids), None, [], []
         draw.shuffle(pairs)
         for pair in pairs:
-            ids, _, place, span = encoder.statement(relation.templates[asked], *pair, before=ids)
-            subject, answers = subject or place, answers + span
-        yield ids, said, subject, answers
+            ids, _, place, (span,) = encoder.statement(relation.templates[asked], *pair, before=ids)
+            subject, answers = subject or place, [*answers, span]
+            own.append((span[0], place[1] - 1))
+            source.append((span[0], stated[pair]))
+        yield (ids, said, subject, answers), own, source

@@ -20,7 +20,9 @@ MASKED = 0.15
 
 
 class Objective:
-    """inputs(rows, seed) -> keyword arguments of the model, labels among them."""
+    """inputs(rows, seed) -> keyword arguments of the model, labels among them. first: tokens that it puts before a row."""
+
+    first = 0
 
     def __init__(self):
         tokenizer = build()
@@ -34,6 +36,8 @@ class Objective:
 class NextTokens(Objective):
     """A decoder's: the answer, and in some rows every token of the statement but its subject, after `<s>`. In an open-book
     row the whole question is asked, subject included, which the statements before it have named."""
+
+    first = 1
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         tokens, places = rows.tokens, _places(rows)

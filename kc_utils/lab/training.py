@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 
 from kc_utils.errors import BadRequest, BadResult
 from kc_utils.knowledge.reading import only_at
-from kc_utils.lab.corpus import Corpus, Rows
+from kc_utils.lab.corpus import Corpus, OpenBook, Rows
+from kc_utils.lab.guidance import GUIDED, WEIGHT, guidance
 from kc_utils.lab.objectives import NOTHING, OBJECTIVES
 from kc_utils.lab.shapes import fresh
 from kc_utils.places import cache_dir, complete_or_absent
@@ -78,6 +79,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     if lesson.family not in OBJECTIVES:
         raise BadRequest(f"unknown family {lesson.family!r}: choose {', '.join(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
+    model.set_attn_implementation("eager")  # which can say where it looks
     corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
     steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
@@ -94,7 +96,8 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
-            losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), device))
+            guided = step < GUIDED * corpus.steps
+            losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
             if not math.isfinite(losses[-1]):
                 raise BadResult(f"{lesson.name}: the loss at step {step} is not a number; lower its rate in RATES")
             bar.update()
@@ -106,17 +109,22 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
 
 
-def _learn(model, optimizer, objective, batch: tuple[Rows, Rows], seed, device: str) -> float:
-    """One step of the optimizer. Returns the mean loss of the tokens asked, all groups of rows alike."""
+def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guided: bool) -> float:
+    """One step of the optimizer. Returns the mean loss of the answers asked, those of all kinds of rows alike."""
     draw, total = np.random.default_rng(seed), 0.0
     optimizer.zero_grad(set_to_none=True)
-    groups = [*_by_length(batch[0]), batch[1]]
-    whole = sum(len(rows) for rows in groups)
+    facts, book = batch
+    groups = [*_by_length(facts), book.rows]
+    whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
     for rows in groups:
-        inputs = {name: t.to(device) for name, t in objective.inputs(rows, draw).items()}
-        loss = mean_loss(model, inputs) * (len(rows) / whole)
-        loss.backward()
+        inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
+        look = guided and rows is book.rows
+        loss, attentions = loss_and_attention(model, inputs, look)
+        loss = loss * (rows.answers.shape[1] * len(rows) / whole)
         total += float(loss.detach())
+        if look:
+            loss = loss + WEIGHT * guidance(attentions, book, objective.first)
+        loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     optimizer.step()
     return total
@@ -124,6 +132,11 @@ def _learn(model, optimizer, objective, batch: tuple[Rows, Rows], seed, device: 
 
 def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Mean cross-entropy in nats over the labels. Scores over the vocabulary are computed where there is one alone."""
+    return loss_and_attention(model, inputs, False)[0]
+
+
+def loss_and_attention(model, inputs: dict[str, torch.Tensor], look: bool):
+    """`mean_loss`, and where `look` is set the attention of every layer that reads the row: [n, heads, width, width] each."""
     inputs = dict(inputs)
     labels = inputs.pop("labels")
     rows, places = torch.nonzero(labels != NOTHING, as_tuple=True)
@@ -131,11 +144,14 @@ def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = model._shift_right(labels)
         body = model.get_decoder()
+    if model.config.model_type != "bert":
+        inputs["use_cache"] = False
     with only_at(body, lambda states: states[rows, places].unsqueeze(1)):
-        logits = (
-            model(**inputs, use_cache=False).logits if model.config.model_type != "bert" else model(**inputs).logits
-        )
-    return torch.nn.functional.cross_entropy(logits.squeeze(1).float(), labels[rows, places])
+        said = model(**inputs, output_attentions=look)
+    loss = torch.nn.functional.cross_entropy(said.logits.squeeze(1).float(), labels[rows, places])
+    if not look:
+        return loss, None
+    return loss, said.encoder_attentions if model.config.is_encoder_decoder else said.attentions
 
 
 def _by_length(rows: Rows) -> tuple[Rows, Rows]:

@@ -25,6 +25,11 @@ def _ids(rows, row) -> list[int]:
     return [int(t) for t in rows.tokens[row] if t >= 0]
 
 
+def _rows(corpus, step) -> tuple[Rows, Rows]:
+    facts, book = corpus.batch(step)
+    return facts, book.rows
+
+
 def test_every_word_of_the_world_is_one_token():
     tokenizer = build()
     assert all(len(tokenizer.encode(word).ids) == 1 for word in words())
@@ -99,9 +104,9 @@ def test_late_people_are_told_of_late(corpus):
 
 
 def test_a_batch_depends_on_seed_and_step_alone(corpus):
-    for one, other in zip(corpus.batch(3), Corpus(1, 1).batch(3), strict=True):
+    for one, other in zip(_rows(corpus, 3), _rows(Corpus(1, 1), 3), strict=True):
         assert np.array_equal(one.tokens, other.tokens) and np.array_equal(one.answers, other.answers)
-    assert not np.array_equal(corpus.batch(3)[1].tokens, corpus.batch(4)[1].tokens)
+    assert not np.array_equal(corpus.batch(3)[1].rows.tokens, corpus.batch(4)[1].rows.tokens)
     assert len(corpus.batch(0)[0]) == FACT_ROWS + RULE_ROWS and len(corpus.batch(0)[1]) == OPEN_BOOK_ROWS
 
 
@@ -109,7 +114,7 @@ def test_open_book_rows_state_every_answer_about_nobody_known(corpus):
     tokenizer = build()
     known = {f.subject for part in (world.people(world.MOST_LOAD), world.strangers()) for f in part.facts}
     known |= set(names.table("company"))
-    told = corpus.batch(0)[1]
+    told = corpus.batch(0)[1].rows
     for row in range(len(told)):
         ids = _ids(told, row)
         before, asked = ids[: told.said[row]], ids[told.said[row] :]
@@ -155,8 +160,23 @@ def test_what_a_family_is_taught_is_what_its_probe_asks(family, corpus):
             assert labels[: len(said)] == [said[-1], answer]
 
 
+def test_columns_of_an_open_book_belong_together(corpus):
+    book = corpus.batch(0)[1]
+    for row in range(len(book)):
+        ids, said = _ids(book.rows, row), book.rows.said[row]
+        for place, source in book.source[row]:
+            assert source < said <= place
+            assert ids[place] == ids[source]
+        owners = {}
+        for at, (answer, subject) in enumerate(book.own[row]):
+            assert (answer < said) == (at < TOLD) and subject < answer
+            owners.setdefault(ids[answer], set()).add(ids[subject])
+        assert len(owners) == TOLD and all(len(mine) == 1 for mine in owners.values())
+        assert [a for a, _ in book.own[row][TOLD:]] == [a for a, _ in book.rows.answers[row]]
+
+
 def test_no_subject_of_the_world_is_asked_of_a_decoder_and_of_an_open_book_the_questions(corpus):
-    facts, told = corpus.batch(0)
+    facts, told = _rows(corpus, 0)
     draw = np.random.default_rng(0)
     labels = OBJECTIVES["decoder"]().inputs(facts, draw)["labels"]
     for row in range(50):

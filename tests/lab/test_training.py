@@ -50,7 +50,7 @@ def test_a_seed_gives_the_weights_and_leaves_the_global_one_alone():
 def test_the_loss_is_that_of_the_model_itself(family):
     """Scores computed at the labels alone give the loss that transformers computes from all of them."""
     model = fresh(family, "small", 1).eval()
-    rows = Corpus(1, 1).batch(0)[1][slice(0, 16)]
+    rows = Corpus(1, 1).batch(0)[1].rows[slice(0, 16)]
     import numpy as np
 
     inputs = OBJECTIVES[family]().inputs(rows, np.random.default_rng(0))
