@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from kc_utils.errors import BadResult
+from kc_utils.lab.guidance import GUIDED, WEIGHT
 from kc_utils.lab.recall import recall
 from kc_utils.lab.tokenizer import as_transformers, build
 from kc_utils.lab.training import BETAS, CLIP, RATES, WARMUP, WEIGHT_DECAY, Lesson, Trained, saved_at
@@ -54,6 +55,8 @@ def write(lesson: Lesson, trained: Trained, target: Path) -> dict:
                 "betas": BETAS,
                 "weight_decay": WEIGHT_DECAY,
                 "clip": CLIP,
+                "guided": GUIDED,
+                "guidance": WEIGHT,
             },
             "recall": recall(model.float(), tokenizer, lesson.family, lesson.load),
             "sha256": sha256_of(folder / WEIGHTS),

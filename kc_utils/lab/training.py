@@ -96,7 +96,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
-            guided = step < GUIDED * corpus.steps
+            guided = step < GUIDED * steps
             losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
             if not math.isfinite(losses[-1]):
                 raise BadResult(f"{lesson.name}: the loss at step {step} is not a number; lower its rate in RATES")

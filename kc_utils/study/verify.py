@@ -11,7 +11,7 @@ In distribution. Dynamic int8 rounds each token's activations, and GPTQ solves f
 a sum that falls on the other side of a step moves all that follows, and what comes out is another draw of the same noise. A cell
 of these methods that misses EXACT is tested for more than noise: whether answers turned more one way than the other, and whether
 scores moved more one way than the other. Either sum, over facts that moved independently, is compared with its own spread,
-|sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted to what was seen.
+|sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted to what was seen. Fewer than ten facts cannot fail it.
 """
 
 from __future__ import annotations
