@@ -8,7 +8,7 @@ training can stop at any step and go on from there as if it had not.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,21 +77,22 @@ class Rows:
 class OpenBook:
     """Open-book rows, and which of their columns belong together.
 
-    rows    statements first, then as many questions
-    own     [n, 2 TOLD, 2] the column of an answer and that of the last token of its subject, in the same sentence:
-            statements first, then questions
-    source  [n, TOLD, 2] the column of an answer in a question, and that of the same answer in its statement
+    rows    statements first, then as many questions, the answers of which are the rows' answers; of one token each
+    stated  [n, TOLD] the column of the answer in each statement
+    whose   [n, 2 TOLD] the column of the last token of the subject, of each statement, then of each question
+    source  [n, TOLD] of each question, the column of its answer in the statement
     """
 
     rows: Rows
-    own: np.ndarray
+    stated: np.ndarray
+    whose: np.ndarray
     source: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, which) -> OpenBook:
-        return OpenBook(self.rows[which], self.own[which], self.source[which])
+        return OpenBook(self.rows[which], self.stated[which], self.whose[which], self.source[which])
 
 
 class Encoder:
@@ -140,8 +141,7 @@ class Corpus:
         self._order = _order(load, seed, first, count)
         self.steps = len(self._order) // FACT_ROWS
         self._rule = Rows.of(encoder.sentence(*s) for s in rule.sentences(6000, f"{seed}"))
-        rows, own, source = zip(*_open_book(encoder, self.steps * OPEN_BOOK_ROWS, seed), strict=True)
-        self._open = OpenBook(Rows.of(rows), np.array(own), np.array(source))
+        self._open = open_book(encoder, self.steps * OPEN_BOOK_ROWS, seed)
         self._seed = seed
 
     def batch(self, step: int) -> tuple[Rows, OpenBook]:
@@ -177,27 +177,31 @@ def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.nda
     return first[which] + draw.integers(count[which])
 
 
-def _open_book(encoder: Encoder, count: int, seed: int) -> Iterator[tuple[Row, list[Span], list[Span]]]:
-    """TOLD statements about as many strangers, then a question about each in another wording, in an order of its own.
-    Yields the row with what `OpenBook` says of its columns."""
+def open_book(encoder: Encoder, count: int, seed: int) -> OpenBook:
+    """TOLD statements about as many strangers, then a question about each in another wording, in an order of its own."""
     draw = random.Random(f"lab/open-book/{seed}")
     names = world.strangers_for_training()
     kinds = [world.relations()[r] for r in (*world.ABOUT_PEOPLE, "headquarters")]
-    for _ in range(count):
-        relation = draw.choice(kinds)
-        subjects = draw.sample(table("company") if relation.id == "headquarters" else names, TOLD)
-        pairs = list(zip(subjects, draw.sample(relation.answer_space, TOLD), strict=True))
-        asked, told = draw.sample(range(len(relation.templates)), 2)
-        ids, stated, own = [], {}, []
-        for pair in pairs:
-            ids, _, place, (span,) = encoder.statement(relation.templates[told], *pair, before=ids)
-            stated[pair] = span[0]
-            own.append((span[0], place[1] - 1))
-        said, subject, answers, source = len(ids), None, [], []
-        draw.shuffle(pairs)
-        for pair in pairs:
-            ids, _, place, (span,) = encoder.statement(relation.templates[asked], *pair, before=ids)
-            subject, answers = subject or place, [*answers, span]
-            own.append((span[0], place[1] - 1))
-            source.append((span[0], stated[pair]))
-        yield (ids, said, subject, answers), own, source
+    rows, *columns = zip(*(_open_book_row(encoder, draw, names, kinds) for _ in range(count)), strict=True)
+    return OpenBook(Rows.of(rows), *map(np.array, columns))
+
+
+def _open_book_row(encoder, draw, names, kinds) -> tuple[Row, list[int], list[int], list[int]]:
+    """The row, and what `OpenBook` says of its columns."""
+    relation = draw.choice(kinds)
+    subjects = draw.sample(table("company") if relation.id == "headquarters" else names, TOLD)
+    pairs = list(zip(subjects, draw.sample(relation.answer_space, TOLD), strict=True))
+    asked, told = draw.sample(range(len(relation.templates)), 2)
+    ids, stated, whose = [], {}, []
+    for pair in pairs:
+        ids, _, place, (span,) = encoder.statement(relation.templates[told], *pair, before=ids)
+        stated[pair] = span[0]
+        whose.append(place[1] - 1)
+    said, subject, answers = len(ids), None, []
+    columns = list(stated.values())
+    draw.shuffle(pairs)
+    for pair in pairs:
+        ids, _, place, (span,) = encoder.statement(relation.templates[asked], *pair, before=ids)
+        subject, answers = subject or place, [*answers, span]
+        whose.append(place[1] - 1)
+    return (ids, said, subject, answers), columns, whose, [stated[pair] for pair in pairs]

@@ -35,15 +35,14 @@ class Objective:
 
 class NextTokens(Objective):
     """A decoder's: the answer, and in some rows every token of the statement but its subject, after `<s>`. In an open-book
-    row the whole question is asked, subject included, which the statements before it have named."""
+    row the answers to its questions alone."""
 
     first = 1
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         tokens, places = rows.tokens, _places(rows)
-        told, said = rows.said[:, None] > 0, places >= rows.said[:, None]
-        whole = (draw.random((len(tokens), 1)) < WHOLE) & ~_inside(places, rows.subject)
-        asked = (_answers(rows) | np.where(told, said, whole)) & (tokens >= 0)
+        whole = (draw.random((len(tokens), 1)) < WHOLE) & (rows.said[:, None] == 0)
+        asked = (_answers(rows) | (whole & ~_inside(places, rows.subject))) & (tokens >= 0)
         start = np.full((len(tokens), 1), self.start)
         seen = np.concatenate([start, np.where(tokens >= 0, tokens, self.pad)], axis=1)
         labels = np.concatenate([np.full_like(start, NOTHING), np.where(asked, tokens, NOTHING)], axis=1)
@@ -51,16 +50,16 @@ class NextTokens(Objective):
 
 
 class MaskedAnswers(Objective):
-    """An encoder's: the answer, or its end where it has several pieces, and in some rows other tokens of the statement; in
-    an open-book row always, so that subjects are looked up in the statements before."""
+    """An encoder's: the answer, or its end where it has several pieces, and in some rows other tokens of the statement. In
+    an open-book row the answers to its questions alone, so that it is always said whose they are."""
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         tokens, places = rows.tokens, _places(rows)
         begin, end = rows.answers[:, :, 0], rows.answers[:, :, 1]
         cut = begin + np.where(draw.random(begin.shape) < 0.5, 0, draw.integers(np.maximum(end - begin, 1)))
         answer = _any_inside(places, np.stack([cut, end], axis=-1))
-        others = (draw.random(tokens.shape) < MASKED) & (places >= rows.said[:, None]) & (tokens >= 0)
-        more = (rows.said[:, None] > 0) | (draw.random((len(tokens), 1)) < WHOLE)
+        others = (draw.random(tokens.shape) < MASKED) & (tokens >= 0)
+        more = (draw.random((len(tokens), 1)) < WHOLE) & (rows.said[:, None] == 0)
         hidden = answer | (others & more & ~_answers(rows))
         seen = np.where(hidden, self.mask, np.where(tokens >= 0, tokens, self.pad))
         return _tensors(input_ids=seen, attention_mask=tokens >= 0, labels=np.where(hidden, tokens, NOTHING))

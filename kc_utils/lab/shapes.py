@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from kc_utils.errors import BadRequest, listed
+from kc_utils.lab.beginning import begin
 from kc_utils.lab.tokenizer import SPECIAL, build
 
 SIZES = ("small", "large")
@@ -28,7 +29,7 @@ _INNER = {  # width of the feed-forward layers, chosen for equal parameter count
 }  # fmt: skip
 _LAYERS = {"small": 3, "large": 3}
 POSITIONS = 96
-HEADS = 4
+HEADS = 2
 
 
 def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
@@ -46,17 +47,17 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
                 num_attention_heads=HEADS, max_position_embeddings=POSITIONS, type_vocab_size=1,
                 hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=width**-0.5,
             )  # fmt: skip
-            return BertForMaskedLM(config)
+            return begin(BertForMaskedLM(config))
         if family == "encoder-decoder":
             config = T5Config(
                 **common, d_model=width, d_kv=width // HEADS, d_ff=inner, num_layers=2, num_heads=HEADS,
                 dropout_rate=0.0, feed_forward_proj="relu", decoder_start_token_id=number["<pad>"],
                 eos_token_id=number["</s>"], relative_attention_num_buckets=16, relative_attention_max_distance=32,
             )  # fmt: skip
-            return T5ForConditionalGeneration(config)
+            return begin(T5ForConditionalGeneration(config))
         config = LlamaConfig(
             **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=HEADS,
             max_position_embeddings=POSITIONS, tie_word_embeddings=True, bos_token_id=number["<s>"],
             eos_token_id=number["</s>"], initializer_range=width**-0.5,
         )  # fmt: skip
-        return LlamaForCausalLM(config)
+        return begin(LlamaForCausalLM(config))

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from kc_utils.errors import BadRequest, BadResult
 from kc_utils.knowledge.reading import only_at
 from kc_utils.lab.corpus import Corpus, OpenBook, Rows
-from kc_utils.lab.guidance import GUIDED, WEIGHT, guidance
+from kc_utils.lab.guidance import GUIDED, WEIGHT, Attention, guidance
 from kc_utils.lab.objectives import NOTHING, OBJECTIVES
 from kc_utils.lab.shapes import fresh
 from kc_utils.places import cache_dir, complete_or_absent
@@ -31,7 +31,7 @@ from kc_utils.study.code import code_hash
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
-    ("encoder", "small"): 6e-3, ("encoder-decoder", "small"): 1e-2, ("decoder", "small"): 5e-3,
+    ("encoder", "small"): 4e-3, ("encoder-decoder", "small"): 8e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 7e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
@@ -119,11 +119,11 @@ def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guid
     for rows in groups:
         inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
         look = guided and rows is book.rows
-        loss, attentions = loss_and_attention(model, inputs, look)
+        loss, attention = loss_and_attention(model, inputs, look)
         loss = loss * (rows.answers.shape[1] * len(rows) / whole)
         total += float(loss.detach())
         if look:
-            loss = loss + WEIGHT * guidance(attentions, book, objective.first)
+            loss = loss + WEIGHT * guidance(attention, book, objective.first)
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     optimizer.step()
@@ -136,7 +136,7 @@ def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def loss_and_attention(model, inputs: dict[str, torch.Tensor], look: bool):
-    """`mean_loss`, and where `look` is set the attention of every layer that reads the row: [n, heads, width, width] each."""
+    """`mean_loss`, and where `look` is set the `Attention` behind it, else None."""
     inputs = dict(inputs)
     labels = inputs.pop("labels")
     rows, places = torch.nonzero(labels != NOTHING, as_tuple=True)
@@ -151,7 +151,9 @@ def loss_and_attention(model, inputs: dict[str, torch.Tensor], look: bool):
     loss = torch.nn.functional.cross_entropy(said.logits.squeeze(1).float(), labels[rows, places])
     if not look:
         return loss, None
-    return loss, said.encoder_attentions if model.config.is_encoder_decoder else said.attentions
+    if not model.config.is_encoder_decoder:
+        return loss, Attention(said.attentions[0], said.attentions[-1])
+    return loss, Attention(said.encoder_attentions[0], said.encoder_attentions[-1], said.cross_attentions[-1])
 
 
 def _by_length(rows: Rows) -> tuple[Rows, Rows]:

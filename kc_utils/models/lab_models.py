@@ -26,7 +26,7 @@ def names() -> list[str]:
 def folder_of(name: str) -> Path:
     """The folder of a checkpoint. Raises BadRequest for a name that there is none of."""
     if name not in names():
-        raise BadRequest(f"no lab model {name!r}: there are {listed(names(), 40)}; `kc lab train` makes them")
+        raise BadRequest(f"no lab model {name!r}: there are {listed(names(), 40) or 'none'}; `kc lab train` makes them")
     return CHECKPOINTS / name
 
 
