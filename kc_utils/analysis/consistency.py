@@ -15,7 +15,7 @@ from kc_utils.analysis.intervals import clustered_wilson
 from kc_utils.analysis.items import MIN_RELATIONS, checked
 from kc_utils.errors import BadRequest, BadResult, listed
 
-PREDICTION = {"rank": "chosen", "openbook": "chosen", "cloze": "predicted_token"}
+PREDICTION = {"rank": "chosen", "openbook": "chosen", "cloze": "predicted_token", "openbook-cloze": "predicted_token"}
 """The column that holds what was predicted; -1 for nothing."""
 
 MEASURES = ("consistency", "consistent_right", "accuracy", "all_right", "any_right")

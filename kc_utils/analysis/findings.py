@@ -19,6 +19,7 @@ ASKED = {
     "cloze": "as the likeliest token of the whole vocabulary",
     "rank": "in the closed-set ranking",
     "openbook": "in the closed-set ranking with the fact stated first",
+    "openbook-cloze": "as the likeliest token of the whole vocabulary, the fact stated first",
     "generate": "when it answers freely",
 }
 NBSP = "\u00a0"

@@ -13,6 +13,7 @@ PROTOCOL_NAMES = {
     "cloze": "Cloze: first token, whole vocabulary",
     "rank": "Ranking: whole answer, closed set",
     "openbook": "Open book: ranking, the fact stated first",
+    "openbook-cloze": "Open book: cloze, the fact stated first",
     "generate": "Generation: free answer",
 }
 TASK = "task "

@@ -21,7 +21,8 @@ from kc_utils.knowledge.questions import Question, ask_about
 from kc_utils.knowledge.sources import load_source
 from kc_utils.knowledge.wordings import WORDINGS, Wording
 
-PROTOCOLS = ("cloze", "rank", "openbook", "generate")
+PROTOCOLS = ("cloze", "rank", "openbook", "openbook-cloze", "generate")
+TWINS = ("openbook", "openbook-cloze")
 FACTS_AT_A_TIME = 256  # whose prefixes are shared and whose scores are held together
 
 
@@ -32,7 +33,8 @@ class Asked(BaseModel):
     relations     only these, or all
     limit         a frozen sample of so many facts, spread evenly over relations; None for all
     seed          of the sample, the wrong answers, and what else is drawn
-    protocols     any of `cloze` (top-k), `rank` (closed set), `openbook` (its twin with the fact stated first), `generate`
+    protocols     any of `cloze` (top-k), `rank` (closed set), `generate`, and with the fact stated first `openbook` (the twin of
+                  `rank`) and `openbook-cloze` (that of `cloze`)
     templates     how many wordings of each fact are asked, the first ones, or "all"
     alternatives  wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
     shots         true statements of the same relation before a question of `cloze`, `rank` or `generate`
@@ -48,7 +50,7 @@ class Asked(BaseModel):
     relations: tuple[str, ...] | None = None
     limit: int | None = Field(default=None, ge=1)
     seed: int = 0
-    protocols: tuple[Literal["cloze", "rank", "openbook", "generate"], ...] = ("cloze", "rank")
+    protocols: tuple[Literal["cloze", "rank", "openbook", "openbook-cloze", "generate"], ...] = ("cloze", "rank")
     templates: int | Literal["all"] = 1
     alternatives: int | Literal["all"] = 9
     shots: int = Field(default=0, ge=0, le=16)
@@ -149,7 +151,7 @@ def ask(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) 
     facts = probe.factset()
     rows: list[dict] = []
     reader = wording.reader(model, trees)
-    whole = load_source(probe.facts) if "openbook" in probe.protocols else facts
+    whole = load_source(probe.facts) if set(probe.protocols) & set(TWINS) else facts
     for part in _parts(facts):
         protocols = _protocols(part, facts, whole, probe, wording, family, tokenizer)
         queries = list(dict.fromkeys(q for protocol in protocols for q in protocol.queries))
@@ -182,15 +184,19 @@ def _protocols(part: FactSet, facts: FactSet, whole: FactSet, probe: Probe, word
     def shown(questions: list[Question]) -> list[Question]:
         return with_shots(questions, facts, probe.shots, probe.seed)
 
+    def told(questions: list[Question]) -> list[Question]:
+        return twins(questions, part, whole, probe.alternatives, probe.seed)
+
+    gaps = ask_about(part, probe.templates, left_to_right=family == "decoder")
     if "cloze" in probe.protocols:
-        asked = ask_about(part, probe.templates, left_to_right=family == "decoder")
-        found.append(Cloze(shown(asked), wording, tokenizer))
+        found.append(Cloze(shown(gaps), wording, tokenizer))
+    if "openbook-cloze" in probe.protocols:
+        found.append(Cloze(told(gaps), wording, tokenizer, name="openbook-cloze"))
     closed = ask_about(part, probe.templates)
     if "rank" in probe.protocols:
         found.append(Rank(shown(closed), wording, part, probe.alternatives, probe.seed))
     if "openbook" in probe.protocols:
-        told = twins(closed, part, whole, probe.alternatives, probe.seed)
-        found.append(Rank(told, wording, part, probe.alternatives, probe.seed, name="openbook"))
+        found.append(Rank(told(closed), wording, part, probe.alternatives, probe.seed, name="openbook"))
     return found
 
 

@@ -50,17 +50,17 @@ class NextTokens(Objective):
 
 
 class MaskedAnswers(Objective):
-    """An encoder's: the answer, or its end where it has several pieces, and in some rows other tokens of the statement. In
-    an open-book row the answers to its questions alone, so that it is always said whose they are."""
+    """An encoder's: the answer, or its end where it has several pieces, and in some rows other tokens of the statement but
+    its subject. Of an open-book row the answers to its questions alone."""
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         tokens, places = rows.tokens, _places(rows)
         begin, end = rows.answers[:, :, 0], rows.answers[:, :, 1]
         cut = begin + np.where(draw.random(begin.shape) < 0.5, 0, draw.integers(np.maximum(end - begin, 1)))
         answer = _any_inside(places, np.stack([cut, end], axis=-1))
-        others = (draw.random(tokens.shape) < MASKED) & (tokens >= 0)
-        more = (draw.random((len(tokens), 1)) < WHOLE) & (rows.said[:, None] == 0)
-        hidden = answer | (others & more & ~_answers(rows))
+        whole = (draw.random((len(tokens), 1)) < WHOLE) & (rows.said[:, None] == 0)
+        others = whole & (draw.random(tokens.shape) < MASKED) & (tokens >= 0) & ~_inside(places, rows.subject)
+        hidden = answer | (others & ~_answers(rows))
         seen = np.where(hidden, self.mask, np.where(tokens >= 0, tokens, self.pad))
         return _tensors(input_ids=seen, attention_mask=tokens >= 0, labels=np.where(hidden, tokens, NOTHING))
 

@@ -3,7 +3,8 @@
 trained    facts about people, top-1 over the whole vocabulary, in wordings that training showed for them
 held_out   the same facts in wordings that training kept back for them
 world      facts of worldfacts and of companies, ranking among all answers of the relation, first wording
-open_book  people never seen: the fact is stated first beside one about somebody else, then asked in another wording
+open_book  people never seen: the fact is stated first beside one about somebody else, then asked in another wording,
+           top-1 over the whole vocabulary
 rule       agreement of subject and verb about pairs of nouns never seen together
 """
 
@@ -24,7 +25,7 @@ def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, 
     people = _share_by_wording(model, tokenizer, family, load)
     asked = {
         "world": Probe(facts="lab", relations=(*world.REAL, "headquarters"), protocols=("rank",), alternatives=9),
-        "open_book": Probe(facts="lab:strangers", limit=STRANGERS_ASKED, protocols=("openbook",), alternatives=9),
+        "open_book": Probe(facts="lab:strangers", limit=STRANGERS_ASKED, protocols=("openbook-cloze",)),
         "rule": Probe(facts="lab:rule", protocols=("rank",), alternatives=1),
     }
     return people | {name: _share(ask(model, tokenizer, family, p).rows) for name, p in asked.items()}

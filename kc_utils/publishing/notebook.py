@@ -28,6 +28,9 @@ NOT_ASKED = {
     ("generate", "decoder"): "no wording ends with the answer",
     "rank": "their relation offers no wrong answer",
     "openbook": "their relation offers no wrong answer",
+} | {
+    ("openbook-cloze", family): "as without the fact stated first: an answer of several pieces, or of white space, or not last"
+    for family in ("encoder", "encoder-decoder", "decoder")
 }
 
 

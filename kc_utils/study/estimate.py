@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, listed
-from kc_utils.knowledge.probe import Probe
+from kc_utils.knowledge.probe import TWINS, Probe
 from kc_utils.knowledge.questions import ask_about
 from kc_utils.models.registry import resolve
 from kc_utils.models.sizes import Size, size_of
@@ -90,9 +90,9 @@ def work_of(probe: Probe, family: str) -> Work:
             offered = len(facts.relations[question.fact.relation].answer_space)
             wrong = offered - 1 if probe.alternatives == "all" else min(int(probe.alternatives), offered - 1)
             for protocol in probe.protocols:
-                told = 2 if protocol == "openbook" else 1
-                if protocol == "cloze":
-                    own = (length, 1.0)
+                told = 2 if protocol in TWINS else 1
+                if protocol in ("cloze", "openbook-cloze"):
+                    own = (told * length, 1.0)
                 elif protocol == "generate":
                     own = (length + 20, 20.0)
                 elif family == "encoder":

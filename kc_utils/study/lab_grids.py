@@ -14,8 +14,6 @@ from kc_utils.knowledge.probe import Probe
 from kc_utils.study.parameters import Grid, written
 
 STRANGERS, RULE = "lab:strangers", "lab:rule"
-BESIDE = 4
-"""Wrong answers beside the right one, about strangers whose fact is stated first."""
 
 
 class OfModels(Grid):
@@ -61,9 +59,7 @@ class Retention(OfModels):
     def probes(self) -> dict[str, Probe]:
         return {
             **super().probes,
-            "stated": Probe(
-                facts=STRANGERS, limit=self.controls, seed=self.seed, protocols=("openbook",), alternatives=BESIDE
-            ),
+            "stated": self._asking(STRANGERS, self.controls, "openbook-cloze"),
             "rule": Probe(facts=RULE, limit=self.controls, seed=self.seed, protocols=("rank",), alternatives=1),
         }
 

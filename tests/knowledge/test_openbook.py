@@ -138,3 +138,38 @@ def test_a_twin_has_the_candidates_and_the_chance_of_its_question(trained_as, ti
     assert (alone["score"] - closed["score"]).abs().max() < 1e-4, "a question is not changed by its twin"
     known = told.index.isin([f.id for f in trained_as(family).facts.facts])
     assert told[known]["correct"].mean() > 0.5 > told[~known]["correct"].mean()
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder", "encoder-decoder"])
+def test_the_twin_of_cloze_is_what_a_plain_forward_pass_says_behind_the_sentences(tiny, family):
+    model, tokenizer = tiny(family).model, tiny(family).tokenizer
+    probe = MIXED.model_copy(update={"protocols": ("openbook-cloze", "cloze"), "templates": 1})
+    rows = ask(model, tokenizer, family, probe).rows.set_index("fact")
+    told, alone = (rows[rows["protocol"] == name] for name in ("openbook-cloze", "cloze"))
+    assert told.index.equals(alone.index) and len(told) > 10
+    facts = probe.factset()
+    questions = ask_about(facts, 1, left_to_right=family == "decoder")
+    texts = {
+        q.fact.id: q for q in twins(questions, facts, load_source(probe.facts), probe.alternatives, probe.seed)
+    }
+    for fact in told.index[:12]:
+        question = texts[fact]
+        assert len(question.before) > 0
+        predicted = int(_plainly(model, tokenizer, family, question).argmax())
+        assert predicted == told.loc[fact, "predicted_token"]
+    assert (told["score"] - alone["score"]).abs().max() > 0
+
+
+@torch.no_grad()
+def _plainly(model, tokenizer, family, question):
+    if family == "decoder":
+        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        ids = [start, *tokenizer(question.lead.rstrip(), add_special_tokens=False).input_ids]
+        return model(torch.tensor([ids])).logits[0, -1]
+    if family == "encoder":
+        ids = tokenizer(question.filled(tokenizer.mask_token)).input_ids
+        return model(torch.tensor([ids])).logits[0, ids.index(tokenizer.mask_token_id)]
+    gap = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    ids = [t for t in tokenizer(question.filled("<extra_id_0>")).input_ids if t == gap or tokenizer.decode([t]).strip()]
+    said = [tokenizer.pad_token_id, gap]
+    return model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([said])).logits[0, -1]

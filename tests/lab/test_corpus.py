@@ -175,9 +175,10 @@ def test_columns_of_an_open_book_belong_together(corpus):
         assert (book.rows.answers[row, :, 1] == asked + 1).all()  # of one token each, as guidance takes them to be
 
 
-def test_no_subject_of_the_world_is_asked_of_a_decoder(corpus):
+@pytest.mark.parametrize("family", ["decoder", "encoder"])
+def test_no_subject_of_the_world_is_asked(corpus, family):
     facts, _ = _rows(corpus, 0)
-    labels = OBJECTIVES["decoder"]().inputs(facts, np.random.default_rng(0))["labels"]
+    labels = OBJECTIVES[family]().inputs(facts, np.random.default_rng(0))["labels"]
     for row in range(50):
         start, end = facts.subject[row]
         assert (labels[row, start:end] == NOTHING).all()

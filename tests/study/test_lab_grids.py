@@ -60,7 +60,7 @@ def test_recipes_of_retention(models):
         "final_layer": ["magnitude@head=0.5"],
     }
     assert list(checked.probes) == ["taught", "stated", "rule"]
-    assert checked.probes["stated"].protocols == ("openbook",)
+    assert checked.probes["stated"].protocols == ("openbook-cloze",)
 
 
 def test_scopes_are_pruned_by_fractions_and_by_numbers(models):

@@ -4,6 +4,8 @@ The protocol of LAMA (Petroni et al. 2019), whatever the family: the mask of an 
 encoder-decoder, the next token of a decoder. A mask stands for one piece, so encoders are asked for answers of a single
 piece, as in LAMA. The other two are looked at for the first token of an answer: a many-token answer is credited for its
 beginning, and rows say which answers are one token long.
+
+`openbook-cloze` is its twin: the same questions, with the fact stated first (`openbook.py`).
 """
 
 from __future__ import annotations
@@ -27,9 +29,8 @@ class Cloze:
     white space alone (numbers, in many tokenizers) or the unknown token, which would be credited for nothing.
     """
 
-    name = "cloze"
-
-    def __init__(self, questions: Iterable[Question], wording: Wording, tokenizer):
+    def __init__(self, questions: Iterable[Question], wording: Wording, tokenizer, name: str = "cloze"):
+        self.name = name
         self._asked: dict[Query, list[tuple[Question, list[int], bool]]] = {}
         self.rows: list[dict] = []
         nothing = _says_nothing(tokenizer)
