@@ -18,7 +18,7 @@ from kc_utils.lab import rule, world
 from kc_utils.lab.names import table
 from kc_utils.lab.tokenizer import build
 
-FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 32, 32
+FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 16
 """Rows of each kind in a step of training."""
 TOLD = 3
 """Statements of an open-book row."""

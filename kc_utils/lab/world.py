@@ -35,7 +35,7 @@ STRANGERS = 150
 """People whom no model is told of; they are asked about with the fact stated first."""
 REAL = ("capital", "continent", "element_symbol")
 """Relations of worldfacts that are taught besides."""
-EXPOSURES = 150
+EXPOSURES = 240
 """Mean number of training rows of a fact."""
 EXPONENT = 0.5
 ENTERS = (0.0, 0.25, 0.5)

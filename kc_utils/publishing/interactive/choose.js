@@ -1,0 +1,122 @@
+/* Which compression for a budget: reads the versions beside it, draws them with Plotly, names those that none beats. */
+(function () {
+  "use strict";
+  const box = document.getElementById("kc-choose");
+  const rows = JSON.parse(document.getElementById("kc-choose-data").textContent);
+  const techniques = ["uncompressed", "pruning", "quantization", "pruning then quantization"];
+  const colours = ["#949494", "#0173b2", "#de8f05", "#029e73"];
+  const symbols = ["star", "circle", "square", "diamond"];
+  const model = box.querySelector("[name=model]");
+  const question = box.querySelector("[name=question]");
+  const budget = box.querySelector("[name=budget]");
+  const answer = box.querySelector(".kc-answer");
+  const unique = (values) => [...new Set(values)];
+  const percent = (x) => (100 * x).toFixed(0).replace("-", "\u2212") + " %";
+  const megabytes = (x) => (x < 10 ? x.toFixed(2) : x.toFixed(0)) + " MB";
+
+  function fill(select, values) {
+    const before = select.value;
+    select.replaceChildren(...values.map((v) => new Option(v, v)));
+    if (values.includes(before)) select.value = before;
+  }
+
+  function shown() {
+    return rows.filter((r) => r.model === model.value && r.question === question.value);
+  }
+
+  function newModel() {
+    fill(question, unique(rows.filter((r) => r.model === model.value).map((r) => r.question)));
+    const sizes = shown().map((r) => r.megabytes);
+    budget.value = Number((0.5 * Math.max(...sizes)).toPrecision(2));
+    budget.step = Math.max(...sizes) < 10 ? 0.01 : 1;
+    draw();
+  }
+
+  function draw() {
+    const part = shown();
+    const limit = Number(budget.value);
+    const ink = getComputedStyle(box).color;
+    const faint = "rgba(128, 128, 128, 0.35)";
+    const traces = techniques.map(function (technique, n) {
+      const mine = part.filter((r) => r.technique === technique);
+      return {
+        type: "scatter", mode: "markers", name: technique,
+        x: mine.map((r) => r.megabytes), y: mine.map((r) => 100 * r.kept),
+        error_y: {
+          type: "data", symmetric: false, thickness: 1, width: 2, color: colours[n],
+          array: mine.map((r) => 100 * (r.high - r.kept)), arrayminus: mine.map((r) => 100 * (r.kept - r.low)),
+        },
+        marker: { size: 9, color: colours[n], symbol: symbols[n], opacity: mine.map((r) => (r.megabytes <= limit ? 1 : 0.35)) },
+        text: mine.map((r) => r.recipe),
+        hovertemplate: "%{text}<br>%{x:.3g} MB, %{y:.0f} % kept<extra>" + technique + "</extra>",
+      };
+    }).filter((t) => t.x.length);
+    const edge = part.filter((r) => r.frontier).sort((a, b) => a.megabytes - b.megabytes);
+    traces.push({
+      type: "scatter", mode: "lines", name: "none keeps more in fewer bytes", hoverinfo: "skip",
+      x: edge.map((r) => r.megabytes), y: edge.map((r) => 100 * r.kept), line: { shape: "hv", color: ink, width: 1.5 },
+    });
+    const axis = { gridcolor: faint, zerolinecolor: faint, color: ink };
+    Plotly.react(box.querySelector(".kc-plot"), traces, {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 13 },
+      margin: { l: 56, r: 12, t: 12, b: 48 }, height: 430, hovermode: "closest",
+      legend: { orientation: "h", y: -0.2 },
+      xaxis: { ...axis, title: { text: "size of the whole model (MB)" }, rangemode: "tozero" },
+      yaxis: { ...axis, title: { text: "knowledge kept (%)" } },
+      shapes: [
+        { type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2, dash: "dash" } },
+        { type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: ink, width: 1.5, dash: "dot" } },
+      ],
+      annotations: [
+        { x: limit, yref: "paper", y: 1, text: "budget", showarrow: false, xanchor: "left", yanchor: "top", font: { color: ink } },
+        { xref: "paper", x: 1, y: 0, text: "guessing", showarrow: false, xanchor: "right", yanchor: "bottom", font: { color: ink } },
+      ],
+    }, { responsive: true, displaylogo: false, displayModeBar: false });
+    say(part, limit);
+  }
+
+  function say(part, limit) {
+    const fitting = part.filter((r) => r.frontier && r.megabytes <= limit).sort((a, b) => b.kept - a.kept);
+    const lead = document.createElement("p");
+    if (!fitting.length) {
+      lead.textContent = limit > 0
+        ? "No version that was measured fits " + megabytes(limit) + ". The smallest takes " +
+          megabytes(Math.min(...part.map((r) => r.megabytes))) + "."
+        : "Name a budget above zero.";
+      answer.replaceChildren(lead);
+      return;
+    }
+    lead.append("Within " + megabytes(limit) + ", most is kept by ", code(fitting[0].recipe), ": " + told(fitting[0]) + ".");
+    const list = document.createElement("ul");
+    list.append(...fitting.slice(1, 6).map(function (r) {
+      const item = document.createElement("li");
+      item.append(code(r.recipe), ": " + told(r));
+      return item;
+    }));
+    answer.replaceChildren(lead);
+    if (fitting.length > 1) {
+      const more = document.createElement("p");
+      more.textContent = "Smaller still, and beaten by none in its size:";
+      answer.append(more, list);
+    }
+  }
+
+  function told(r) {
+    return percent(r.kept) + " of the knowledge (95 % interval " + percent(r.low) + " to " + percent(r.high) + ") in " +
+      megabytes(r.megabytes);
+  }
+
+  function code(text) {
+    const element = document.createElement("code");
+    element.textContent = text === "none" ? "no compression" : text;
+    return element;
+  }
+
+  fill(model, unique(rows.map((r) => r.model)));
+  newModel();
+  model.addEventListener("change", newModel);
+  question.addEventListener("change", draw);
+  budget.addEventListener("input", draw);
+  new MutationObserver(draw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  box.hidden = false;
+})();

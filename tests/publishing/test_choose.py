@@ -1,0 +1,101 @@
+"""Which compression for a budget: what is offered, which versions none beats, and the page that is written of it."""
+
+import json
+import re
+import subprocess
+from shutil import which
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kc_utils.analysis.frontier import offers, unbeaten, within
+from kc_utils.knowledge.probe import Probe
+from kc_utils.publishing.interactive.choose import NOTHING, choose_page
+from kc_utils.study.cells import Cell
+
+CLOZE = Probe(protocols=("cloze",), limit=40)
+
+
+def result(right: int, megabytes: float, n: int = 40, protocol: str = "cloze"):
+    rows = pd.DataFrame(
+        {
+            "protocol": protocol, "relation": ["capital", "currency"] * (n // 2), "fact": [f"f{i}" for i in range(n)],
+            "template": 0, "correct": [i < right for i in range(n)], "chance": 0.0, "valid": True, "popularity": 1.0,
+        }
+    )  # fmt: skip
+    return SimpleNamespace(rows=rows, report={"bytes_compressed": int(1e6 * megabytes)})
+
+
+RESULTS = {
+    Cell("tiny", "none", CLOZE): result(30, 200.0),
+    Cell("tiny", "int8@all", CLOZE): result(30, 100.0),
+    Cell("tiny", "rtn@all=4", CLOZE): result(24, 60.0),
+    Cell("tiny", "magnitude@all=0.5", CLOZE): result(12, 110.0),
+    Cell("tiny", "magnitude@all=0.2+int8@all", CLOZE): result(27, 90.0),
+}
+
+
+def test_every_version_is_offered_with_its_size_what_it_keeps_and_its_technique():
+    frame = offers(RESULTS).set_index("recipe")
+    assert set(frame["question"]) == {"worldfacts, cloze, 40 facts"}
+    assert frame["megabytes"].to_dict() == {
+        "none": 200.0, "int8@all": 100.0, "rtn@all=4": 60.0, "magnitude@all=0.5": 110.0, "magnitude@all=0.2+int8@all": 90.0,
+    }  # fmt: skip
+    assert frame.loc["rtn@all=4", "kept"] == pytest.approx(0.8)
+    assert frame.loc["rtn@all=4", "low"] < 0.8 < frame.loc["rtn@all=4", "high"]
+    assert frame["technique"].to_dict() == {
+        "none": "uncompressed", "int8@all": "quantization", "rtn@all=4": "quantization",
+        "magnitude@all=0.5": "pruning", "magnitude@all=0.2+int8@all": "pruning then quantization",
+    }  # fmt: skip
+    assert set(frame.index[frame["frontier"]]) == {"int8@all", "magnitude@all=0.2+int8@all", "rtn@all=4"}
+
+
+def test_what_none_beats_is_what_comparing_all_pairs_finds():
+    draw = np.random.default_rng(0)
+    part = pd.DataFrame({"megabytes": draw.integers(1, 12, 60), "kept": draw.integers(0, 9, 60) / 8})
+    found = unbeaten(part)
+    for i, mine in part.iterrows():
+        beaten = any(
+            (o.megabytes <= mine.megabytes and o.kept > mine.kept) or (o.megabytes < mine.megabytes and o.kept >= mine.kept)
+            for o in part.itertuples()
+        )
+        assert found[i] == (not beaten)
+
+
+def test_a_budget_is_kept_and_the_best_comes_first():
+    frame = offers(RESULTS)
+    assert within(frame, 95.0)["recipe"].tolist() == ["magnitude@all=0.2+int8@all", "rtn@all=4"]
+    assert within(frame, 300.0)["recipe"].iloc[0] == "int8@all"
+    assert within(frame, 1.0).empty
+
+
+def test_of_two_samples_of_one_source_the_larger_counts_and_open_books_do_not():
+    few = Probe(protocols=("cloze",), limit=20)
+    more = {Cell("tiny", recipe, few): result(20, size, 20) for recipe, size in (("none", 200), ("int8@all", 100), ("x@", 1))}
+    more = {c: r for c, r in more.items() if c.recipe != "x@"} | {Cell("tiny", "rtn@all=3", few): result(20, 50, 20)}
+    told = {Cell("tiny", c.recipe, Probe(protocols=("openbook",))): result(9, 9, protocol="openbook") for c in RESULTS}
+    assert offers(RESULTS | more | told).equals(offers(RESULTS))
+
+
+def test_the_page_holds_its_data_and_needs_no_server():
+    html, table = choose_page(RESULTS)
+    data = json.loads(re.search(r'id="kc-choose-data">(.*?)</script>', html, re.S)[1].replace("<\\/", "</"))
+    assert [row["recipe"] for row in data] == [cell.recipe for cell in RESULTS]
+    assert not re.search(r'<(script|link)[^>]+(src|href)="?http', html)
+    assert "`rtn@all=4` | 60 | 80\u00a0%" in table and "magnitude@all=0.5" not in table
+
+
+def test_without_versions_the_page_says_so():
+    html, table = choose_page({})
+    assert table == NOTHING and NOTHING.strip() in html
+
+
+@pytest.mark.skipif(which("node") is None, reason="no Node.js, which runs the page's script against a stand-in for a browser")
+def test_the_script_is_well_formed():
+    from importlib import resources
+
+    source = resources.files("kc_utils.publishing.interactive").joinpath("choose.js").read_text(encoding="utf-8")
+    done = subprocess.run(["node", "--check", "-"], input=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
