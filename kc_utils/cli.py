@@ -103,7 +103,8 @@ def evaluate_one(
         int | None, typer.Option(help="A frozen sample of so many facts, and items of each task.", min=1)
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank in all wordings.")
+        str,
+        typer.Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank in all wordings."),
     ] = "rank",
     templates: Annotated[str, typer.Option(help="How many wordings of each fact, or all.")] = "1",
     alternatives: Annotated[

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from kc_utils.analysis.names import model_name, protocols_in_order, short_protocol
+from kc_utils.analysis.names import CLOSED_BOOK, model_name, protocols_in_order, short_protocol
 from kc_utils.analysis.summary import summarise
 from kc_utils.study.cells import Cell
 from kc_utils.study.store import CellResult
 
 MEGABYTE = 1e6
-CLOSED_BOOK = ("cloze", "rank", "generate")
 TECHNIQUES = ("uncompressed", "pruning", "quantization", "pruning then quantization")
 
 

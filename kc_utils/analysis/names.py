@@ -16,6 +16,8 @@ PROTOCOL_NAMES = {
     "openbook-cloze": "Open book: cloze, the fact stated first",
     "generate": "Generation: free answer",
 }
+CLOSED_BOOK = ("cloze", "rank", "generate")
+"""Protocols that ask from memory."""
 TASK = "task "
 """What the name of a harness task is preceded by where it stands for a protocol: each task has a chance level of its own."""
 

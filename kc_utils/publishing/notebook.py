@@ -29,7 +29,10 @@ NOT_ASKED = {
     "rank": "their relation offers no wrong answer",
     "openbook": "their relation offers no wrong answer",
 } | {
-    ("openbook-cloze", family): "as without the fact stated first: an answer of several pieces, or of white space, or not last"
+    (
+        "openbook-cloze",
+        family,
+    ): "as without the fact stated first: an answer of several pieces, or of white space, or not last"
     for family in ("encoder", "encoder-decoder", "decoder")
 }
 

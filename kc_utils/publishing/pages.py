@@ -21,6 +21,7 @@ from kc_utils.places import project_dir
 from kc_utils.publishing import claims_page, examples, fragments, presets
 from kc_utils.publishing.evidence import gather
 from kc_utils.publishing.interactive.choose import choose_page
+from kc_utils.publishing.interactive.explore import explore_page
 from kc_utils.study import store
 from kc_utils.study.grids import ANY, split_template
 from kc_utils.study.studyfile import Run, Study
@@ -55,6 +56,7 @@ class Pages:
             self._page(run, results)
         texts, pictures = fragments.of_study(self.study, results)
         texts["choose.html"], texts["choose.md"] = choose_page(results)
+        texts["explore.html"], texts["explore.md"] = explore_page(results)
         texts["preset.md"] = presets.paper_preset(results)
         texts["three_facts.md"] = examples.three_facts(self.study)
         texts["claims.md"], drawn = claims_page.ledger_page(gather(self.study, results))

@@ -149,9 +149,7 @@ def test_the_twin_of_cloze_is_what_a_plain_forward_pass_says_behind_the_sentence
     assert told.index.equals(alone.index) and len(told) > 10
     facts = probe.factset()
     questions = ask_about(facts, 1, left_to_right=family == "decoder")
-    texts = {
-        q.fact.id: q for q in twins(questions, facts, load_source(probe.facts), probe.alternatives, probe.seed)
-    }
+    texts = {q.fact.id: q for q in twins(questions, facts, load_source(probe.facts), probe.alternatives, probe.seed)}
     for fact in told.index[:12]:
         question = texts[fact]
         assert len(question.before) > 0

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-from shutil import which
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,7 +56,8 @@ def test_what_none_beats_is_what_comparing_all_pairs_finds():
     found = unbeaten(part)
     for i, mine in part.iterrows():
         beaten = any(
-            (o.megabytes <= mine.megabytes and o.kept > mine.kept) or (o.megabytes < mine.megabytes and o.kept >= mine.kept)
+            (o.megabytes <= mine.megabytes and o.kept > mine.kept)
+            or (o.megabytes < mine.megabytes and o.kept >= mine.kept)
             for o in part.itertuples()
         )
         assert found[i] == (not beaten)
@@ -73,7 +72,10 @@ def test_a_budget_is_kept_and_the_best_comes_first():
 
 def test_of_two_samples_of_one_source_the_larger_counts_and_open_books_do_not():
     few = Probe(protocols=("cloze",), limit=20)
-    more = {Cell("tiny", recipe, few): result(20, size, 20) for recipe, size in (("none", 200), ("int8@all", 100), ("x@", 1))}
+    more = {
+        Cell("tiny", recipe, few): result(20, size, 20)
+        for recipe, size in (("none", 200), ("int8@all", 100), ("x@", 1))
+    }
     more = {c: r for c, r in more.items() if c.recipe != "x@"} | {Cell("tiny", "rtn@all=3", few): result(20, 50, 20)}
     told = {Cell("tiny", c.recipe, Probe(protocols=("openbook",))): result(9, 9, protocol="openbook") for c in RESULTS}
     assert offers(RESULTS | more | told).equals(offers(RESULTS))
@@ -90,12 +92,3 @@ def test_the_page_holds_its_data_and_needs_no_server():
 def test_without_versions_the_page_says_so():
     html, table = choose_page({})
     assert table == NOTHING and NOTHING.strip() in html
-
-
-@pytest.mark.skipif(which("node") is None, reason="no Node.js, which runs the page's script against a stand-in for a browser")
-def test_the_script_is_well_formed():
-    from importlib import resources
-
-    source = resources.files("kc_utils.publishing.interactive").joinpath("choose.js").read_text(encoding="utf-8")
-    done = subprocess.run(["node", "--check", "-"], input=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   const box = document.getElementById("kc-choose");
-  const rows = JSON.parse(document.getElementById("kc-choose-data").textContent);
+  const rows = window.kc.read("kc-choose-data");
   const techniques = ["uncompressed", "pruning", "quantization", "pruning then quantization"];
   const colours = ["#949494", "#0173b2", "#de8f05", "#029e73"];
   const symbols = ["star", "circle", "square", "diamond"];
@@ -10,15 +10,7 @@
   const question = box.querySelector("[name=question]");
   const budget = box.querySelector("[name=budget]");
   const answer = box.querySelector(".kc-answer");
-  const unique = (values) => [...new Set(values)];
-  const percent = (x) => (100 * x).toFixed(0).replace("-", "\u2212") + " %";
-  const megabytes = (x) => (x < 10 ? x.toFixed(2) : x.toFixed(0)) + " MB";
-
-  function fill(select, values) {
-    const before = select.value;
-    select.replaceChildren(...values.map((v) => new Option(v, v)));
-    if (values.includes(before)) select.value = before;
-  }
+  const { unique, percent, megabytes, fill, element } = window.kc;
 
   function shown() {
     return rows.filter((r) => r.model === model.value && r.question === question.value);
@@ -77,7 +69,7 @@
 
   function say(part, limit) {
     const fitting = part.filter((r) => r.frontier && r.megabytes <= limit).sort((a, b) => b.kept - a.kept);
-    const lead = document.createElement("p");
+    const lead = element("p");
     if (!fitting.length) {
       lead.textContent = limit > 0
         ? "No version that was measured fits " + megabytes(limit) + ". The smallest takes " +
@@ -87,17 +79,10 @@
       return;
     }
     lead.append("Within " + megabytes(limit) + ", most is kept by ", code(fitting[0].recipe), ": " + told(fitting[0]) + ".");
-    const list = document.createElement("ul");
-    list.append(...fitting.slice(1, 6).map(function (r) {
-      const item = document.createElement("li");
-      item.append(code(r.recipe), ": " + told(r));
-      return item;
-    }));
+    const list = element("ul", ...fitting.slice(1, 6).map((r) => element("li", code(r.recipe), ": " + told(r))));
     answer.replaceChildren(lead);
     if (fitting.length > 1) {
-      const more = document.createElement("p");
-      more.textContent = "Smaller still, and beaten by none in its size:";
-      answer.append(more, list);
+      answer.append(element("p", "Smaller still, and beaten by none in its size:"), list);
     }
   }
 
@@ -107,9 +92,7 @@
   }
 
   function code(text) {
-    const element = document.createElement("code");
-    element.textContent = text === "none" ? "no compression" : text;
-    return element;
+    return element("code", text === "none" ? "no compression" : text);
   }
 
   fill(model, unique(rows.map((r) => r.model)));

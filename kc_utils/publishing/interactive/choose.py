@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
@@ -11,6 +10,7 @@ from plotly.offline import get_plotlyjs
 from kc_utils.analysis.findings import percent
 from kc_utils.analysis.frontier import offers
 from kc_utils.publishing.fragments import Results
+from kc_utils.publishing.interactive.parts import data, scripts
 from kc_utils.publishing.tables import markdown_table
 
 NOTHING = "No facts were asked of enough versions of a model for a choice among them.\n"
@@ -37,13 +37,9 @@ def choose_page(results: Results) -> tuple[str, str]:
 
 def html(frame: pd.DataFrame) -> str:
     """Controls, Plotly, the data and the script, in one piece."""
-    # `</` would end the script element, whatever the string that it stands in
-    data = json.dumps(json.loads(frame.to_json(orient="records", double_precision=5))).replace("</", "<\\/")
-    script = resources.files(__package__).joinpath("choose.js").read_text(encoding="utf-8")
-    return (
-        f'{_CONTROLS}<script type="application/json" id="kc-choose-data">{data}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>{script}</script>\n"
-    )
+    rows = json.loads(frame.to_json(orient="records", double_precision=5))
+    plotly = f"<script>{get_plotlyjs()}</script>\n"
+    return _CONTROLS + data("kc-choose-data", rows) + plotly + scripts("choose")
 
 
 def table(frame: pd.DataFrame) -> str:
