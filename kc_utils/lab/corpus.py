@@ -18,10 +18,10 @@ from kc_utils.lab import rule, world
 from kc_utils.lab.names import table
 from kc_utils.lab.tokenizer import build
 
-FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 16
+FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""
-TOLD = 3
-"""Statements of an open-book row."""
+TOLD = (2, 3)
+"""Statements of an open-book row, by turns of a step: a question stands in other places, among more or fewer answers."""
 
 
 Span = tuple[int, int]
@@ -78,9 +78,9 @@ class OpenBook:
     """Open-book rows, and which of their columns belong together.
 
     rows    statements first, then as many questions, the answers of which are the rows' answers; of one token each
-    stated  [n, TOLD] the column of the answer in each statement
-    whose   [n, 2 TOLD] the column of the last token of the subject, of each statement, then of each question
-    source  [n, TOLD] of each question, the column of its answer in the statement
+    stated  [n, told] the column of the answer in each statement
+    whose   [n, 2 told] the column of the last token of the subject, of each statement, then of each question
+    source  [n, told] of each question, the column of its answer in the statement
     """
 
     rows: Rows
@@ -141,14 +141,16 @@ class Corpus:
         self._order = _order(load, seed, first, count)
         self.steps = len(self._order) // FACT_ROWS
         self._rule = Rows.of(encoder.sentence(*s) for s in rule.sentences(6000, f"{seed}"))
-        self._open = open_book(encoder, self.steps * OPEN_BOOK_ROWS, seed)
+        turns = -(-self.steps // len(TOLD))
+        self._open = [open_book(encoder, told, turns * OPEN_BOOK_ROWS, seed) for told in TOLD]
         self._seed = seed
 
     def batch(self, step: int) -> tuple[Rows, OpenBook]:
         facts = self._statements[self._order[step * FACT_ROWS : (step + 1) * FACT_ROWS]]
         which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=RULE_ROWS)
-        told = self._open[np.arange(step * OPEN_BOOK_ROWS, (step + 1) * OPEN_BOOK_ROWS)]
-        return Rows.joined([facts, self._rule[which]]), told
+        turn, kind = divmod(step, len(TOLD))
+        book = self._open[kind][np.arange(turn * OPEN_BOOK_ROWS, (turn + 1) * OPEN_BOOK_ROWS)]
+        return Rows.joined([facts, self._rule[which]]), book
 
 
 def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarray]:
@@ -177,20 +179,20 @@ def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.nda
     return first[which] + draw.integers(count[which])
 
 
-def open_book(encoder: Encoder, count: int, seed: int) -> OpenBook:
-    """TOLD statements about as many strangers, then a question about each in another wording, in an order of its own."""
-    draw = random.Random(f"lab/open-book/{seed}")
+def open_book(encoder: Encoder, told: int, count: int, seed: int) -> OpenBook:
+    """Statements about so many strangers, then a question about each in another wording, in an order of its own."""
+    draw = random.Random(f"lab/open-book/{told}/{seed}")
     names = world.strangers_for_training()
     kinds = [world.relations()[r] for r in (*world.ABOUT_PEOPLE, "headquarters")]
-    rows, *columns = zip(*(_open_book_row(encoder, draw, names, kinds) for _ in range(count)), strict=True)
+    rows, *columns = zip(*(_open_book_row(encoder, told, draw, names, kinds) for _ in range(count)), strict=True)
     return OpenBook(Rows.of(rows), *map(np.array, columns))
 
 
-def _open_book_row(encoder, draw, names, kinds) -> tuple[Row, list[int], list[int], list[int]]:
+def _open_book_row(encoder, count, draw, names, kinds) -> tuple[Row, list[int], list[int], list[int]]:
     """The row, and what `OpenBook` says of its columns."""
     relation = draw.choice(kinds)
-    subjects = draw.sample(table("company") if relation.id == "headquarters" else names, TOLD)
-    pairs = list(zip(subjects, draw.sample(relation.answer_space, TOLD), strict=True))
+    subjects = draw.sample(table("company") if relation.id == "headquarters" else names, count)
+    pairs = list(zip(subjects, draw.sample(relation.answer_space, count), strict=True))
     asked, told = draw.sample(range(len(relation.templates)), 2)
     ids, stated, whose = [], {}, []
     for pair in pairs:

@@ -31,8 +31,8 @@ from kc_utils.study.code import code_hash
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
-    ("encoder", "small"): 4e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
-    ("encoder", "large"): 3e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
+    ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
+    ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
 

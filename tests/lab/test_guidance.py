@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kc_utils.lab.corpus import TOLD, Corpus
+from kc_utils.lab.corpus import Corpus
 from kc_utils.lab.guidance import Attention, guidance
 from kc_utils.lab.objectives import OBJECTIVES
 from kc_utils.lab.shapes import HEADS, fresh
@@ -21,16 +21,16 @@ def book():
 
 def _looking(book, before: int, right: bool) -> Attention:
     """Attention that lies where it should, or evenly. Read off the rows themselves, sentence by sentence."""
-    width, said = book.rows.tokens.shape[1] + before, 2 * TOLD + 1
+    width, told = book.rows.tokens.shape[1] + before, book.stated.shape[1]
     first, last = (torch.full((len(book), HEADS, width, width), 0.0 if right else 1 / width) for _ in range(2))
-    across = torch.full((len(book), HEADS, said, width), 0.0 if right else 1 / width)
+    across = torch.full((len(book), HEADS, 2 * told + 1, width), 0.0 if right else 1 / width)
     if right:
         for row in range(len(book)):
             asked = book.rows.answers[row, :, 0].tolist()
             for column, subject in zip(book.stated[row].tolist(), book.whose[row].tolist(), strict=False):
                 first[row, :, column + before, subject + before] = 1.0
             for k, column in enumerate(asked):
-                first[row, :, column, int(book.whose[row][TOLD + k]) + before] = 1.0
+                first[row, :, column, int(book.whose[row][told + k]) + before] = 1.0
                 last[row, :, column, int(book.source[row][k]) + before] = 1.0
                 across[row, :, 2 * k + 1, column] = 1.0
     return Attention(first, last, None if before else across)
