@@ -28,7 +28,7 @@ def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
     if n == 0:
         return NAN
     low, high = proportion_confint(correct, n, alpha=1 - level, method="wilson")
-    return float(low), float(high)
+    return _holding(correct / n, float(low), float(high))
 
 
 def clustered_wilson(right: np.ndarray, clusters: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -71,7 +71,12 @@ def wilson_of_variance(
     q = float(stdtrit(df, (1 + level) / 2))
     centre = (p + q * q / (2 * n)) / (1 + q * q / n)
     half = q / (1 + q * q / n) * math.sqrt(p * (1 - p) / n + q * q / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return _holding(p, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def _holding(p: float, low: float, high: float) -> tuple[float, float]:
+    """The interval, without the last bit of rounding that puts its end on the wrong side of p = 0 or 1."""
+    return min(low, p), max(high, p)
 
 
 def effective_clusters(sizes: np.ndarray) -> float:

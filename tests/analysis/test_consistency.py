@@ -69,7 +69,7 @@ def test_intervals_hold_their_values():
 
 def test_what_cannot_be_counted():
     rows = asked({"a": [0, 0], "b": [1, 1]})
-    with pytest.raises(BadRequest, match="one of rank, openbook, cloze at a time"):
+    with pytest.raises(BadRequest, match="one of rank, openbook, cloze, openbook-cloze at a time"):
         consistency(pd.concat([rows, rows.assign(protocol="openbook")]))
     with pytest.raises(BadRequest, match="these rows are of generate"):
         consistency(rows.assign(protocol="generate"))

@@ -34,6 +34,13 @@ def test_the_variance_is_that_of_a_regression_with_clustered_errors():
     assert ratio_variance(right, clusters) == pytest.approx(exact, rel=1e-12)
 
 
+def test_an_interval_holds_its_own_value():
+    for n in (1, 7, 300, 593, 3600):
+        for right in (0, 1, n - 1, n):
+            low, high = wilson(right, n)
+            assert 0 <= low <= right / n <= high <= 1
+
+
 def test_wilson_of_the_binomial_variance_is_wilson():
     low, high = wilson_of_variance(0.3, 0.3 * 0.7 / 50, df=1e9, fallback=50)
     assert (low, high) == pytest.approx(wilson(15, 50), abs=1e-8)

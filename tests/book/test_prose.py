@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 GENERATED = BOOK / "results"
 PAGES = sorted(p for p in BOOK.rglob("*.md") if GENERATED not in p.parents)
-INCLUDED = {"landing.md", "summary.md", "status.md", "models.md", "preset.md", "three_facts.md"} | {
+INCLUDED = {"landing.md", "summary.md", "status.md", "models.md", "preset.md", "three_facts.md", "choose.md", "explore.md"} | {
     f"lab_{part}.md" for part in ("world", "models", "published")
 }
 

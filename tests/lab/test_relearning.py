@@ -106,7 +106,7 @@ def test_pruned_weights_stay_zero(tokenizer, monkeypatch):
     copied, model = trained_with("magnitude@all=0.5", True, tokenizer, monkeypatch)
     mine, theirs = (m.model.layers[0].mlp.up_proj.weight for m in (copied, model))
     zeros = theirs == 0
-    assert zeros.float().mean() > 0.3
+    assert zeros.float().mean() > 0.2, "of one matrix; half of all weights together"
     assert bool((mine[zeros] == 0).all())
     assert bool((mine[~zeros] != theirs[~zeros]).any())
 

@@ -24,7 +24,7 @@ def test_the_world_is_the_one_that_the_checkpoints_were_taught():
     assert world.world_hash(1)[:16] == WORLD
 
 
-WORLD = "e02472c4f65adb22"
+WORLD = "d8e3fa49ef278dc6"
 
 
 def test_everybody_has_each_attribute_once():

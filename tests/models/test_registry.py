@@ -54,7 +54,7 @@ def test_the_groups():
     by_group = {}
     for entry in registry().values():
         by_group.setdefault(entry.group, []).append(entry)
-    assert set(by_group) == {"default", "paper", "current"}
+    assert set(by_group) == {"default", "paper", "current", "lab"}
     assert {f: {e.id for e in by_group["paper"] if e.family == f} for f in FAMILIES} == PAPER
     assert [e.id for e in by_group["default"]] == ["smollm2-135m", "splade-bert-tiny"]
     assert all(e.kind == "pypi" for e in by_group["default"]), "the default models need no hub"

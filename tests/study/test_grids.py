@@ -118,7 +118,7 @@ WRONG = {
     "no sparsities": ({"sparsities": []}, "no recipe"),
     "no scopes": ({"scopes": []}, "no recipe"),
     "limit 0": ({"limit": 0}, "limit: .*greater than or equal to 1"),
-    "unknown protocol": ({"protocols": ["guess"]}, "protocols.0: .*'cloze', 'rank', 'openbook' or 'generate'"),
+    "unknown protocol": ({"protocols": ["guess"]}, "protocols.0: .*'cloze', 'rank', 'openbook', 'openbook-cloze' or 'generate'"),
     "no templates": ({"templates": 0}, "templates"),
     "unknown facts": ({"facts": "lore"}, "unknown facts 'lore'"),
     "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
