@@ -31,15 +31,17 @@ Results = dict[Cell, CellResult]
 _LAB = re.compile(r"lab:(?P<family>encoder-decoder|encoder|decoder)-(?P<size>[a-z]+(?:-x\d+)?)-(?P<seed>s\d+)")
 
 
+def lab_parts(model: str) -> tuple[str, str, str] | None:
+    """(family, size, seed) of a model of the lab: `lab:decoder-small-x4-s1` is a decoder, `small-x4`, `s1`."""
+    found = _LAB.fullmatch(model)
+    return found.group("family", "size", "seed") if found else None
+
+
 def lines_of(models: Iterable[str]) -> dict[str, tuple[str, str]]:
     """(line, seed) of each model, lines in the order of FAMILIES. A model that is no lab model is named by itself."""
     found = {}
     for model in models:
-        lab = _LAB.fullmatch(model)
-        family, size, seed = (
-            lab.group("family", "size", "seed") if lab else (resolve(model).family, "", model_name(model))
-        )
-        found[model] = (family, size, seed)
+        found[model] = lab_parts(model) or (resolve(model).family, "", model_name(model))
     several = len({size for _, size, _ in found.values()}) > 1
     ordered = sorted(found, key=lambda model: FAMILIES.index(found[model][0]))
     return {m: (", ".join(part for part in (found[m][0], found[m][1] * several) if part), found[m][2]) for m in ordered}

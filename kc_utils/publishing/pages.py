@@ -19,6 +19,7 @@ from kc_utils.analysis.names import model_name
 from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
 from kc_utils.publishing import claims_page, examples, fragments, presets
+from kc_utils.publishing.answers import answers
 from kc_utils.publishing.evidence import gather
 from kc_utils.publishing.interactive.choose import choose_page
 from kc_utils.publishing.interactive.explore import explore_page
@@ -59,8 +60,11 @@ class Pages:
         texts["explore.html"], texts["explore.md"] = explore_page(results)
         texts["preset.md"] = presets.paper_preset(results)
         texts["three_facts.md"] = examples.three_facts(self.study)
-        texts["claims.md"], drawn = claims_page.ledger_page(gather(self.study, results))
-        pictures |= drawn
+        found = gather(self.study, results)
+        texts["claims.md"], drawn = claims_page.ledger_page(found)
+        told, illustrations = answers(found.evidence)
+        texts |= told
+        pictures |= drawn | illustrations
         for name, text in texts.items():
             self._put(name, text.encode())
         for name, picture in pictures.items():

@@ -8,13 +8,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kc_utils.publishing.answers import QUESTIONS
+
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 GENERATED = BOOK / "results"
 PAGES = sorted(p for p in BOOK.rglob("*.md") if GENERATED not in p.parents)
-INCLUDED = {"landing.md", "summary.md", "status.md", "models.md", "preset.md", "three_facts.md", "choose.md", "explore.md"} | {
-    f"lab_{part}.md" for part in ("world", "models", "published")
-}
+INCLUDED = {
+    "landing.md",
+    "summary.md",
+    "status.md",
+    "models.md",
+    "preset.md",
+    "three_facts.md",
+    "choose.md",
+    "explore.md",
+} | {f"lab_{part}.md" for part in ("world", "models", "published")}
+
+INCLUDED |= {f"findings/{name}_{part}.md" for name in QUESTIONS for part in ("answer", "evidence")}
 
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
 TERM = re.compile(r"\{term\}`([^`]+)`", re.DOTALL)
@@ -103,7 +114,8 @@ def test_every_page_is_in_the_contents():
 def test_includes_are_generated_or_tracked(page):
     for target in INCLUDE.findall(read(page)):
         file = (page.parent / target).resolve()
-        assert file.is_file() or (file.parent == GENERATED and file.name in INCLUDED), target
+        generated = file.is_relative_to(GENERATED) and str(file.relative_to(GENERATED)) in INCLUDED
+        assert file.is_file() or generated, target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

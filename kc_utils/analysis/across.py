@@ -1,0 +1,115 @@
+"""What is kept under some recipes, across every model and source of facts at hand: the curves that findings are read off.
+
+Models of the lab that differ in their seed are one curve: the mean over seeds, with an interval that speaks of other seeds.
+Every other model is a curve for each source of facts, with an interval that speaks of other facts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+
+from kc_utils.analysis.claim_rows import Evidence, Stratum, knows_something
+from kc_utils.analysis.findings import clearly_worse
+from kc_utils.analysis.lab_findings import clear_loss
+from kc_utils.analysis.names import model_name
+from kc_utils.analysis.seeds import by_model, lab_parts, over_seeds
+from kc_utils.analysis.summary import summarise
+from kc_utils.errors import BadRequest
+from kc_utils.knowledge.probe import Probe
+from kc_utils.study.cells import Cell
+from kc_utils.study.result import CellResult
+
+LAB_PANEL = "lab, "
+COLUMNS = ["panel", "line", "recipe", "retention", "low", "high", "clear", "n", "seeds"]
+
+
+def curves(evidence: Evidence, wanted: Callable[[str], bool], least: int = 2) -> pd.DataFrame:
+    """One line per panel, curve and recipe.
+
+    wanted: which recipes; least: how many of them a stratum must have. Columns: COLUMNS with those of
+    `summary.recipe_fields` and `report_fields`. panel: a model, or a size of the lab's; line: a source of facts, or a family;
+    retention, low, high: 95 %; clear: whether the loss is one (McNemar's test corrected over the recipes; over seeds: the
+    interval lies below 1). Models that know nothing uncompressed are left out.
+    """
+    strata = evidence.of_knowledge(lambda s: sum(map(wanted, s.recipes)) >= least)
+    parts = [_of_model(s, wanted) for s in strata if not lab_parts(s.model) and _knows(s)]
+    parts += _of_lab(strata, wanted)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _knows(stratum: Stratum) -> bool:
+    return knows_something(stratum.rows("none", stratum.memory))
+
+
+def _of_model(stratum: Stratum, wanted: Callable[[str], bool]) -> pd.DataFrame:
+    summary = summarise(_cells(stratum, wanted))
+    summary = summary[summary["protocol"] == stratum.memory]
+    return summary.assign(
+        panel=model_name(stratum.model),
+        line=stratum.facts,
+        low=summary["retention_low"].where(summary["recipe"] != "none", 1.0),
+        high=summary["retention_high"].where(summary["recipe"] != "none", 1.0),
+        clear=[line["recipe"] != "none" and clearly_worse(line) for _, line in summary.iterrows()],
+        seeds=1,
+    )
+
+
+def _of_lab(strata: Iterable[Stratum], wanted: Callable[[str], bool]) -> Iterable[pd.DataFrame]:
+    for size, singles in lab_singles(strata, wanted).items():
+        means = over_seeds(singles, ("retention",))
+        base = means["recipe"] == "none"
+        yield means.assign(
+            panel=f"{LAB_PANEL}{size} models",
+            low=means["retention_low"].where(~base, 1.0),
+            high=means["retention_high"].where(~base, 1.0),
+            clear=[line["recipe"] != "none" and clear_loss(line) for _, line in means.iterrows()],
+        )
+
+
+def lab_singles(strata: Iterable[Stratum], wanted: Callable[[str], bool]) -> dict[str, pd.DataFrame]:
+    """Of each size of the lab's models, the probe that most of them were asked: `seeds.by_model`, a line for each family."""
+    sizes: dict[str, dict[Probe, list[Stratum]]] = {}
+    for stratum in strata:
+        if parts := lab_parts(stratum.model):
+            sizes.setdefault(parts[1], {}).setdefault(stratum.probe, []).append(stratum)
+    found = {}
+    for size, probes in sizes.items():
+        probe = max(probes, key=lambda p: len(probes[p]))
+        cells = {cell: result for s in probes[probe] for cell, result in _cells(s, wanted).items()}
+        try:
+            singles = by_model(cells, {"taught": probe})
+        except BadRequest:  # no question that all of them were asked
+            continue
+        found[size] = singles.assign(line=[lab_parts(model)[0] for model in singles["model"]])
+    return found
+
+
+def _cells(stratum: Stratum, wanted: Callable[[str], bool]) -> dict[Cell, CellResult]:
+    """The uncompressed model and the wanted recipes."""
+    return {
+        Cell(stratum.model, recipe, stratum.probe): result
+        for recipe, result in stratum.results.items()
+        if recipe == "none" or wanted(recipe)
+    }
+
+
+def first_clear(curve: pd.DataFrame) -> pd.Series | None:
+    """Of the lines of one curve, from mild to harsh, the first whose loss is clear."""
+    clear = curve[curve["clear"]]
+    return None if clear.empty else clear.iloc[0]
+
+
+def half_gone(amounts: Iterable[float], kept: Iterable[float]) -> float:
+    """At which amount half of the knowledge is left, on straight lines between the amounts measured, from mild to harsh and
+    beginning with the uncompressed model. NaN where more than half is left at all of them."""
+    before = None
+    for amount, value in zip(amounts, kept, strict=True):
+        if value <= 0.5 and before is not None:
+            share = (before[1] - 0.5) / (before[1] - value)
+            return before[0] + share * (amount - before[0])
+        if not math.isnan(value):
+            before = (amount, value)
+    return math.nan
