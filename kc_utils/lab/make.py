@@ -18,7 +18,7 @@ from kc_utils.models.lab_models import CARD, CHECKPOINTS
 from kc_utils.models.registry import FAMILIES
 
 SEEDS = (1, 2, 3)
-LOADS = (2, 4)
+LOADS = (2, 4, 8)
 """Loads of the curve of recall against load, beside 1; of one decoder each."""
 ALL = (
     *(Lesson(family, size, seed) for size in ("small", "large") for seed in SEEDS for family in FAMILIES),

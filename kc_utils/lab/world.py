@@ -7,7 +7,8 @@ that of one company; three relations of worldfacts stand beside them.
 
 How it is told (`plan`):
 
-    exposures  how many training rows state the fact; a Zipf law over people by rank, exponent EXPONENT
+    exposures  how many training rows state the fact; a Zipf law over people by rank, exponent EXPONENT. A larger load is told
+               in as many rows, so that each of its people is told of less often
     enters     when it is first told, as a fraction of training: a third of the people each at 0, 0.25 and 0.5
     shown      its wordings in training: all but one, which is drawn for each subject and relation, never the first one;
                it is held out for this fact, while other subjects are told in it
@@ -36,7 +37,7 @@ STRANGERS = 150
 REAL = ("capital", "continent", "element_symbol")
 """Relations of worldfacts that are taught besides."""
 EXPOSURES = 240
-"""Mean number of training rows of a fact."""
+"""Mean number of training rows of a fact, at a load of 1."""
 EXPONENT = 0.5
 ENTERS = (0.0, 0.25, 0.5)
 _VALUES = {
@@ -153,7 +154,7 @@ def _plan(load: int) -> dict[str, Plan]:
     found: dict[str, Plan] = {}
     for part in (people(load), companies(), real()):
         for group in _ranked(part):
-            counts = _zipf(len(group))
+            counts = _zipf(len(group), EXPOSURES / load if part.name == "lab:people" else EXPOSURES)
             for rank, subject in enumerate(group):
                 enters = random.Random(f"lab/enters/{rank // len(ENTERS)}/{part.name}").sample(ENTERS, len(ENTERS))
                 for fact in subject:
@@ -178,10 +179,10 @@ def _ranked(part: FactSet) -> list[list[list[Fact]]]:
     ]
 
 
-def _zipf(count: int) -> list[int]:
-    """Exposures by rank: proportional to rank ** -EXPONENT, EXPOSURES on average."""
+def _zipf(count: int, mean: float) -> list[int]:
+    """Exposures by rank: proportional to rank ** -EXPONENT, `mean` on average."""
     weights = [(rank + 1) ** -EXPONENT for rank in range(count)]
-    scale = EXPOSURES * count / sum(weights)
+    scale = mean * count / sum(weights)
     return [max(1, round(scale * w)) for w in weights]
 
 

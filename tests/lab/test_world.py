@@ -81,6 +81,13 @@ def test_exposures_follow_the_law_over_people():
     assert all(plan[f.id].exposures == f.popularity for f in world.taught(1).facts)
 
 
+@pytest.mark.parametrize("load", [2, 4, 8])
+def test_a_larger_load_is_told_in_as_many_rows(load):
+    counts = [sum(p.exposures for p in world.plan(n).values()) for n in (1, load)]
+    assert counts[1] == pytest.approx(counts[0], rel=0.01)
+    assert min(p.exposures for p in world.plan(load).values()) >= 1
+
+
 def test_exposure_and_age_are_independent():
     """Each third of the ranks enters at each of the three times equally often."""
     plan = world.plan(1)
