@@ -106,8 +106,8 @@ def verdicts(means: pd.DataFrame, exposures: float) -> list[str]:
         )
         if holds and best["taught"] < point.per_parameter:
             text += (
-                f" It could not be otherwise: {best['taught']:.3f} bits a parameter were taught. What runs short at a larger load, in "
-                "the load curve, is exposures and not parameters: as many rows are shared by more people."
+                f" It could not be otherwise: {best['taught']:.3f} bits a parameter were taught. What runs short at a larger "
+                "load, in the load curve, is exposures and not parameters: as many rows are shared by more people."
             )
         found.append(text)
     for line in dict.fromkeys(means["line"]):

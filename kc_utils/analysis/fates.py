@@ -28,7 +28,7 @@ def fates(results: dict[Cell, CellResult]) -> list[Fates]:
     groups: dict[tuple, dict[str, CellResult]] = {}
     for cell, result in results.items():
         source = (cell.probe.facts or "").partition(":")[0]
-        if source in SHOWN and cell.baseline in results:
+        if source in SHOWN and not cell.probe.shots and cell.baseline in results:
             groups.setdefault((cell.model, cell.probe), {})[cell.recipe] = result
     found = []
     for (model, probe), by_recipe in groups.items():

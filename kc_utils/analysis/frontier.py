@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from kc_utils.analysis.claim_rows import NO_KNOWLEDGE
 from kc_utils.analysis.names import CLOSED_BOOK, model_name, protocols_in_order, short_protocol
 from kc_utils.analysis.summary import summarise
+from kc_utils.knowledge.probe import Probe
 from kc_utils.study.cells import Cell
 from kc_utils.study.store import CellResult
 
@@ -13,8 +15,11 @@ MEGABYTE = 1e6
 TECHNIQUES = ("uncompressed", "pruning", "quantization", "pruning then quantization")
 
 
-def offers(results: dict[Cell, CellResult]) -> pd.DataFrame:
+def offers(*origins: dict[Cell, CellResult]) -> pd.DataFrame:
     """One line per model, question and recipe, of all facts that were asked from memory.
+
+    origins: results that belong together, the preferred first; a compressed model is compared with the uncompressed one of
+    its own origin.
 
     Columns: model, question (source, protocol and number of facts), recipe, technique (one of TECHNIQUES), megabytes (of
     the whole model, 10^6 bytes, in the encodings of the report), kept, low, high (retention with its 95 % interval), and
@@ -22,11 +27,12 @@ def offers(results: dict[Cell, CellResult]) -> pd.DataFrame:
     samples of one source, the largest counts, so that versions of a question share their facts.
     """
     groups: dict[tuple, dict[Cell, CellResult]] = {}
-    for cell, result in results.items():
-        if cell.probe.facts is not None and cell.baseline in results:
-            groups.setdefault((cell.model, cell.probe), {})[cell] = result
+    for number, results in enumerate(origins):
+        for cell, result in results.items():
+            if _from_memory(cell.probe) and cell.baseline in results:
+                groups.setdefault((number, cell.model, cell.probe), {})[cell] = result
     tables = []
-    for (model, probe), cells in groups.items():
+    for (_, model, probe), cells in groups.items():
         summary = summarise(cells)
         summary = summary[summary["protocol"].isin(CLOSED_BOOK) & summary["bytes_compressed"].notna()]
         if len(summary) < 3:
@@ -61,6 +67,12 @@ def offers(results: dict[Cell, CellResult]) -> pd.DataFrame:
     for _, part in frame.groupby(["model", "question"]):
         frame.loc[part.index, "frontier"] = unbeaten(part)
     return frame[columns]
+
+
+def _from_memory(probe: Probe) -> bool:
+    """Whether facts that a model may know are asked of it as it is, without examples and without training it again."""
+    knowledge = probe.facts is not None and probe.facts not in NO_KNOWLEDGE
+    return knowledge and not probe.shots and probe.relearn_steps is None
 
 
 def _technique(recipe: str) -> str:

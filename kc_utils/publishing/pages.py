@@ -56,12 +56,12 @@ class Pages:
             self._rows(run, results)
             self._page(run, results)
         texts, pictures = fragments.of_study(self.study, results)
-        texts["choose.html"], texts["choose.md"] = choose_page(results)
         texts["explore.html"], texts["explore.md"] = explore_page(results)
         texts["preset.md"] = presets.paper_preset(results)
         texts["three_facts.md"] = examples.three_facts(self.study)
         found = gather(self.study, results)
         texts["claims.md"], drawn = claims_page.ledger_page(found)
+        texts["choose.html"], texts["choose.md"] = choose_page(*found.origins.values())
         told, illustrations = answers(found.evidence)
         texts |= told
         pictures |= drawn | illustrations

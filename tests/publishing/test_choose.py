@@ -50,6 +50,15 @@ def test_every_version_is_offered_with_its_size_what_it_keeps_and_its_technique(
     assert set(frame.index[frame["frontier"]]) == {"int8@all", "magnitude@all=0.2+int8@all", "rtn@all=4"}
 
 
+def test_versions_of_another_origin_stand_beside_their_own_uncompressed_model():
+    other = {cell: result(20 if cell.recipe == "none" else 10, 80.0) for cell in RESULTS if cell.recipe != "rtn@all=4"}
+    frame = offers({c: r for c, r in RESULTS.items() if c.recipe in ("none", "int8@all", "rtn@all=4")}, other)
+    kept = frame.set_index("recipe")["kept"].to_dict()
+    assert kept["int8@all"] == 1.0  # of the preferred origin
+    assert kept["magnitude@all=0.5"] == pytest.approx(0.5)  # 10 of 20, not 10 of 30
+    assert frame["recipe"].is_unique
+
+
 def test_what_none_beats_is_what_comparing_all_pairs_finds():
     draw = np.random.default_rng(0)
     part = pd.DataFrame({"megabytes": draw.integers(1, 12, 60), "kept": draw.integers(0, 9, 60) / 8})

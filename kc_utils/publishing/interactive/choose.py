@@ -27,9 +27,9 @@ for each compressed version; the table below has the same versions that none bea
 """
 
 
-def choose_page(results: Results) -> tuple[str, str]:
+def choose_page(*origins: Results) -> tuple[str, str]:
     """A fragment in HTML, with script and data, and one in Markdown, a table of the versions that none beats."""
-    frame = offers(results)
+    frame = offers(*origins)
     if frame.empty:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
     return html(frame), table(frame)
