@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from kc_utils.analysis.frontier import offers, unbeaten, within
+from kc_utils.errors import MissingData
 from kc_utils.knowledge.probe import Probe
 from kc_utils.publishing.interactive.choose import NOTHING, choose_page
+from kc_utils.study import speeds
 from kc_utils.study.cells import Cell
 
 CLOZE = Probe(protocols=("cloze",), limit=40)
@@ -101,3 +103,36 @@ def test_the_page_holds_its_data_and_needs_no_server():
 def test_without_versions_the_page_says_so():
     html, table = choose_page({})
     assert table == NOTHING and NOTHING.strip() in html
+
+
+def timed(monkeypatch, tmp_path, content: str) -> None:
+    monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
+    (tmp_path / speeds.FILE).write_text(content)
+
+
+def test_times_stand_beside_versions_whose_kernel_was_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
+    ratios = {
+        "magnitude@all=0.5": {"reading": 1.01, "writing": 0.99},
+        "int8@all,engine=torch": {"reading": 0.8, "writing": 0.5},
+    }
+    speeds.record("tiny", ratios, "8 x 128 tokens")
+    html, text = choose_page(RESULTS)
+    rows = {r["recipe"]: r for r in json.loads(re.search(r'id="kc-choose-data">(.*?)</script>', html)[1])}
+    assert rows["int8@all"]["reading"] == rows["magnitude@all=0.2+int8@all"]["reading"] == 0.8
+    assert rows["magnitude@all=0.5"]["writing"] == 0.99 and rows["none"]["reading"] == 1.0
+    assert rows["rtn@all=4"]["reading"] is None
+    assert "| 0.80, 0.50 |" in text and "reading 8 x 128 tokens" in text
+    assert speeds.recorded("another") is None
+
+
+def test_without_times_there_is_no_word_of_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
+    assert "multiples of the uncompressed" not in choose_page(RESULTS)[1]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"tiny": {"ratios": {}}}'])
+def test_damaged_times_are_named(monkeypatch, tmp_path, content):
+    timed(monkeypatch, tmp_path, content)
+    with pytest.raises(MissingData, match=r"speed\.json of the record is damaged"):
+        choose_page(RESULTS)

@@ -9,6 +9,12 @@
   const model = box.querySelector("[name=model]");
   const question = box.querySelector("[name=question]");
   const budget = box.querySelector("[name=budget]");
+  const axis = box.querySelector("[name=axis]");
+  const axes = {
+    megabytes: ["size (MB)", "size of the whole model (MB)"],
+    reading: ["time to read", "time to read, times the uncompressed model's"],
+    writing: ["time to write", "time to write a token, times the uncompressed model's"],
+  };
   const answer = box.querySelector(".kc-answer");
   const { unique, percent, megabytes, fill, element } = window.kc;
 
@@ -21,46 +27,59 @@
     const sizes = shown().map((r) => r.megabytes);
     budget.value = Number((0.5 * Math.max(...sizes)).toPrecision(2));
     budget.step = Math.max(...sizes) < 10 ? 0.01 : 1;
+    const before = axis.value;
+    const timed = shown().some((r) => r.recipe !== "none" && r.reading !== null);
+    axis.replaceChildren(...Object.keys(axes).filter((name) => name === "megabytes" || timed)
+      .map((name) => new Option(axes[name][0], name)));
+    axis.value = [...axis.options].some((o) => o.value === before) ? before : "megabytes";
     draw();
   }
 
+  /* Versions beside which no other is at least as quick (or small) and keeps as much, and is better in one of the two. */
+  function unbeaten(part, by) {
+    return part.filter((r) => !part.some((o) => o[by] <= r[by] && o.kept >= r.kept && (o[by] < r[by] || o.kept > r.kept)));
+  }
+
   function draw() {
+    const by = axis.value;
     const part = shown();
+    const drawn = part.filter((r) => r[by] !== null);
     const limit = Number(budget.value);
     const ink = getComputedStyle(box).color;
     const faint = "rgba(128, 128, 128, 0.35)";
     const traces = techniques.map(function (technique, n) {
-      const mine = part.filter((r) => r.technique === technique);
+      const mine = drawn.filter((r) => r.technique === technique);
       return {
         type: "scatter", mode: "markers", name: technique,
-        x: mine.map((r) => r.megabytes), y: mine.map((r) => 100 * r.kept),
+        x: mine.map((r) => r[by]), y: mine.map((r) => 100 * r.kept),
         error_y: {
           type: "data", symmetric: false, thickness: 1, width: 2, color: colours[n],
           array: mine.map((r) => 100 * (r.high - r.kept)), arrayminus: mine.map((r) => 100 * (r.kept - r.low)),
         },
         marker: { size: 9, color: colours[n], symbol: symbols[n], opacity: mine.map((r) => (r.megabytes <= limit ? 1 : 0.35)) },
         text: mine.map((r) => r.recipe),
-        hovertemplate: "%{text}<br>%{x:.3g} MB, %{y:.0f} % kept<extra>" + technique + "</extra>",
+        customdata: mine.map((r) => r.megabytes),
+        hovertemplate: "%{text}<br>%{customdata:.3g} MB, %{y:.0f} % kept<extra>" + technique + "</extra>",
       };
     }).filter((t) => t.x.length);
-    const edge = part.filter((r) => r.frontier).sort((a, b) => a.megabytes - b.megabytes);
+    const edge = unbeaten(drawn, by).sort((a, b) => a[by] - b[by]);
     traces.push({
-      type: "scatter", mode: "lines", name: "none keeps more in fewer bytes", hoverinfo: "skip",
-      x: edge.map((r) => r.megabytes), y: edge.map((r) => 100 * r.kept), line: { shape: "hv", color: ink, width: 1.5 },
+      type: "scatter", mode: "lines", name: by === "megabytes" ? "none keeps more in fewer bytes" : "none keeps more in less time", hoverinfo: "skip",
+      x: edge.map((r) => r[by]), y: edge.map((r) => 100 * r.kept), line: { shape: "hv", color: ink, width: 1.5 },
     });
     const axis = { gridcolor: faint, zerolinecolor: faint, color: ink };
     Plotly.react(box.querySelector(".kc-plot"), traces, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 13 },
       margin: { l: 56, r: 12, t: 12, b: 48 }, height: 430, hovermode: "closest",
       legend: { orientation: "h", y: -0.2 },
-      xaxis: { ...axis, title: { text: "size of the whole model (MB)" }, rangemode: "tozero" },
+      xaxis: { ...axis, title: { text: axes[by][1] }, rangemode: "tozero" },
       yaxis: { ...axis, title: { text: "knowledge kept (%)" } },
       shapes: [
-        { type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2, dash: "dash" } },
+        ...(by === "megabytes" ? [{ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2, dash: "dash" } }] : []),
         { type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: ink, width: 1.5, dash: "dot" } },
       ],
       annotations: [
-        { x: limit, yref: "paper", y: 1, text: "budget", showarrow: false, xanchor: "left", yanchor: "top", font: { color: ink } },
+        ...(by === "megabytes" ? [{ x: limit, yref: "paper", y: 1, text: "budget", showarrow: false, xanchor: "left", yanchor: "top", font: { color: ink } }] : []),
         { xref: "paper", x: 1, y: 0, text: "guessing", showarrow: false, xanchor: "right", yanchor: "bottom", font: { color: ink } },
       ],
     }, { responsive: true, displaylogo: false, displayModeBar: false });
@@ -100,6 +119,7 @@
   model.addEventListener("change", newModel);
   question.addEventListener("change", draw);
   budget.addEventListener("input", draw);
+  axis.addEventListener("change", draw);
   new MutationObserver(draw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
   box.hidden = false;
 })();

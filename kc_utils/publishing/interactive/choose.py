@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
@@ -12,12 +13,14 @@ from kc_utils.analysis.frontier import offers
 from kc_utils.publishing.fragments import Results
 from kc_utils.publishing.interactive.parts import data, scripts
 from kc_utils.publishing.tables import markdown_table
+from kc_utils.study import speeds
 
 NOTHING = "No facts were asked of enough versions of a model for a choice among them.\n"
 _CONTROLS = """<div id="kc-choose" class="kc-choose" hidden>
 <form onsubmit="return false">
 <label>Model <select name="model"></select></label>
 <label>Facts asked <select name="question"></select></label>
+<label>Against <select name="axis"></select></label>
 <label>Budget (MB) <input name="budget" type="number" min="0" step="1" inputmode="decimal"></label>
 </form>
 <div class="kc-answer" aria-live="polite"></div>
@@ -32,7 +35,26 @@ def choose_page(*origins: Results) -> tuple[str, str]:
     frame = offers(*origins)
     if frame.empty:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
-    return html(frame), table(frame)
+    frame, measured = with_times(frame)
+    return html(frame), table(frame) + measured
+
+
+def with_times(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The frame with `reading` and `writing`, times as multiples of the uncompressed model's (NaN where no kernel was
+    measured), and how they were measured, in a sentence for each model."""
+    found = {model: speeds.recorded(model) for model in dict.fromkeys(frame["model"])}
+    times = [
+        found[m].of(recipe) if found[m] else None for m, recipe in zip(frame["model"], frame["recipe"], strict=True)
+    ]
+    frame = frame.assign(**{name: [t[name] if t else math.nan for t in times] for name in ("reading", "writing")})
+    told = [
+        f"Times of `{model}` are multiples of the uncompressed model's in 32-bit numbers: reading {s.what}, and writing one "
+        f"token at a time, on {s.processor}, {s.threads} thread{'s' * (s.threads > 1)}, {s.day}. Versions without a time are computed "
+        "here by their meaning and not by a kernel."
+        for model, s in found.items()
+        if s
+    ]
+    return frame, "".join(f"\n{text}\n" for text in told)
 
 
 def html(frame: pd.DataFrame) -> str:
@@ -52,6 +74,7 @@ def table(frame: pd.DataFrame) -> str:
                 "size (MB)": f"{r.megabytes:.3g}",
                 "knowledge kept": percent(r.kept),
                 "95 % interval": f"{percent(r.low)} to {percent(r.high)}",
+                "time to read, write": "" if math.isnan(r.reading) else f"{r.reading:.2f}, {r.writing:.2f}",
             }
             for r in part.sort_values("megabytes", ascending=False).itertuples()
         ]

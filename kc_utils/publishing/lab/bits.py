@@ -99,7 +99,8 @@ def draw_load(run: LabRun) -> None:
         name="load",
         caption="Recall of trained facts, and knowledge in bits a parameter, against the number of people taught; from the "
         f"cards of {len(curve)} checkpoints. Bars: 95 % intervals over facts; dotted: what a model would hold if it knew all; "
-        f"horizontal lines: {told.SOURCE}. All loads were taught in equally many rows. Bits here come from recall alone, so that they lie below those of the other figures.",
+        f"horizontal lines: {told.SOURCE}. All loads were taught in equally many rows. Bits here come from recall alone, so that "
+        "they lie below those of the other figures.",
         alt=f"Recall and knowledge by checkpoint: {words}.",
     )
 

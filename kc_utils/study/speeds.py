@@ -1,0 +1,85 @@
+"""How long compressed models take, relative to the uncompressed one: measured apart from the study, kept with the record.
+
+Most formats are computed in a study by their meaning, on full-precision numbers, which says nothing of their speed. So times
+are taken of recipes whose kernels are real (`benchmarks/quantized_forward.py`) and kept in `results/reference/speed.json` with
+the processor that they were taken on. Other recipes have no time.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+
+from kc_utils.compression.methods import method
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.places import reference_dir, write_text
+from kc_utils.study import provenance
+
+FILE = "speed.json"
+ZEROS = "magnitude@all=0.5"
+KERNELS = {"int8@all": "int8@all,engine=torch"}
+"""Recipes of studies whose meaning a kernel computes, and the recipe that names the kernel."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """ratios: recipe -> reading and writing, times the uncompressed model's; what: was read; processor, threads, day."""
+
+    ratios: dict[str, dict[str, float]]
+    what: str
+    processor: str
+    threads: int
+    day: str
+
+    def of(self, recipe: str) -> dict[str, float] | None:
+        """Times of a recipe of a study, None where its kernel was not measured. Zeros take the time of other numbers."""
+        steps = Recipe.parse(recipe).steps
+        rest = [str(step) for step in steps if not method(step.method).prunes]
+        if not steps:
+            return {"reading": 1.0, "writing": 1.0}
+        if not rest:
+            return self.ratios.get(ZEROS)
+        return self.ratios.get(KERNELS.get("+".join(rest), "+".join(rest)))
+
+
+def record(model: str, ratios: dict[str, dict[str, float]], what: str) -> None:
+    """Keep the ratios of a model. Raises BadRequest outside of a checkout."""
+    folder = reference_dir()
+    if folder is None:
+        raise BadRequest("results of record belong to a checkout: change to the folder that holds studies/")
+    kept = _read()
+    kept[model] = {
+        "ratios": ratios,
+        "what": what,
+        "processor": provenance.hardware()["processor"],
+        "threads": torch.get_num_threads(),
+        "day": provenance.now()[:10],
+        "versions": provenance.versions(("torch", "transformers", "torchao", "bitsandbytes")),
+    }
+    write_text(folder / FILE, json.dumps(kept, indent=1) + "\n")
+
+
+def recorded(model: str) -> Speeds | None:
+    """What is kept of a model. Raises MissingData for a damaged file."""
+    kept = _read().get(model)
+    if kept is None:
+        return None
+    try:
+        return Speeds(**{name: kept[name] for name in ("ratios", "what", "processor", "threads", "day")})
+    except (KeyError, TypeError) as error:
+        raise MissingData(f"{FILE} of the record is damaged ({error!r}): restore it with git") from error
+
+
+def _read() -> dict:
+    folder = reference_dir()
+    file = folder / FILE if folder else None
+    if file is None or not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return dict(found)
+    except (OSError, ValueError, TypeError) as error:
+        raise MissingData(f"{FILE} of the record is damaged ({type(error).__name__}): restore it with git") from error
