@@ -49,8 +49,8 @@ def with_times(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     frame = frame.assign(**{name: [t[name] if t else math.nan for t in times] for name in ("reading", "writing")})
     told = [
         f"Times of `{model}` are multiples of the uncompressed model's in 32-bit numbers: reading {s.what}, and writing one "
-        f"token at a time, on {s.processor}, {s.threads} thread{'s' * (s.threads > 1)}, {s.day}. Versions without a time are computed "
-        "here by their meaning and not by a kernel."
+        f"token at a time, on {s.processor}, {s.threads} thread{'s' * (s.threads > 1)}, {s.day}. Versions without a time are "
+        "computed here by their meaning and not by a kernel."
         for model, s in found.items()
         if s
     ]
