@@ -12,8 +12,8 @@
   const axis = box.querySelector("[name=axis]");
   const axes = {
     megabytes: ["size (MB)", "size of the whole model (MB)"],
-    reading: ["time to read", "time to read, times the uncompressed model's"],
-    writing: ["time to write", "time to write a token, times the uncompressed model's"],
+    reading: ["time to read", "time to read<br>(times the uncompressed model's)"],
+    writing: ["time to write", "time to write a token<br>(times the uncompressed model's)"],
   };
   const answer = box.querySelector(".kc-answer");
   const { unique, percent, megabytes, fill, element } = window.kc;
@@ -48,7 +48,9 @@
     const ink = getComputedStyle(box).color;
     const faint = "rgba(128, 128, 128, 0.35)";
     const traces = techniques.map(function (technique, n) {
-      const mine = drawn.filter((r) => r.technique === technique);
+      // the legend takes the look of the first point: one within the budget, where there is any
+      const mine = drawn.filter((r) => r.technique === technique)
+        .sort((a, b) => (b.megabytes <= limit) - (a.megabytes <= limit));
       return {
         type: "scatter", mode: "markers", name: technique,
         x: mine.map((r) => r[by]), y: mine.map((r) => 100 * r.kept),
@@ -67,13 +69,13 @@
       type: "scatter", mode: "lines", name: by === "megabytes" ? "none keeps more in fewer bytes" : "none keeps more in less time", hoverinfo: "skip",
       x: edge.map((r) => r[by]), y: edge.map((r) => 100 * r.kept), line: { shape: "hv", color: ink, width: 1.5 },
     });
-    const axis = { gridcolor: faint, zerolinecolor: faint, color: ink };
+    const look = { gridcolor: faint, zerolinecolor: faint, color: ink };
     Plotly.react(box.querySelector(".kc-plot"), traces, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 13 },
-      margin: { l: 56, r: 12, t: 12, b: 48 }, height: 430, hovermode: "closest",
-      legend: { orientation: "h", y: -0.2 },
-      xaxis: { ...axis, title: { text: axes[by][1] }, rangemode: "tozero" },
-      yaxis: { ...axis, title: { text: "knowledge kept (%)" } },
+      margin: { l: 56, r: 12, t: 12, b: 60 }, height: 480, hovermode: "closest",
+      legend: { orientation: "h", x: 0, y: 1.03, yanchor: "bottom" },
+      xaxis: { ...look, title: { text: axes[by][1] }, rangemode: "tozero" },
+      yaxis: { ...look, title: { text: "knowledge kept (%)" } },
       shapes: [
         ...(by === "megabytes" ? [{ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2, dash: "dash" } }] : []),
         { type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: ink, width: 1.5, dash: "dot" } },
@@ -114,6 +116,7 @@
     return element("code", text === "none" ? "no compression" : text);
   }
 
+  box.hidden = false; // before the first drawing, which takes the width that is there
   fill(model, unique(rows.map((r) => r.model)));
   newModel();
   model.addEventListener("change", newModel);
@@ -121,5 +124,4 @@
   budget.addEventListener("input", draw);
   axis.addEventListener("change", draw);
   new MutationObserver(draw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  box.hidden = false;
 })();
