@@ -2,6 +2,7 @@
 
 import shutil
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import nbformat
 import pandas as pd
@@ -17,6 +18,7 @@ from kc_utils.study.cells import Cell
 from kc_utils.study.engine import run_study
 from kc_utils.study.evaluate import evaluate
 from kc_utils.study.grids import split_template
+from tests.browsing import CONTRAST, DESK, LINKS, PHONE, WIDE, WITHOUT_WORDS, browsing, chromium
 from tests.conftest import ROOT
 
 OTHER_FAMILIES = [
@@ -142,6 +144,115 @@ def test_the_pages_of_the_site(html):
                 assert (file.parent / image["src"].partition("?")[0]).is_file(), f"{file}: {image['src']}"
         pictures += len(page.images)
     assert pictures >= 10
+
+
+@pytest.fixture(scope="module")
+def browser(html):
+    if chromium() is None:
+        pytest.skip("no Chromium here: install it, or name one in KC_CHROMIUM")
+    with browsing(html) as found:
+        yield found
+
+
+def pages_of(site) -> list[str]:
+    return sorted(str(file.relative_to(site)) for file in site.rglob("*.html") if "_static" not in file.parts)
+
+
+def test_every_page_opens_without_a_complaint_at_any_width(browser):
+    """No errors of scripts, words for every image, nothing wider than a phone or a desk."""
+    found, links, anchors = [], {}, {}
+    for name in pages_of(browser.site):
+        with browser.visit(name) as visit:
+            found += [f"{name}: {error}" for error in visit.errors]
+            found += [f"{name}: no words for {image}" for image in visit.page.evaluate(WITHOUT_WORDS)]
+            found += [f"{name}: a traceback"] if "Traceback (most recent" in visit.page.inner_text("body") else []
+            for width, height in (DESK, PHONE):
+                visit.page.set_viewport_size({"width": width, "height": height})
+                visit.page.wait_for_timeout(50)
+                found += [f"{name}, {width} pixels: {element}" for element in visit.page.evaluate(WIDE)]
+            links[name] = visit.page.evaluate(LINKS)
+            anchors[name] = set(visit.page.evaluate("() => [...document.querySelectorAll('[id]')].map((e) => e.id)"))
+    assert len(links) > 25
+    found += broken(browser.site, links, anchors)
+    assert not found, "\n".join(found[:40])
+
+
+def broken(site, links, anchors) -> list[str]:
+    """Links inside the site that lead nowhere."""
+    found = []
+    for name, targets in links.items():
+        for target in set(targets):
+            path, _, anchor = unquote(target).partition("#")
+            path = path.partition("?")[0] or "index.html"
+            if not (site / path).exists():
+                found.append(f"{name}: a link to {target}, which is not there")
+            elif anchor and path in anchors and anchor not in anchors[path]:
+                found.append(f"{name}: a link to {target}, a place that is not there")
+    return found
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(browser, study, dark):
+    """Contrast of 4.5, of 3 for large text (WCAG 2.1, AA), on pages of every kind."""
+    kinds = [
+        "intro",
+        "choose",
+        "explore",
+        "reading",
+        "glossary",
+        "findings/prune",
+        "techniques/pruning",
+        "results/claims",
+    ]
+    faint = []
+    for name in [*kinds, f"results/{study.runs[0].id}", "search"]:
+        with browser.visit(f"{name}.html", dark=dark) as visit:
+            assert visit.page.get_attribute("html", "data-theme") == ("dark" if dark else "light")
+            faint += [f"{name}: {text}" for text in visit.page.evaluate(CONTRAST)]
+    assert not faint, "\n".join(faint[:40])
+
+
+def test_from_the_landing_page_to_a_budget_it_is_two_steps(browser):
+    with browser.visit("intro.html") as visit:
+        visit.page.click("text=I must choose a compression")
+        visit.page.wait_for_url("**/choose.html")
+        visit.page.fill("[name=budget]", "100000")
+        answer = visit.page.inner_text(".kc-answer")
+        assert answer.startswith("Within 100000 MB, most is kept by ")
+        visit.page.fill("[name=budget]", "0.001")
+        assert "No version that was measured fits" in visit.page.inner_text(".kc-answer")
+        assert visit.page.locator("#kc-choose .points path").count() >= 3
+        assert not visit.errors
+
+
+def test_interactive_pages_work_from_a_file_and_on_a_phone(browser):
+    with browser.visit("choose.html", size=PHONE, from_file=True) as visit:
+        models = visit.page.locator("[name=model] option").all_inner_texts()
+        before = visit.page.inner_text(".kc-answer")
+        visit.page.select_option("[name=model]", models[-1])
+        assert len(models) > 1 and visit.page.inner_text(".kc-answer") != before
+        assert not visit.errors
+    with browser.visit("explore.html", size=PHONE, from_file=True) as visit:
+        rows = visit.page.locator("#kc-explore tbody tr")
+        everything = rows.count()
+        recipes = visit.page.locator("[name=recipe] option").all_inner_texts()
+        fates = visit.page.locator("[name=fate] option").all_inner_texts()
+        seen = set()
+        for recipe in recipes:
+            visit.page.select_option("[name=recipe]", recipe)
+            for fate in fates:
+                visit.page.select_option("[name=fate]", label=fate)
+                seen.add((fate, rows.count()))
+        assert everything > 10 and len({count for _, count in seen}) > 2
+        assert not visit.errors
+
+
+def test_search_finds_a_chapter(browser):
+    with browser.visit("search.html?q=sparsity") as visit:
+        visit.page.wait_for_selector("#search-results li a", timeout=10_000)
+        found = visit.page.locator("#search-results li a").all_inner_texts()
+        assert any("prun" in text.lower() for text in found)
+        assert not visit.errors
 
 
 def test_a_small_model_knows_capitals_of_large_countries_and_loses_them(place):
