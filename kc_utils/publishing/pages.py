@@ -18,7 +18,7 @@ import yaml
 from kc_utils.analysis.names import model_name
 from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
-from kc_utils.publishing import claims_page, examples, fragments, presets
+from kc_utils.publishing import claims_page, examples, fragments, presets, teaching
 from kc_utils.publishing.answers import answers
 from kc_utils.publishing.evidence import gather
 from kc_utils.publishing.interactive.choose import choose_page
@@ -61,6 +61,7 @@ class Pages:
         texts["three_facts.md"] = examples.three_facts(self.study)
         found = gather(self.study, results)
         texts["claims.md"], drawn = claims_page.ledger_page(found)
+        texts |= teaching.fragments()
         texts["choose.html"], texts["choose.md"] = choose_page(*found.origins.values())
         told, illustrations = answers(found.evidence)
         texts |= told

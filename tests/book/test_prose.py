@@ -26,6 +26,7 @@ INCLUDED = {
 } | {f"lab_{part}.md" for part in ("world", "models", "published")}
 
 INCLUDED |= {f"findings/{name}_{part}.md" for name in QUESTIONS for part in ("answer", "evidence")}
+INCLUDED |= {f"teaching/{file.stem}_{part}.md" for file in (BOOK / "teaching").glob("*.yaml") for part in ("before", "after")}
 
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
 TERM = re.compile(r"\{term\}`([^`]+)`", re.DOTALL)
