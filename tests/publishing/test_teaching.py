@@ -36,9 +36,10 @@ def test_a_chapter_has_both_parts_of_its_lesson(name):
         assert f"{{include}} ../results/teaching/{name}_{part}.md" in text
 
 
-def test_every_finding_has_a_lesson():
-    chapters = {f"finding_{file.stem}" for file in (ROOT / "book" / "findings").glob("*.md")}
-    assert chapters <= set(LESSONS) and len(chapters) == 7
+def test_every_finding_and_every_technique_has_a_lesson():
+    findings = {f"finding_{file.stem}" for file in (ROOT / "book" / "findings").glob("*.md")}
+    techniques = {file.stem for file in (ROOT / "book" / "techniques").glob("*.md")}
+    assert findings | techniques == set(LESSONS) and (len(findings), len(techniques)) == (7, 8)
 
 
 @pytest.mark.parametrize("name", LESSONS)
