@@ -28,8 +28,11 @@ def cited(text: str) -> list[str]:
 def listed(text: str, file: Path) -> str:
     """The list for a chapter, as Markdown; nothing where it cites nothing. A key that the file lacks is left to Sphinx, which
     warns of it."""
+    keys = cited(text)
+    if not keys:  # the file need not be there either
+        return ""
     works = _works(file, file.stat().st_mtime_ns)
-    chosen = BibliographyData({key: works.entries[key] for key in cited(text) if key in works.entries})
+    chosen = BibliographyData({key: works.entries[key] for key in keys if key in works.entries})
     if not chosen.entries:
         return ""
     style = find_plugin("pybtex.style.formatting", "plain")()  # by author

@@ -21,7 +21,7 @@ def test_the_list_holds_what_is_cited_sorted_by_author():
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     assert text.count(HEADING) == 1 and len(lines) == 3
     assert [name in line for name, line in zip(("Jin", "Namburi", "Wilson"), lines, strict=True)] == [True] * 3
-    assert listed("nothing is cited", BIB) == ""
+    assert listed("nothing is cited", BIB) == listed("nothing is cited", BIB.with_name("absent.bib")) == ""
     assert listed("{cite}`nobody1900`", BIB) == ""
 
 
