@@ -1,4 +1,5 @@
 # make book   install what is needed, run the default study, build the book
+# make pdf    the book as one PDF besides, where Chromium is installed
 # make test   install what is needed, run the tests
 # make lab    train the models of the lab that have no checkpoint; delete kc_utils/lab/checkpoints/ to train all anew
 # STUDY=smoke makes the small study's book instead; PYTHON=... names another Python 3.11.
@@ -11,10 +12,13 @@ READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test lab install lint clean
+.PHONY: book pdf test lab install lint clean
 
 book: install
 	@$(BIN)/kc book $(STUDY)
+
+pdf: book
+	@$(BIN)/kc pdf
 
 test: install
 	@$(BIN)/ruff check kc_utils tests benchmarks

@@ -248,6 +248,15 @@ def book(study: StudyName = "laptop", cores: Cores = None) -> None:
     print(index)
 
 
+@app.command()
+def pdf() -> None:
+    """Print the pages that `kc book` wrote as one PDF, with Chromium, and say where it is."""
+    from kc_utils.places import project_dir
+    from kc_utils.publishing.printing import book_pdf
+
+    print(book_pdf(project_dir()))
+
+
 app.add_typer(cli_lab.app, name="lab")
 cli_record.register(app, study_app)
 

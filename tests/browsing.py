@@ -6,14 +6,14 @@ Nothing outside of this machine is asked: requests to other hosts are cut off, a
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from kc_utils.publishing.printing import chromium
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -67,12 +67,6 @@ WITHOUT_WORDS = """() => [...document.images].filter((i) => !(i.getAttribute("al
   .map((i) => i.outerHTML.slice(0, 120))"""
 WIDE = """() => document.documentElement.scrollWidth > window.innerWidth + 1 ? [...document.querySelectorAll("body *")]
   .filter((e) => e.getBoundingClientRect().right > window.innerWidth + 1).slice(-3).map((e) => e.outerHTML.slice(0, 160)) : []"""
-
-
-def chromium() -> str | None:
-    """The browser that KC_CHROMIUM names, or that is installed."""
-    named = os.environ.get("KC_CHROMIUM")
-    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @dataclass

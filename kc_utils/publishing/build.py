@@ -37,10 +37,11 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
     return index, stages
 
 
-def build_html(root: Path, output: Path | None = None) -> Path:
-    """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it.
+def build_html(root: Path, output: Path | None = None, builder: str = "html") -> Path:
+    """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it. Returns its start page.
 
-    Chapters are executed by it, see `chapters.py`. Raises BadResult with the first complaints of the build.
+    builder: `html`, or `singlehtml` for all of it on one page. Chapters are executed by it, see `chapters.py`.
+    Raises BadResult with the first complaints of the build.
     """
     output = output or root
     command = [
@@ -55,13 +56,15 @@ def build_html(root: Path, output: Path | None = None) -> Path:
         str(root / "book" / "results" / "_toc.yml"),
         "--path-output",
         str(output),
+        "--builder",
+        builder,
         "-W",
         "-n",
         "--keep-going",
         "--quiet",
     ]
     done = subprocess.run(command, capture_output=True, text=True)
-    index = output / "_build" / "html" / "index.html"
+    index = output / "_build" / builder / "index.html"
     if done.returncode != 0 or not index.is_file():
         found = complaints(done.stdout + done.stderr)
         raise BadResult("the book does not build strictly:\n" + "\n".join(found[:30]))

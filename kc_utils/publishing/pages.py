@@ -23,6 +23,7 @@ from kc_utils.publishing.answers import answers
 from kc_utils.publishing.evidence import gather
 from kc_utils.publishing.interactive.choose import choose_page
 from kc_utils.publishing.interactive.explore import explore_page
+from kc_utils.publishing.launch import install_cell, repository
 from kc_utils.study import store
 from kc_utils.study.grids import ANY, split_template
 from kc_utils.study.studyfile import Run, Study
@@ -110,7 +111,9 @@ class Pages:
         book.cells = [page_cell(cell, run, title) for cell in without_empty_parts(book.cells)]
         tail = nbformat.v4.new_markdown_cell(fragments.rows_and_provenance(run, results))
         tail.id = "rows-and-provenance"
-        book.cells.append(tail)
+        recipes, tasks = [cell.recipe for cell in run.cells], any(cell.probe.tasks for cell in run.cells)
+        first = install_cell(repository(self.book.parent), recipes, tasks)
+        book.cells = [first, *book.cells, tail]
         book.metadata = {k: book.metadata[k] for k in ("kernelspec", "language_info") if k in book.metadata}
         self._put(f"{run.id}.ipynb", (nbformat.writes(book, version=4) + "\n").encode())
 
