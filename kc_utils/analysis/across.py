@@ -7,6 +7,7 @@ Every other model is a curve for each source of facts, with an interval that spe
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -23,53 +24,48 @@ from kc_utils.study.cells import Cell
 from kc_utils.study.result import CellResult
 
 LAB_PANEL = "lab, "
-COLUMNS = ["panel", "line", "recipe", "retention", "low", "high", "clear", "n", "seeds"]
+PRUNED = re.compile(r"magnitude@all=[\d.]+")
+"""All layers pruned by magnitude, with every option at its default."""
 
 
-def curves(evidence: Evidence, wanted: Callable[[str], bool], least: int = 2) -> pd.DataFrame:
-    """One line per panel, curve and recipe.
+def curves(evidence: Evidence, wanted: re.Pattern, least: int = 2) -> pd.DataFrame:
+    """One line per panel, curve and recipe; empty without rows.
 
-    wanted: which recipes; least: how many of them a stratum must have. Columns: COLUMNS with those of
-    `summary.recipe_fields` and `report_fields`. panel: a model, or a size of the lab's; line: a source of facts, or a family;
-    retention, low, high: 95 %; clear: whether the loss is one (McNemar's test corrected over the recipes; over seeds: the
-    interval lies below 1). Models that know nothing uncompressed are left out.
+    wanted: matches recipes; least: how many of them a stratum must have. Columns: panel, a model, or a size of the lab's; line,
+    a source of facts, or a family; retention with its 95 % interval, `retention_low` and `retention_high`; clear, whether the
+    loss is (McNemar's test corrected over the recipes; over seeds: the interval lies below 1); n, seeds; percent, of the weights
+    of the scope that are pruned; and those of `summary.recipe_fields` and `report_fields`. Models that know nothing
+    uncompressed are left out.
     """
-    strata = evidence.of_knowledge(lambda s: sum(map(wanted, s.recipes)) >= least)
+    strata = evidence.of_knowledge(lambda s: sum(bool(wanted.fullmatch(r)) for r in s.recipes) >= least)
     parts = [_of_model(s, wanted) for s in strata if not lab_parts(s.model) and _knows(s)]
-    parts += _of_lab(strata, wanted)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    parts += [lab_curves(size, singles) for size, singles in lab_singles(strata, wanted).items()]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _knows(stratum: Stratum) -> bool:
     return knows_something(stratum.rows("none", stratum.memory))
 
 
-def _of_model(stratum: Stratum, wanted: Callable[[str], bool]) -> pd.DataFrame:
-    summary = summarise(_cells(stratum, wanted))
-    summary = summary[summary["protocol"] == stratum.memory]
-    return summary.assign(
-        panel=model_name(stratum.model),
-        line=stratum.facts,
-        low=summary["retention_low"].where(summary["recipe"] != "none", 1.0),
-        high=summary["retention_high"].where(summary["recipe"] != "none", 1.0),
-        clear=[line["recipe"] != "none" and clearly_worse(line) for _, line in summary.iterrows()],
-        seeds=1,
+def _of_model(stratum: Stratum, wanted: re.Pattern) -> pd.DataFrame:
+    summary = summarise(cells_of(stratum, wanted))
+    part = summary[summary["protocol"] == stratum.memory]
+    return as_curve(part, clearly_worse).assign(panel=model_name(stratum.model), line=stratum.facts, seeds=1)
+
+
+def as_curve(lines: pd.DataFrame, clear: Callable[[pd.Series], bool]) -> pd.DataFrame:
+    """Lines of one model with `percent` and `clear`, the uncompressed model exactly at 1, from mild to harsh pruning."""
+    base = lines["recipe"] == "none"
+    start = {c: lines[c].where(~base, 1.0) for c in ("retention", "retention_low", "retention_high")}
+    found = lines.assign(
+        **start,
+        percent=100 * lines["pruned"].astype(float),
+        clear=[not is_base and clear(line) for is_base, (_, line) in zip(base, lines.iterrows(), strict=True)],
     )
+    return found.sort_values("percent", kind="stable")
 
 
-def _of_lab(strata: Iterable[Stratum], wanted: Callable[[str], bool]) -> Iterable[pd.DataFrame]:
-    for size, singles in lab_singles(strata, wanted).items():
-        means = over_seeds(singles, ("retention",))
-        base = means["recipe"] == "none"
-        yield means.assign(
-            panel=f"{LAB_PANEL}{size} models",
-            low=means["retention_low"].where(~base, 1.0),
-            high=means["retention_high"].where(~base, 1.0),
-            clear=[line["recipe"] != "none" and clear_loss(line) for _, line in means.iterrows()],
-        )
-
-
-def lab_singles(strata: Iterable[Stratum], wanted: Callable[[str], bool]) -> dict[str, pd.DataFrame]:
+def lab_singles(strata: Iterable[Stratum], wanted: re.Pattern) -> dict[str, pd.DataFrame]:
     """Of each size of the lab's models, the probe that most of them were asked: `seeds.by_model`, a line for each family."""
     sizes: dict[str, dict[Probe, list[Stratum]]] = {}
     for stratum in strata:
@@ -78,7 +74,7 @@ def lab_singles(strata: Iterable[Stratum], wanted: Callable[[str], bool]) -> dic
     found = {}
     for size, probes in sizes.items():
         probe = max(probes, key=lambda p: len(probes[p]))
-        cells = {cell: result for s in probes[probe] for cell, result in _cells(s, wanted).items()}
+        cells = {cell: result for s in probes[probe] for cell, result in cells_of(s, wanted).items()}
         try:
             singles = by_model(cells, {"taught": probe})
         except BadRequest:  # no question that all of them were asked
@@ -87,12 +83,17 @@ def lab_singles(strata: Iterable[Stratum], wanted: Callable[[str], bool]) -> dic
     return found
 
 
-def _cells(stratum: Stratum, wanted: Callable[[str], bool]) -> dict[Cell, CellResult]:
+def lab_curves(size: str, singles: pd.DataFrame) -> pd.DataFrame:
+    """The means over seeds of `lab_singles`, as curves."""
+    return as_curve(over_seeds(singles, ("retention",)), clear_loss).assign(panel=f"{LAB_PANEL}{size} models")
+
+
+def cells_of(stratum: Stratum, wanted: re.Pattern) -> dict[Cell, CellResult]:
     """The uncompressed model and the wanted recipes."""
     return {
         Cell(stratum.model, recipe, stratum.probe): result
         for recipe, result in stratum.results.items()
-        if recipe == "none" or wanted(recipe)
+        if recipe == "none" or wanted.fullmatch(recipe)
     }
 
 

@@ -20,6 +20,8 @@ from kc_utils.analysis.claim_rule import Effect, Recipes, Rule, effect, filled
 from kc_utils.analysis.open_and_closed import TWIN
 from kc_utils.analysis.statistics import head_and_tail
 
+HALVES = ("head", "tail")
+
 
 class KeptAtMost(Recipes):
     """bound: a share of the knowledge that the uncompressed model has above chance."""
@@ -134,18 +136,27 @@ class TailKeptBetter(Recipes):
         )
 
     def effects(self, evidence: Evidence) -> Iterator[Effect]:
+        for stratum, halves in self.halves(evidence):
+            yield self.between(stratum, halves)
+
+    def halves(self, evidence: Evidence) -> Iterator[tuple[Stratum, dict[str, Kept]]]:
+        """What is kept of the `head` and of the `tail`, in each stratum that knows something of both."""
         for stratum in evidence.of_knowledge(lambda s: bool(self.usable(s)) and has_popularity(s)):
             rows = stratum.rows("none", stratum.memory)
-            halves = head_and_tail(rows.assign(popularity=pd.to_numeric(rows["popularity"])))
-            if all(knows_something(rows[halves == half]) for half in ("head", "tail")):
-                yield self._between(stratum, halves.groupby(rows["fact"]).first())
+            parts = head_and_tail(rows.assign(popularity=pd.to_numeric(rows["popularity"])))
+            if not all(knows_something(rows[parts == half]) for half in HALVES):
+                continue
+            half_of = parts.groupby(rows["fact"]).first()
+            recipes = [r for a in self.usable(stratum) for r in self.needs(a)]
+            yield (
+                stratum,
+                {h: kept(stratum, recipes, stratum.memory, half_of == h, seed=n) for n, h in enumerate(HALVES)},
+            )
 
-    def _between(self, stratum: Stratum, half_of: pd.Series) -> Effect:
+    def between(self, stratum: Stratum, halves: dict[str, Kept]) -> Effect:
         amounts = self.usable(stratum)
         recipes = [r for a in amounts for r in self.needs(a)]
-        head, tail = (
-            kept(stratum, recipes, stratum.memory, half_of == h, seed=n) for n, h in enumerate(("head", "tail"))
-        )
+        head, tail = (halves[half] for half in HALVES)
         value = float(np.mean([tail.at[r] - head.at[r] for r in recipes]))
         draws = np.mean([tail.draws[r] - head.draws[r] for r in recipes], axis=0)
         both = Kept({}, {}, head.n + tail.n, min(head.effective, tail.effective))

@@ -211,27 +211,11 @@ def recall_and_surprise(
     columns = list(dict.fromkeys(recall[row])) if row else [None]
     size = (max(4.9 * len(columns), 7.0), 6.6)
     fig, axes = plt.subplots(2, len(columns), figsize=size, squeeze=False, sharex="col", sharey="row")
-    shown = surprise[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
-    top = max(1.3, 1.25 * shown[np.isfinite(shown)].max(initial=1))
     for j, value in enumerate(columns):
         above, below = (f if value is None else f[f[row] == value] for f in (recall, surprise))
         draw_lines(axes[0, j], above, x, hue, "accuracy", "low", "high", joined)
         _references(axes[0, j], above, "baseline_accuracy", "chance")
-        endless = below[np.isinf(below["ratio"])]
-        draw_lines(
-            axes[1, j], below.replace(np.inf, np.nan), x, hue, "ratio", "ratio_low", "ratio_high", joined, scale=1
-        )
-        if len(endless):  # an empty line that is not clipped would be laid out as if it stood in the corner
-            at = endless[x].cat.codes if _steps(endless, x) else endless[x]
-            marks = {"color": INK, "mfc": "none", "markersize": 8, "clip_on": False, "label": "_endless"}
-            axes[1, j].plot(at, [top] * len(endless), "^", **marks)
-        axes[1, j].axhline(1, color=INK, linewidth=1.2, zorder=1)
-        axes[1, j].set_yscale("log")
-        bottom = min(0.95, 0.97 * shown[np.isfinite(shown)].min(initial=1))
-        axes[1, j].set_ylim(bottom, top)
-        ticks = _times(bottom, top)
-        axes[1, j].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes[1, j].minorticks_off()
+        draw_ratio(axes[1, j], below, x, hue, joined, _span_of_ratio(surprise))
         title = protocol_name(above["protocol"].iloc[0])
         axes[0, j].set_title(title if value is None else f"{value}\n{title}", fontsize="small")
         axes[1, j].set_title(f"Perplexity of {below['text'].iloc[0]}", fontsize="small")
@@ -241,6 +225,30 @@ def recall_and_surprise(
     axes[1, 0].set_ylabel("times the uncompressed one")
     legend_below(fig, axes[0, 0])
     return fig
+
+
+def draw_ratio(ax, part: pd.DataFrame, x: str, hue: str, joined: bool, span: tuple[float, float] | None = None) -> None:
+    """Perplexity as a multiple of the uncompressed one, on a logarithmic axis; an endless one as an open triangle at its upper
+    edge. span: of the axis, by default what this panel needs."""
+    bottom, top = span or _span_of_ratio(part)
+    endless = part[np.isinf(part["ratio"])]
+    draw_lines(ax, part.replace(np.inf, np.nan), x, hue, "ratio", "ratio_low", "ratio_high", joined, scale=1)
+    if len(endless):  # an empty line that is not clipped would be laid out as if it stood in the corner
+        at = endless[x].cat.codes if _steps(endless, x) else endless[x]
+        marks = {"color": INK, "mfc": "none", "markersize": 8, "clip_on": False, "label": "_endless"}
+        ax.plot(at, [top] * len(endless), "^", **marks)
+    ax.axhline(1, color=INK, linewidth=1.2, zorder=1)
+    ax.set_yscale("log")
+    ax.set_ylim(bottom, top)
+    ticks = _times(bottom, top)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+
+
+def _span_of_ratio(frame: pd.DataFrame) -> tuple[float, float]:
+    shown = frame[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
+    shown = shown[np.isfinite(shown)]
+    return min(0.95, 0.97 * shown.min(initial=1)), max(1.3, 1.25 * shown.max(initial=1))
 
 
 def _times(low: float, high: float) -> list[float]:

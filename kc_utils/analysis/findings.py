@@ -7,6 +7,7 @@ recipes of the page, falls below 0.05.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -142,12 +143,12 @@ def scope_contrast(summary: pd.DataFrame, protocol: str, scopes=("attention", "f
     if not better:
         return ""
     parts = [
-        f"pruning {name} leaves more right answers at {_series(amounts)}{NBSP}%"
+        f"pruning {name} leaves more right answers at {series(amounts)}{NBSP}%"
         for name, amounts in better.items()
         if name
     ]
     if "" in better:
-        parts.append(f"the intervals overlap, so this page cannot tell the two apart, at {_series(better[''])}{NBSP}%")
+        parts.append(f"the intervals overlap, so this page cannot tell the two apart, at {series(better[''])}{NBSP}%")
     return (
         f"{protocol_name(protocol).partition(':')[0]}, {SCOPE_NAMES[scopes[0]]} against {SCOPE_NAMES[scopes[1]]} at equal "
         f"sparsity: {'; '.join(parts)}. At equal sparsity {SCOPE_NAMES[scopes[1]]} loses {sum(ratios) / len(ratios):.1f} times "
@@ -155,8 +156,9 @@ def scope_contrast(summary: pd.DataFrame, protocol: str, scopes=("attention", "f
     )
 
 
-def _series(amounts: list[str]) -> str:
-    return amounts[0] if len(amounts) == 1 else ", ".join(amounts[:-1]) + " and " + amounts[-1]
+def series(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def head_and_tail_sentence(halves: pd.DataFrame, recipe: str, protocol: str) -> str:

@@ -59,9 +59,8 @@ def first_losses(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[s
 
     means, singles: of `over_seeds` and `by_model`.
     """
-    taught = means[(means["asked"] == "taught") & means["recipe"].isin(recipes)]
-    taught = taught.sort_values("recipe", key=lambda c: c.map(list(recipes).index), kind="stable")
-    sentences, first = [], {}
+    taught = _from_mild(means, recipes)
+    sentences = []
     for name, lines in taught.groupby("line", sort=False):
         clear = lines[[clear_loss(line) for _, line in lines.iterrows()]]
         if clear.empty:
@@ -73,18 +72,27 @@ def first_losses(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[s
             sentences.append(f"**{name}**: no clear loss at any amount tested ({why}).")
             continue
         mild, harsh = clear.iloc[0], lines.iloc[-1]
-        first[name] = list(recipes).index(mild["recipe"])
         text = f"**{name}**: the loss is first clear at {amount(mild)}, where {kept(mild)} of the knowledge is kept."
         if harsh["recipe"] != mild["recipe"]:
             text += f" At {amount(harsh)} it keeps {kept(harsh)}."
         sentences.append(text)
-    if taught["line"].nunique() > 1 and first:
-        sentences.append(_who_is_first(taught, singles, recipes, first))
-    return sentences
+    return sentences + [text for text in [first_to_lose(means, singles, recipes)] if text]
 
 
-def _who_is_first(taught: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[str], first: dict[str, int]) -> str:
-    """The line whose loss is clear first, against each other line there."""
+def _from_mild(means: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
+    """Taught facts under some recipes, in their order."""
+    taught = means[(means["asked"] == "taught") & means["recipe"].isin(recipes)]
+    return taught.sort_values("recipe", key=lambda c: c.map(list(recipes).index), kind="stable")
+
+
+def first_to_lose(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[str]) -> str:
+    """The line whose loss of taught facts is clear first, against each other line there; nothing where none is clear, or
+    there is one line alone. As `first_losses`."""
+    taught = _from_mild(means, recipes)
+    clear = taught[[clear_loss(line) for _, line in taught.iterrows()]].drop_duplicates("line")
+    if clear.empty or taught["line"].nunique() < 2:
+        return ""
+    first = {line["line"]: list(recipes).index(line["recipe"]) for _, line in clear.iterrows()}
     place = min(first.values())
     here = taught[taught["recipe"] == recipes[place]].set_index("line")
     leaders = [name for name, at in first.items() if at == place]
@@ -109,8 +117,7 @@ def skill_sentences(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequenc
     """For each line, at the mildest clear loss of taught facts: what it keeps of the skills that take no knowledge, and
     whether facts suffer more. Differences are taken within each seed."""
     sentences = []
-    taught = means[(means["asked"] == "taught") & means["recipe"].isin(recipes)]
-    taught = taught.sort_values("recipe", key=lambda c: c.map(list(recipes).index), kind="stable")
+    taught = _from_mild(means, recipes)
     for name, lines in taught.groupby("line", sort=False):
         clear = lines[[clear_loss(line) for _, line in lines.iterrows()]]
         if clear.empty:

@@ -23,8 +23,6 @@ from kc_utils.models.packaged import sha256_of
 from kc_utils.places import complete_or_absent
 from kc_utils.study import provenance
 
-ROUNDING = 1e-9
-"""Ends of an interval may be off by the last bits of its arithmetic."""
 STORED = torch.float16
 VERSIONS = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
@@ -92,7 +90,7 @@ def verify(name: str) -> dict:
     found = recall(loaded.model, loaded.tokenizer, card["family"], card["load"])
     for what, now in found.items():
         then = card["recall"][what]
-        if not then["low"] - ROUNDING <= now["value"] <= then["high"] + ROUNDING:
+        if not then["low"] <= now["value"] <= then["high"]:
             raise BadResult(
                 f"{name}: {what} is {now['value']:.3f}, outside of the card's {then['low']:.3f} to {then['high']:.3f}"
             )

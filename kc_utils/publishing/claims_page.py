@@ -6,11 +6,12 @@ import math
 
 from kc_utils.analysis import claim_figures, figures
 from kc_utils.analysis.claims import FAILS, HOLDS, NO_DATA, UNDECIDED, VERDICTS, Decision, decide_all
+from kc_utils.analysis.findings import series
 from kc_utils.analysis.ledger import KNOWN_FROM, read_ledger
 from kc_utils.analysis.names import model_name
 from kc_utils.places import project_dir
 from kc_utils.publishing.evidence import AllResults, record_note
-from kc_utils.publishing.fragments import markdown_table
+from kc_utils.publishing.markdown import figure, markdown_table
 
 FILE = "claims.yaml"
 NBSP, MINUS = "\u00a0", "\u2212"
@@ -197,13 +198,7 @@ def amounts_text(amounts, rule) -> str:
     """`20, 30 and 40 %` of pruning, `4 and 3 bits` of rounding."""
     shares = all(amount < 1 for amount in amounts)
     told = [f"{100 * a:g}" if shares else f"{a:g}" for a in amounts]
-    joined = told[0] if len(told) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
-    return joined + (f"{NBSP}%" if shares else f"{NBSP}bits")
-
-
-def figure(name: str, label: str, caption: str, alt: str) -> str:
-    alt = alt.replace("\n", " ").replace(NBSP, " ")
-    return f"```{{figure}} /results/{name}\n:name: {label}\n:alt: {alt}\n:width: 100%\n\n{caption}\n```\n"
+    return series(told) + (f"{NBSP}%" if shares else f"{NBSP}bits")
 
 
 def in_words(decision: Decision) -> str:

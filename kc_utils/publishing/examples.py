@@ -19,7 +19,7 @@ from kc_utils.knowledge.questions import Question, ask_about
 from kc_utils.knowledge.sources import load_source
 from kc_utils.knowledge.wordings import WORDINGS
 from kc_utils.models.loading import Loaded, load
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.publishing.markdown import markdown_table
 from kc_utils.study.studyfile import Study
 
 SHOWABLE = ("worldfacts",)  # sources whose text may be printed

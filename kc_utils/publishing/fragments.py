@@ -22,7 +22,7 @@ from kc_utils.knowledge.sources import cards
 from kc_utils.knowledge.sources.worldfacts import CARD
 from kc_utils.models.registry import FAMILIES, registry, resolve
 from kc_utils.publishing import lab_fragments
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.publishing.markdown import figure, markdown_table
 from kc_utils.study.cells import Cell
 from kc_utils.study.grids import split_template
 from kc_utils.study.notebooks import template_file
@@ -85,8 +85,10 @@ def landing_figure(study: Study, results: Results) -> tuple[str, dict[str, bytes
         f"Facts that {first['model'].iloc[0]} still knows after {' and '.join(parts)}, as a share of what it knew above "
         f"chance. Bars: 95 % paired bootstrap intervals over {first['n'].iloc[0]} facts; dashed: nothing lost; dotted: guessing."
     )
-    text = f"```{{figure}} /results/landing.png\n:name: fig-landing\n:alt: {' '.join(alt)}\n:width: 100%\n\n{caption}\n```\n\n"
-    return text + "\n".join(f"- {s}" for s in sentences) + "\n", {"landing.png": figures.png(_landing_panels(parts))}
+    text = figure("landing.png", "fig-landing", caption, " ".join(alt))
+    return text + "\n" + "\n".join(f"- {s}" for s in sentences) + "\n", {
+        "landing.png": figures.png(_landing_panels(parts))
+    }
 
 
 def _first_scope(

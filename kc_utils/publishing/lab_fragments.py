@@ -8,7 +8,7 @@ from kc_utils.knowledge.facts import FactSet
 from kc_utils.lab import rule, world
 from kc_utils.lab.recall import NAMES
 from kc_utils.models import lab_models
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.publishing.markdown import markdown_table
 
 NO_MODELS = "There are no checkpoints here; `kc lab train --all` makes them.\n"
 

@@ -10,7 +10,7 @@ from kc_utils.analysis.statistics import compare
 from kc_utils.analysis.summary import questions_of
 from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.publishing.fragments import Results
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.publishing.markdown import markdown_table
 from kc_utils.study.cells import Cell
 
 NONE = (

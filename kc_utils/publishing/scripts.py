@@ -6,8 +6,6 @@ book can be run in its page, so thebe's scripts are left out: pages make no comp
 
 from __future__ import annotations
 
-THEBE = ("thebe",)
-
 
 def without_thebe(app, pagename, templatename, context, doctree) -> None:
     """Sphinx's event `html-page-context`."""
@@ -16,7 +14,7 @@ def without_thebe(app, pagename, templatename, context, doctree) -> None:
 
 def _is_thebe(script) -> bool:
     told = f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {}).get('body', '')}".lower()
-    return any(name in told for name in THEBE)
+    return "thebe" in told
 
 
 def setup(app) -> dict:

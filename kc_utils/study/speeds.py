@@ -20,8 +20,7 @@ from kc_utils.study import provenance
 
 FILE = "speed.json"
 ZEROS = "magnitude@all=0.5"
-KERNELS = {"int8@all": "int8@all,engine=torch"}
-"""Recipes of studies whose meaning a kernel computes, and the recipe that names the kernel."""
+"""The recipe that was timed for all that prune: zeros take as long as other numbers."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,14 @@ class Speeds:
     day: str
 
     def of(self, recipe: str) -> dict[str, float] | None:
-        """Times of a recipe of a study, None where its kernel was not measured. Zeros take the time of other numbers."""
+        """Times of a recipe of a study, None where it was not measured. Zeros take the time of other numbers."""
         steps = Recipe.parse(recipe).steps
         rest = [str(step) for step in steps if not method(step.method).prunes]
         if not steps:
             return {"reading": 1.0, "writing": 1.0}
         if not rest:
             return self.ratios.get(ZEROS)
-        return self.ratios.get(KERNELS.get("+".join(rest), "+".join(rest)))
+        return self.ratios.get("+".join(rest))
 
 
 def record(model: str, ratios: dict[str, dict[str, float]], what: str) -> None:

@@ -7,24 +7,9 @@ import yaml
 
 from kc_utils.errors import BadResult
 from kc_utils.publishing.build import build_html, complaints
+from tests.publishing.chapter import chapter
 
-CHAPTER = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-# Broken
-
-```{code-cell}
-raise ValueError("the grid has no levels")
-```
-"""
+CHAPTER = chapter("Broken", 'raise ValueError("the grid has no levels")')
 
 
 @pytest.fixture

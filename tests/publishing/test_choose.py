@@ -114,7 +114,7 @@ def test_times_stand_beside_versions_whose_kernel_was_measured(monkeypatch, tmp_
     monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
     ratios = {
         "magnitude@all=0.5": {"reading": 1.01, "writing": 0.99},
-        "int8@all,engine=torch": {"reading": 0.8, "writing": 0.5},
+        "int8@all": {"reading": 0.8, "writing": 0.5},
     }
     speeds.record("tiny", ratios, "8 x 128 tokens")
     html, text = choose_page(RESULTS)

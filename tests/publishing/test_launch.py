@@ -14,6 +14,7 @@ from kc_utils.publishing import launch
 from kc_utils.publishing.build import build_html
 from kc_utils.publishing.launch import BRANCH, buttons, install_cell, repository
 from tests.conftest import ROOT
+from tests.publishing.chapter import chapter
 
 ADDRESS = "https://github.com/somebody/the-cost"
 GIT = ("git", "-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
@@ -166,23 +167,7 @@ def test_binder_installs_what_pages_need():
     assert "python=3.11" in yaml.safe_load((ROOT / "binder" / "environment.yml").read_text())["dependencies"]
 
 
-CHAPTER = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-# A chapter
-
-```{code-cell}
-print("executed", 6 * 7)
-```
-"""
+CHAPTER = chapter("A chapter", 'print("executed", 6 * 7)')
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from kc_utils.errors import BadResult, MissingData
 from kc_utils.knowledge.probe import Probe
 from kc_utils.publishing import fragments
 from kc_utils.publishing.fragments import models_table
+from kc_utils.publishing.markdown import markdown_table
 from kc_utils.publishing.pages import Pages, in_order, page_cell, without_empty_parts
-from kc_utils.publishing.tables import markdown_table
 from kc_utils.study.cells import Cell
 
 RUN = SimpleNamespace(

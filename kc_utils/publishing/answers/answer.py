@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from kc_utils.analysis import figures
 from kc_utils.analysis.claim_rule import Effect
-from kc_utils.analysis.claims import together
-from kc_utils.analysis.findings import NBSP, interval, percent
+from kc_utils.analysis.claims import FAILS, HOLDS, side, together
+from kc_utils.analysis.findings import NBSP, series
 from kc_utils.analysis.lab_findings import points
-from kc_utils.analysis.names import model_name
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.analysis.names import in_order_of_precision, model_name
+from kc_utils.publishing.markdown import figure, markdown_table
 
-KEPT = ((1.0, "nothing lost"), (0.0, "guessing"))
+LEVELS = ((1.0, "nothing lost"), (0.0, "guessing"))
 NO_ROWS = "**No data.** No rows at hand can answer this question.\n"
+AXES = {
+    "percent": "weights of {} set to zero (%)",
+    "removed": "weights set to zero (% of the whole model)",
+    "precision": "how the weights of {} are stored",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Answer:
 
     sentences: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
-    rows: tuple[Mapping[str, object], ...] = field(default=())
+    rows: tuple[dict, ...] = ()
 
 
 def rendered(name: str, answer: Answer) -> tuple[dict[str, str], dict[str, bytes]]:
@@ -45,58 +49,52 @@ def rendered(name: str, answer: Answer) -> tuple[dict[str, str], dict[str, bytes
     the pictures, for `book/results/`."""
     if not answer.sentences:
         return {f"findings/{name}_answer.md": NO_ROWS, f"findings/{name}_evidence.md": NO_ROWS}, {}
-    texts, pictures = [" ".join(answer.sentences)], {}
+    texts, pictures = [" ".join(answer.sentences) + "\n"], {}
     for picture in answer.pictures:
         file = f"findings/{name}-{picture.name}.png"
         pictures[file] = figures.png(picture.draw())
-        alt = picture.alt.replace("\n", " ").replace(NBSP, " ")
-        texts.append(
-            f"```{{figure}} /results/{file}\n:name: fig-finding-{name}-{picture.name}\n:alt: {alt}\n:width: 100%\n\n"
-            f"{picture.caption}\n```"
-        )
-    table = markdown_table([dict(row) for row in answer.rows]) if answer.rows else NO_ROWS
+        texts.append(figure(file, f"fig-finding-{name}-{picture.name}", picture.caption, picture.alt))
     return {
-        f"findings/{name}_answer.md": "\n\n".join(texts) + "\n",
-        f"findings/{name}_evidence.md": table + "\n",
+        f"findings/{name}_answer.md": "\n".join(texts),
+        f"findings/{name}_evidence.md": (markdown_table(list(answer.rows)) if answer.rows else NO_ROWS) + "\n",
     }, pictures
 
 
-def with_start(curves: pd.DataFrame, x: str, start, by: str | None = None) -> pd.DataFrame:
-    """Curves that begin with the uncompressed model at `start`, and every panel with an entry for every line, so that a colour
-    means the same in all of them. by: a column to make lines of within `line`."""
-    hues = list(dict.fromkeys(curves[curves["recipe"] != "none"][by or "line"]))
-    parts = []
-    for _, panel in curves.groupby("panel", sort=False):
-        base, rest = panel[panel["recipe"] == "none"], panel[panel["recipe"] != "none"]
-        for hue in hues:
-            mine = rest[rest[by or "line"] == hue]
-            first = base if by else base[base["line"] == hue]
-            if mine.empty:
-                empty = panel.iloc[:1].assign(retention=np.nan, low=np.nan, high=np.nan)
-                parts.append(empty.assign(**{x: start, by or "line": hue}))
-            else:
-                parts += [first.iloc[:1].assign(**{x: start, by or "line": hue}), mine]
-    return pd.concat(parts, ignore_index=True)
+def picture(
+    name: str, curves: pd.DataFrame, x: str, what: str, hue: str = "line", of: str = "all layers", note: str = ""
+) -> Picture:
+    """Knowledge kept against an amount, one panel for each value of `panel`, one colour for each of `hue`.
 
-
-def kept_panels(frame: pd.DataFrame, x: str, xlabel: str, hue: str = "line", joined: bool = True) -> plt.Figure:
-    """Knowledge kept against an amount, one panel for each model or size of the lab's."""
-    return figures.panels(
-        frame, x, hue, xlabel, "knowledge kept (%)", column="panel", y="retention", low="low", high="high",
-        reference=None, chance=None, levels=KEPT, joined=joined,
+    x: one of AXES; of: whose weights; what: begins the caption and the words for those who cannot see it.
+    """
+    frame = with_starts(curves, hue)
+    if x == "precision":
+        frame["precision"] = in_order_of_precision(frame["precision"].astype(str))
+    shown = frame[frame["retention"].notna()]
+    return Picture(
+        name,
+        lambda: figures.panels(
+            frame, x, hue, AXES[x].format(of), "knowledge kept (%)", column="panel", y="retention", low="retention_low",
+            high="retention_high", reference=None, chance=None, levels=LEVELS, joined=x != "precision",
+        ),
+        f"{what}, {note or 'as a share of what the uncompressed model knew above chance'}. {basis(curves)}",
+        figures.describe(shown, x, hue, f"{what}, in per cent", column="panel", y="retention"),
     )  # fmt: skip
 
 
-def in_words(frame: pd.DataFrame, x: str, what: str, hue: str = "line") -> str:
-    frame = frame[frame["retention"].notna()]
-    return figures.describe(frame, x, hue, f"{what}, knowledge kept in per cent", column="panel", y="retention")
-
-
-def kept_text(line: pd.Series) -> str:
-    """`93 % (88 to 97 %)`; without an interval where there is one seed alone."""
-    if np.isnan(line["low"]):
-        return percent(line["retention"])
-    return f"{percent(line['retention'])} ({interval(line['low'], line['high'])})"
+def with_starts(curves: pd.DataFrame, hue: str) -> pd.DataFrame:
+    """Every line with the uncompressed model of its panel as first point, and every panel with every line, if without a value:
+    a colour means the same in all panels."""
+    base, rest = curves[curves["recipe"] == "none"], curves[curves["recipe"] != "none"]
+    hues, parts = list(dict.fromkeys(rest[hue])), []
+    for panel, mine in rest.groupby("panel", sort=False):
+        starts = base[base["panel"] == panel]
+        for value in hues:
+            line = mine[mine[hue] == value]
+            own = starts[starts[hue] == value] if hue == "line" and len(line) else starts
+            start = own.iloc[:1].assign(**{hue: value})
+            parts += [start, line] if len(line) else [start.assign(retention=float("nan"))]
+    return pd.concat(parts, ignore_index=True)
 
 
 def basis(frame: pd.DataFrame) -> str:
@@ -127,11 +125,23 @@ def effect_rows(effects: list[Effect], name: str) -> list[dict]:
     return rows
 
 
-def named(names: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+def verdict(effects: list[Effect], above: str, below: str, undecided: str, threshold: float = 0) -> str:
+    """One of three texts, by where the interval of the mean effect lies."""
+    _, low, high = together(effects)
+    return {HOLDS: above, FAILS: below}.get(side(low, high, threshold, "above"), undecided)
 
 
-def strata(count: int) -> str:
+def clear_sides(effects: list[Effect]) -> tuple[int, int]:
+    """In how many strata the effect is clearly above 0, and clearly below."""
+    sides = [side(e.low, e.high, 0, "above") for e in effects]
+    return sides.count(HOLDS), sides.count(FAILS)
+
+
+def amounts_of(effects: Iterable[Effect]) -> str:
+    """The sparsities that effects are means over: `10, 20 and 30 %`."""
+    return series([f"{100 * a:g}" for a in sorted({a for e in effects for a in e.amounts})]) + f"{NBSP}%"
+
+
+def pairs(count: int) -> str:
     """How many pairs of a model and a source of facts stand behind a number."""
     return "one model asked one source of facts" if count == 1 else f"{count} pairs of a model and a source of facts"

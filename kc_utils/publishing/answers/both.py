@@ -4,101 +4,61 @@ from __future__ import annotations
 
 import re
 
-from kc_utils.analysis.across import curves
+import pandas as pd
+
+from kc_utils.analysis.across import PRUNED, curves
 from kc_utils.analysis.claim_rows import Evidence
+from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import LittleExtra
 from kc_utils.analysis.claims import together
-from kc_utils.analysis.findings import NBSP
 from kc_utils.analysis.lab_findings import points
-from kc_utils.publishing.answers.answer import (
-    Answer,
-    Picture,
-    basis,
-    effect_rows,
-    in_words,
-    kept_panels,
-    named,
-    strata,
-    with_start,
-)
+from kc_utils.analysis.names import UNQUANTIZED
+from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, effect_rows, pairs, picture, verdict
 
-_PRUNED = re.compile(r"(magnitude@all=[\d.]+)(?:\+(int8@all|rtn@all=\d+(?:,group=\d+)?))?")
+ONE_OR_TWO = re.compile(rf"{PRUNED.pattern}(?:\+(?:int8@all|rtn@all=\d+))?")
 MARGIN = 0.05
 
 
 def both(evidence: Evidence) -> Answer:
     """Pruning of all layers, then quantization of all layers."""
-    found = curves(evidence, lambda recipe: bool(_PRUNED.fullmatch(recipe)))
-    seconds = _seconds(evidence)
-    if found.empty or not seconds:
+    found = curves(evidence, ONE_OR_TWO)
+    twice = found[found["steps"] == 2] if len(found) else found
+    if twice.empty:
         return Answer()
-    # the figure shows the amounts that were asked with and without a second step
-    shared = set(found[found["steps"] == 2]["pruned"])
-    found = found[found["pruned"].isin(shared) | (found["recipe"] == "none")]
-    found = found.assign(percent=100 * found["pruned"].astype(float), then=found["precision"].map(_then))
-    found = found.assign(panel=[_panel(line) for _, line in found.iterrows()]).sort_values("percent", kind="stable")
-    frame = with_start(found, "percent", 0.0, by="then")
     sentences, rows = [], []
-    for second in seconds:
-        effects = _extra(evidence, second)
-        if not effects:
-            continue
-        middle, low, high = together(effects)
-        verdict = (
-            f"little, below {100 * MARGIN:g} points"
-            if high < MARGIN
-            else f"more than {100 * MARGIN:g} points"
-            if low > MARGIN
-            else "an amount that these rows cannot tell from little"
-        )
-        amounts = sorted({a for e in effects for a in e.amounts})
-        told = named([f"{100 * a:g}{NBSP}%" for a in amounts])
-        sentences.append(
-            f"After pruning {told} of all layers, `{second}` costs another {points(middle, low, high)} of the knowledge on "
-            f"average over {strata(len(effects))}: {verdict}."
-        )
-        rows += [{"second step": f"`{second}`", **row} for row in effect_rows(effects, "extra cost (95 % interval)")]
-    what = "Knowledge kept after pruning alone, and after pruning and then quantizing"
-    return Answer(
-        tuple(sentences),
-        (
-            Picture(
-                "kept",
-                lambda: kept_panels(frame, "percent", "weights of all layers set to zero first (%)", "then"),
-                f"{what}, as a share of what the uncompressed model knew above chance. {basis(found)}",
-                in_words(frame, "percent", what, "then"),
-            ),
-        ),
-        tuple(rows),
+    for second, mine in twice.groupby(twice["recipe"].str.partition("+")[2]):
+        rule = LittleExtra(
+            kind="little extra cost", first="magnitude@all={amount}", second=second, margin=MARGIN,
+            amounts=tuple(sorted(set(mine["pruned"]))),
+        )  # fmt: skip
+        if effects := list(rule.effects(evidence)):
+            sentences.append(_told(second, effects))
+            rows += [{"second step": f"`{second}`", **row} for row in effect_rows(effects, "extra cost")]
+    return Answer(tuple(sentences), (_picture(found, set(twice["pruned"])),), tuple(rows))
+
+
+def _told(second: str, effects: list[Effect]) -> str:
+    bound = f"{100 * MARGIN:g} points"
+    how_much = verdict(
+        effects,
+        f"more than {bound}",
+        f"little, below {bound}",
+        "an amount that these rows cannot tell from little",
+        MARGIN,
+    )
+    return (
+        f"After pruning {amounts_of(effects)} of all layers, `{second}` costs another {points(*together(effects))} of the "
+        f"knowledge on average over {pairs(len(effects))}: {how_much}."
     )
 
 
-def _panel(line) -> str:
-    return f"{line['panel']}, {line['line']}"
-
-
-def _then(precision: str) -> str:
-    return "pruning alone" if precision == "not quantized" else f"then {precision}"
-
-
-def _seconds(evidence: Evidence) -> list[str]:
-    """Second steps that were asked of any model, int8 first."""
-    seconds = {m[2] for s in evidence.strata for r in s.recipes if (m := _PRUNED.fullmatch(r)) and m[2]}
-    return sorted(seconds)
-
-
-def _extra(evidence: Evidence, second: str) -> list:
-    amounts = {
-        float(m[1].partition("=")[2])
-        for s in evidence.strata
-        for r in s.recipes
-        if (m := _PRUNED.fullmatch(r)) and m[2] == second
-    }
-    rule = LittleExtra(
-        kind="little extra cost",
-        first="magnitude@all={amount}",
-        second=second,
-        margin=MARGIN,
-        amounts=tuple(sorted(amounts)),
+def _picture(found: pd.DataFrame, shared: set[float]) -> Picture:
+    """At the sparsities that were asked with a second step: pruning alone, and with each of them."""
+    found = found[found["pruned"].isin({0.0} | shared)]
+    found = found.assign(
+        panel=found["panel"] + ", " + found["line"],
+        then=["pruning alone" if p == UNQUANTIZED else f"then {p}" for p in found["precision"]],
     )
-    return list(rule.effects(evidence))
+    return picture(
+        "kept", found, "percent", "Knowledge kept after pruning, and after pruning and then quantizing", "then"
+    )

@@ -2,137 +2,107 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
+
 import pandas as pd
 
 from kc_utils.analysis.bootstrap import expanded_interval
-from kc_utils.analysis.claim_rows import Evidence, Stratum, kept, knows_something
-from kc_utils.analysis.claim_rules import TailKeptBetter, has_popularity
+from kc_utils.analysis.claim_rows import Evidence, Kept, Stratum
+from kc_utils.analysis.claim_rule import Effect
+from kc_utils.analysis.claim_rules import TailKeptBetter
 from kc_utils.analysis.claims import together
 from kc_utils.analysis.findings import percent
 from kc_utils.analysis.forgetting import loss_by_margin
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import model_name
-from kc_utils.analysis.seeds import lab_parts, t_interval
-from kc_utils.analysis.statistics import head_and_tail
+from kc_utils.analysis.seeds import lab_parts, over_seeds
 from kc_utils.errors import BadRequest
-from kc_utils.publishing.answers.answer import Answer, Picture, basis, effect_rows, in_words, kept_panels, strata
+from kc_utils.publishing.answers.answer import Answer, amounts_of, clear_sides, effect_rows, pairs, picture, verdict
 
-AMOUNTS = (0.1, 0.2, 0.3)
-HALVES = {"head": "better known half", "tail": "lesser known half"}
+RULE = TailKeptBetter(kind="tail kept better", recipe="magnitude@all={amount}", amounts=(0.1, 0.2, 0.3))
+NAMES = {"head": "better known half", "tail": "lesser known half"}
 BINS = 4
 
 
 def first(evidence: Evidence) -> Answer:
     """Losses by popularity or exposure and by margin, under light pruning of all layers."""
-    rule = TailKeptBetter(kind="tail kept better", recipe="magnitude@all={amount}", amounts=AMOUNTS)
-    effects = list(rule.effects(evidence))
-    if not effects:
+    parted = list(RULE.halves(evidence))
+    if not parted:
         return Answer()
-    frame = halves(evidence, rule)
-    margins = by_margin(evidence, rule)
+    effects = [RULE.between(stratum, halves) for stratum, halves in parted]
     what = "Knowledge kept of the better and the lesser known half of each relation's facts when all layers are pruned"
-    rows = effect_rows(effects, "lesser known half keeps more")
+    note = "each as a share of what was known of it above chance"
     return Answer(
-        (_tail(effects), _margin(margins)),
-        (
-            Picture(
-                "halves",
-                lambda: kept_panels(frame, "percent", "weights of all layers set to zero (%)", "half"),
-                f"{what}, each as a share of what was known of it above chance. {basis(frame)}",
-                in_words(frame, "percent", what, "half"),
-            ),
-        ),
-        tuple(rows),
+        (_tail(effects), _margin(by_margin(evidence))),
+        (picture("halves", curves_of_halves(parted), "percent", what, "half", note=note),),
+        tuple(effect_rows(effects, "lesser known half keeps more")),
     )
 
 
-def halves(evidence: Evidence, rule: TailKeptBetter) -> pd.DataFrame:
-    """Retention of either half at each amount; the lab's seeds taken together by family."""
-    found = []
-    for stratum in evidence.of_knowledge(lambda s: bool(rule.usable(s)) and has_popularity(s)):
-        rows = stratum.rows("none", stratum.memory)
-        part = head_and_tail(rows.assign(popularity=pd.to_numeric(rows["popularity"])))
-        if not all(knows_something(rows[part == half]) for half in HALVES):
-            continue
-        half_of = part.groupby(rows["fact"]).first()
-        for number, (half, name) in enumerate(HALVES.items()):
-            recipes = {a: rule.needs(a)[0] for a in rule.usable(stratum)}
-            own = kept(stratum, recipes.values(), stratum.memory, half_of == half, seed=number)
-            for amount, recipe in ((0.0, "none"), *recipes.items()):
-                low, high = expanded_interval(own.draws[recipe], own.effective) if recipe != "none" else (1.0, 1.0)
-                found.append(
+def curves_of_halves(parted: Iterable[tuple[Stratum, dict[str, Kept]]]) -> pd.DataFrame:
+    """Retention of either half at each amount; models of the lab that differ in their seed taken together."""
+    lines = []
+    for stratum, halves in parted:
+        for half, own in halves.items():
+            for amount, recipe in ((0.0, "none"), *((a, *RULE.needs(a)) for a in RULE.usable(stratum))):
+                low, high = (1.0, 1.0) if recipe == "none" else expanded_interval(own.draws[recipe], own.effective)
+                lines.append(
                     {
-                        "model": stratum.model, "facts": stratum.facts, "half": name, "percent": 100 * amount,
+                        "panel": _panel(stratum), "half": NAMES[half], "recipe": recipe, "percent": 100 * amount,
                         "retention": own.at[recipe], "low": low, "high": high,
                     }
                 )  # fmt: skip
-    return _panels(pd.DataFrame(found))
+    means = over_seeds(pd.DataFrame(lines), ("retention",), ("panel", "half", "percent"))
+    single = means["seeds"] == 1  # its interval is one over facts
+    return means.assign(
+        retention_low=means["retention_low"].where(~single, means["low"]),
+        retention_high=means["retention_high"].where(~single, means["high"]),
+    )
 
 
-def _panels(frame: pd.DataFrame) -> pd.DataFrame:
-    """A panel for each model and source of facts; models of the lab that differ in their seed share one."""
-    frame = frame.assign(panel=[_panel(row.model, row.facts) for row in frame.itertuples()])
-    lines = []
-    for (panel, half, at), part in frame.groupby(["panel", "half", "percent"], sort=False):
-        line = {"panel": panel, "half": half, "percent": at, "retention": part["retention"].mean(), "seeds": len(part)}
-        low, high = part[["low", "high"]].iloc[0] if len(part) == 1 else t_interval(part["retention"])
-        lines.append({**line, "low": low if at else 1.0, "high": high if at else 1.0})
-    return pd.DataFrame(lines)
+def _panel(stratum: Stratum) -> str:
+    parts = lab_parts(stratum.model)
+    model = f"lab, {parts[1]} {parts[0]}" if parts else model_name(stratum.model)
+    return f"{model}, {stratum.facts}"
 
 
-def _panel(model: str, facts: str) -> str:
-    parts = lab_parts(model)
-    return f"{model_name(model)}, {facts}" if parts is None else f"lab, {parts[1]} {parts[0]}, {facts}"
-
-
-def by_margin(evidence: Evidence, rule: TailKeptBetter) -> pd.DataFrame:
+def by_margin(evidence: Evidence) -> pd.DataFrame:
     """Of facts that were known, the share lost in the quarter of the narrowest and of the widest leads, at the middle of the
-    light amounts that a stratum has."""
+    light amounts that a stratum has; a line for each stratum with facts and margins enough."""
     found = []
-    for stratum in evidence.of_knowledge(lambda s: bool(rule.usable(s))):
-        amounts = rule.usable(stratum)
-        recipe = rule.needs(amounts[len(amounts) // 2])[0]
-        losses = _losses(stratum, recipe)
-        if losses is not None:
-            found.append({"model": stratum.model, "facts": stratum.facts, "recipe": recipe, **losses})
+    for stratum in evidence.of_knowledge(lambda s: bool(RULE.usable(s))):
+        amounts = RULE.usable(stratum)
+        recipes = (*RULE.needs(amounts[len(amounts) // 2]), "none")
+        after, before = (stratum.rows(r, stratum.memory) for r in recipes)
+        try:
+            left = loss_by_margin(after, before, BINS).sort_values("margin")["accuracy"]
+        except BadRequest:  # too few known facts, or rows without margins
+            continue
+        found.append({"narrow": 1 - left.iloc[0], "wide": 1 - left.iloc[-1]})
     return pd.DataFrame(found)
 
 
-def _losses(stratum: Stratum, recipe: str) -> dict[str, float] | None:
-    after, before = (stratum.rows(r, stratum.memory) for r in (recipe, "none"))
-    try:
-        bins = loss_by_margin(after, before, BINS).set_index("margin")["accuracy"]
-    except (BadRequest, KeyError):  # too few known facts, or rows without margins
-        return None
-    return {"narrow": 1 - float(bins.iloc[0]), "wide": 1 - float(bins.iloc[-1])}
-
-
-def _tail(effects) -> str:
-    middle, low, high = together(effects)
-    verdict = (
-        "rare facts are relatively better kept"
-        if low > 0
-        else "the better known facts are kept better"
-        if high < 0
-        else "undecided"
+def _tail(effects: list[Effect]) -> str:
+    better, worse = clear_sides(effects)
+    more = points(*together(effects))
+    told = verdict(
+        effects, "rare facts are relatively better kept", "the better known facts are kept better", "undecided"
     )
-    clear = sum(e.low > 0 for e in effects), sum(e.high < 0 for e in effects)
     return (
-        f"With 10 to 30 % of all weights pruned, {points(middle, low, high)} more is kept of the lesser known half of each "
-        f"relation's facts than of the better known half, over {strata(len(effects))}: {verdict} (the lesser "
-        f"known half fares clearly better in {clear[0]}, clearly worse in {clear[1]})."
+        f"With {amounts_of(effects)} of all weights pruned, {more} more is kept of the lesser known half of each "
+        f"relation's facts than of the better known half, over {pairs(len(effects))}: {told} (the lesser known half fares "
+        f"clearly better in {better}, clearly worse in {worse})."
     )
 
 
 def _margin(margins: pd.DataFrame) -> str:
-    if margins.empty or not np.isfinite(margins[["narrow", "wide"]].to_numpy(float)).all():
+    if margins.empty:
         return "Nothing can be said of margins."
-    narrow, wide = margins["narrow"].mean(), margins["wide"].mean()
+    narrow, wide = margins.mean()[["narrow", "wide"]]
     worse = int((margins["narrow"] > margins["wide"]).sum())
-    verdict = "The margin foretells a loss" if 2 * worse > len(margins) else "The margin does not foretell a loss here"
+    verdict_ = "The margin foretells a loss" if 2 * worse > len(margins) else "The margin does not foretell a loss here"
     return (
-        f"{verdict}: of the known facts whose answer led by least, {percent(narrow)} are lost, of those that led by most "
-        f"{percent(wide)} (the narrowest and the widest quarter, means over {strata(len(margins))}; more of the narrow ones are "
+        f"{verdict_}: of the known facts whose answer led by least, {percent(narrow)} are lost, of those that led by most "
+        f"{percent(wide)} (the narrowest and the widest quarter, means over {pairs(len(margins))}; more of the narrow ones are "
         f"lost in {worse})."
     )

@@ -2,122 +2,96 @@
 
 from __future__ import annotations
 
-import re
-
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from kc_utils.analysis import figures
-from kc_utils.analysis.across import COLUMNS, curves, first_clear
+from kc_utils.analysis.across import PRUNED, as_curve, cells_of, curves, first_clear
 from kc_utils.analysis.claim_beside import LostUnnoticed
-from kc_utils.analysis.claim_rows import Evidence, Stratum
+from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.contrasts import surprises
 from kc_utils.analysis.findings import NBSP, clearly_worse, percent
+from kc_utils.analysis.lab_findings import amount, kept, points
 from kc_utils.analysis.names import TASK, model_name
 from kc_utils.analysis.summary import summarise
-from kc_utils.publishing.answers.answer import Answer, Picture, kept_text
-from kc_utils.study.cells import Cell
+from kc_utils.publishing.answers.answer import Answer, Picture
 
-_PRUNED = re.compile(r"magnitude@all=[\d.]+")
 FLAT = 1.05
-AMOUNTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+RULE = LostUnnoticed(
+    kind="lost while perplexity is flat", recipe="magnitude@all={amount}", amounts=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+    flat=FLAT, least=0.05,
+)  # fmt: skip
 
 
 def warning(evidence: Evidence) -> Answer:
     """Of the first model that has facts, and a text or tasks beside them, under pruning of all layers."""
-    facts = curves(evidence, _wanted)
-    for model in dict.fromkeys(s.model for s in evidence.strata):
-        own = facts[facts["panel"] == model_name(model)] if len(facts) else facts
+    facts = curves(evidence, PRUNED)
+    for model in dict.fromkeys(s.model for s in evidence.strata if len(facts)):
+        own = facts[facts["panel"] == model_name(model)]
         tasks, text = _tasks(evidence, model), _text(evidence, model)
         if len(own) and (len(tasks) or len(text)):
-            return _answer(evidence, model_name(model), own, tasks, text)
+            return _answer(evidence, model, own, tasks, text)
     return Answer()
-
-
-def _wanted(recipe: str) -> bool:
-    return bool(_PRUNED.fullmatch(recipe))
-
-
-def _cells(stratum: Stratum) -> dict:
-    return {
-        Cell(stratum.model, r, stratum.probe): result
-        for r, result in stratum.results.items()
-        if r == "none" or _wanted(r)
-    }
 
 
 def _tasks(evidence: Evidence, model: str) -> pd.DataFrame:
     """What is kept of each harness task above chance."""
     found = {}
     for stratum in evidence.strata:
-        if stratum.model != model or not stratum.probe.tasks or len(_cells(stratum)) < 3:
+        cells = cells_of(stratum, PRUNED)
+        if stratum.model != model or not stratum.probe.tasks or len(cells) < 3:
             continue
-        summary = summarise(_cells(stratum))
-        for name, part in summary[summary["protocol"].str.startswith(TASK)].groupby("protocol"):
-            found.setdefault(
-                name.removeprefix(TASK),
-                part.assign(
-                    line=name.removeprefix(TASK), low=part["retention_low"], high=part["retention_high"], seeds=1,
-                    clear=[line["recipe"] != "none" and clearly_worse(line) for _, line in part.iterrows()],
-                ),
-            )  # fmt: skip
-    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+        for name, part in summarise(cells).groupby("protocol"):
+            if name.startswith(TASK):
+                task = name.removeprefix(TASK)
+                found.setdefault(task, as_curve(part, clearly_worse).assign(line=task))
+    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame()
 
 
 def _text(evidence: Evidence, model: str) -> pd.DataFrame:
     """Perplexity as a multiple of the uncompressed one."""
-    for stratum in evidence.reading_texts(lambda s: s.model == model and len(_cells(s)) >= 3):
-        return surprises(_cells(stratum)).assign(line=stratum.probe.text)
-    return pd.DataFrame(columns=["recipe", "ratio"])
+    for stratum in evidence.reading_texts(lambda s: s.model == model and len(cells_of(s, PRUNED)) >= 3):
+        found = surprises(cells_of(stratum, PRUNED))
+        return found.assign(line=stratum.probe.text, percent=100 * found["pruned"].astype(float))
+    return pd.DataFrame()
 
 
 def _answer(evidence: Evidence, model: str, facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> Answer:
-    parts = [_by_percent(frame) for frame in (facts, tasks, text)]
     rows = []
-    for what, frame in zip(("facts", "task"), parts, strict=False):
-        for name, curve in frame[frame["recipe"] != "none"].groupby("line", sort=False) if len(frame) else ():
+    for kind, frame in (("facts", facts), ("task", tasks)):
+        for name, curve in _lines(frame):
             begin, last = first_clear(curve), curve.iloc[-1]
             rows.append(
                 {
-                    "measured": f"{what}: `{name}`",
-                    "first clear loss": "none" if begin is None else f"{begin['percent']:g}{NBSP}% pruned",
-                    "kept there": "" if begin is None else kept_text(begin),
-                    f"kept at {last['percent']:g}{NBSP}%": kept_text(last),
+                    "measured": f"{kind}: `{name}`",
+                    "first clear loss": "none" if begin is None else f"{amount(begin)}: {kept(begin)} kept",
+                    "at the most": f"{amount(last)}: {kept(last)} kept",
                     "n": f"{curve['n'].iloc[0]:,}",
                 }
             )
-    what = f"Facts, tasks and perplexity of `{model}` along the same sparsities"
+    what = f"Facts, tasks and perplexity of {model_name(model)} along the same sparsities"
     return Answer(
-        (_when_facts_go(model, parts[0]), _what_warns(evidence, model, parts[1], parts[2])),
+        (_when_facts_go(model_name(model), facts), _what_warns(evidence, model, tasks, text)),
         (
             Picture(
                 "beside",
-                lambda: _drawn(*parts),
-                f"{what.replace('`', '')}, all layers pruned by magnitude. Facts and tasks: kept above chance, 95 % paired "
-                "bootstrap intervals; perplexity: as a multiple of the uncompressed model's, logarithmic.",
-                _in_words(what.replace("`", ""), *parts),
+                lambda: _drawn(facts, tasks, text),
+                f"{what}, all layers pruned by magnitude. Facts and tasks: kept above chance, 95 % paired bootstrap intervals; "
+                "perplexity: as a multiple of the uncompressed model's, logarithmic.",
+                _in_words(what, facts, tasks, text),
             ),
         ),
-        tuple(_same_columns(rows)),
+        tuple(rows),
     )
 
 
-def _by_percent(frame: pd.DataFrame) -> pd.DataFrame:
-    if frame.empty:
-        return frame
-    return frame.assign(percent=100 * frame["pruned"].astype(float)).sort_values("percent", kind="stable")
-
-
-def _same_columns(rows: list[dict]) -> list[dict]:
-    """A last amount that differs between rows is a column of its own for all."""
-    columns = list(dict.fromkeys(c for row in rows for c in row))
-    order = [c for c in columns if c != "n"] + ["n"]
-    return [{c: row.get(c, "") for c in order} for row in rows]
+def _lines(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Each line of compressed models."""
+    return [*frame[frame["recipe"] != "none"].groupby("line", sort=False)] if len(frame) else []
 
 
 def _when_facts_go(model: str, facts: pd.DataFrame) -> str:
-    begins = [first_clear(curve) for _, curve in facts[facts["recipe"] != "none"].groupby("line", sort=False)]
+    begins = [first_clear(curve) for _, curve in _lines(facts)]
     clear = [line["percent"] for line in begins if line is not None]
     if not clear:
         return f"`{model}` loses no facts clearly at any sparsity tested."
@@ -130,32 +104,19 @@ def _what_warns(evidence: Evidence, model: str, tasks: pd.DataFrame, text: pd.Da
     told = []
     if len(text):
         flat = text[(text["recipe"] != "none") & (text["ratio"] <= FLAT)]["percent"]
-        rule = LostUnnoticed(
-            kind="lost while perplexity is flat",
-            recipe="magnitude@all={amount}",
-            amounts=AMOUNTS,
-            flat=FLAT,
-            least=0.05,
-        )
-        lost = [e for e in rule.effects(evidence) if model_name(e.model) == model]
         if flat.empty:
             told.append(f"perplexity has risen by more than {percent(FLAT - 1)} at every sparsity tested")
         else:
-            most = max((e.effect for e in lost), default=np.nan)
-            hidden = f", where up to {percent(most)} of the knowledge is lost" if np.isfinite(most) and most > 0 else ""
+            lost = [e for e in RULE.effects(evidence) if e.model == model and e.effect > 0]
+            most = max(lost, key=lambda e: e.effect, default=None)
+            hidden = (
+                f", where up to {points(most.effect, most.low, most.high)} of the knowledge are lost" if most else ""
+            )
             told.append(f"perplexity stays within {percent(FLAT - 1)} up to {flat.max():g}{NBSP}%{hidden}")
-    begins = {}
-    for name, curve in tasks[tasks["recipe"] != "none"].groupby("line", sort=False) if len(tasks) else ():
-        line = first_clear(curve)
-        begins[name] = None if line is None else line["percent"]
-    if begins:
-        each = [
-            f"{name} shows no clear loss" if at is None else f"{name} falls clearly at {at:g}{NBSP}%"
-            for name, at in begins.items()
-        ]
-        told.append(", ".join(each))
-    text_ = "; ".join(told)
-    return f"Beside them, {text_}."
+    for name, curve in _lines(tasks):
+        begin = first_clear(curve)
+        told.append(f"{name} shows no clear loss" if begin is None else f"{name} falls clearly at {amount(begin)}")
+    return f"Beside them, {'; '.join(told)}."
 
 
 def _drawn(facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> plt.Figure:
@@ -165,18 +126,14 @@ def _drawn(facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> plt.
     for ax, (title, frame) in zip(axes[:, 0], shown, strict=True):
         ax.set_title(title, fontsize="small")
         if title == "Perplexity":
-            finite = frame[np.isfinite(frame["ratio"].astype(float))]
-            figures.draw_lines(ax, finite, "percent", "line", "ratio", "ratio_low", "ratio_high", True, scale=1)
-            ax.set_yscale("log")
-            ax.axhline(1, color=figures.INK, linewidth=1.2, zorder=1)
+            figures.draw_ratio(ax, frame, "percent", "line", True)
             ax.set_ylabel("times the uncompressed one")
         else:
-            figures.draw_lines(ax, frame, "percent", "line", "retention", "low", "high", True)
+            figures.draw_lines(ax, frame, "percent", "line", "retention", "retention_low", "retention_high", True)
             ax.axhline(100, color=figures.INK, linewidth=1.1, linestyle="--", zorder=1, label="nothing lost")
             ax.axhline(0, color=figures.FAINT, linewidth=1.8, linestyle=":", zorder=1, label="guessing")
             ax.set_ylabel("kept above chance (%)")
-        handles, labels = ax.get_legend_handles_labels()
-        ax.legend(handles, labels, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axes[-1, 0].set_xlabel("weights of all layers set to zero (%)")
     fig.tight_layout()
     return fig

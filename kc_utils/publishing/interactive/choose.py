@@ -12,7 +12,7 @@ from kc_utils.analysis.findings import percent
 from kc_utils.analysis.frontier import offers
 from kc_utils.publishing.fragments import Results
 from kc_utils.publishing.interactive.parts import data, scripts
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.publishing.markdown import markdown_table
 from kc_utils.study import speeds
 
 NOTHING = "No facts were asked of enough versions of a model for a choice among them.\n"

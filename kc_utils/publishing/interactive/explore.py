@@ -7,7 +7,7 @@ from dataclasses import asdict
 from kc_utils.analysis.fates import Fates, fates
 from kc_utils.publishing.fragments import Results
 from kc_utils.publishing.interactive.parts import data, scripts
-from kc_utils.publishing.tables import markdown_table
+from kc_utils.publishing.markdown import markdown_table
 
 NOTHING = "No facts whose text may be shown here were asked of a compressed model.\n"
 _CONTROLS = """<div id="kc-explore" class="kc-choose" hidden>

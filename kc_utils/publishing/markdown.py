@@ -1,6 +1,8 @@
-"""Tables as Markdown."""
+"""Tables and figures as MyST Markdown."""
 
 from __future__ import annotations
+
+NBSP = "\u00a0"
 
 
 def markdown_table(rows: list[dict]) -> str:
@@ -10,3 +12,9 @@ def markdown_table(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(cell(row[k]) for k in header) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def figure(name: str, label: str, caption: str, alt: str) -> str:
+    """A figure of a page, from a picture under `book/results/`."""
+    alt = alt.replace("\n", " ").replace(NBSP, " ")
+    return f"```{{figure}} /results/{name}\n:name: {label}\n:alt: {alt}\n:width: 100%\n\n{caption}\n```\n"
