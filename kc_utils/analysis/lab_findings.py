@@ -33,9 +33,10 @@ def amount(line: pd.Series) -> str:
 
 def points(middle: float, low: float, high: float) -> str:
     """A difference of shares in points: `−12 points (−20 to −4)`."""
-    if math.isnan(low):
-        return f"{whole(middle)} points (no interval: one seed)"
-    return f"{whole(middle)} points ({whole(low)} to {whole(high)})"
+    number = whole(middle)
+    unit = "point" if number.lstrip("\u2212") == "1" else "points"
+    between = "no interval: one seed" if math.isnan(low) else f"{whole(low)} to {whole(high)}"
+    return f"{number} {unit} ({between})"
 
 
 def kept(line: pd.Series) -> str:

@@ -108,3 +108,19 @@ def test_where_half_is_gone():
     assert half_gone([0, 10, 20], [1.0, 0.8, 0.2]) == pytest.approx(15)
     assert np.isnan(half_gone([0, 10], [1.0, 0.6]))
     assert half_gone([0, 10, 20], [1.0, np.nan, 0.0]) == pytest.approx(10)
+
+
+def test_models_of_language_are_not_drowned_in_the_lab():
+    """Three alike models of the lab say the contrary of one model of language: each is told by itself."""
+    swapped = {"magnitude@attention": "magnitude@feed_forward", "magnitude@feed_forward": "magnitude@attention"}
+    turned = {
+        swapped.get(r.partition("=")[0], r.partition("=")[0]) + "".join(r.partition("=")[1:]): n
+        for r, n in RIGHT.items()
+    }
+    found = results({recipe: with_margins(n) for recipe, n in RIGHT.items()})
+    for seed in (1, 2, 3):
+        probe = Probe(facts="lab", protocols=("rank",))
+        found |= results({r: with_margins(n) for r, n in turned.items()}, f"lab:encoder-small-s{seed}", probe)
+    language, lab = QUESTIONS["where"](Evidence({"laptop": found})).sentences
+    assert language.startswith("In models of language") and "attention is the more delicate part" in language
+    assert lab.startswith("In the lab") and "feed-forward is the more delicate part" in lab

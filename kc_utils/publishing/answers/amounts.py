@@ -54,7 +54,7 @@ def _along(found: pd.DataFrame, x: str, what: str, more: Callable[[pd.DataFrame]
 
 
 def _name(panel: str) -> str:
-    return panel if panel.startswith(LAB_PANEL) else f"`{panel}`"
+    return f"the lab's {panel.removeprefix(LAB_PANEL)}" if panel.startswith(LAB_PANEL) else f"`{panel}`"
 
 
 def _short(found: pd.DataFrame, more: Callable[[pd.DataFrame], str]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _short(found: pd.DataFrame, more: Callable[[pd.DataFrame], str]) -> Iterator
     in_lab = found["panel"].str.startswith(LAB_PANEL)
     for lab, part in ((False, found[~in_lab]), (True, found[in_lab])):
         told = [
-            f"{'the ' * lab}{_name(panel)} {_begins(mine, 'lose' if lab else 'loses')}{more(mine)}"
+            f"{_name(panel)} {_begins(mine, 'lose' if lab else 'loses')}{more(mine)}"
             for panel, mine in part.groupby("panel", sort=False)
         ]
         if told:

@@ -14,6 +14,7 @@ from kc_utils.analysis.claims import FAILS, HOLDS, side, together
 from kc_utils.analysis.findings import NBSP, series
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import in_order_of_precision, model_name
+from kc_utils.analysis.seeds import lab_parts
 from kc_utils.publishing.markdown import figure, markdown_table
 
 LEVELS = ((1.0, "nothing lost"), (0.0, "guessing"))
@@ -108,7 +109,7 @@ def basis(frame: pd.DataFrame) -> str:
 
 
 def effect_rows(effects: list[Effect], name: str) -> list[dict]:
-    """One row of evidence for each stratum, and their mean where there are several."""
+    """One row of evidence for each stratum, and the means of language and lab where there are several."""
     rows = [
         {
             "model": f"`{model_name(e.model)}`",
@@ -119,10 +120,18 @@ def effect_rows(effects: list[Effect], name: str) -> list[dict]:
         }
         for e in effects
     ]
-    if len(effects) > 1:
-        count = f"{sum(e.n for e in effects):,}"
-        rows.append({"model": "together", "facts": "", name: points(*together(effects)), "n": count, "rows": ""})
+    for where, group in apart(effects):
+        if len(group) > 1:
+            n = f"{sum(e.n for e in group):,}"
+            rows.append({"model": f"{where}, mean", "facts": "", name: points(*together(group)), "n": n, "rows": ""})
     return rows
+
+
+def apart(effects: list[Effect]) -> list[tuple[str, list[Effect]]]:
+    """Models of language and those of the lab, which are many, small and alike: a mean over both would speak of the lab."""
+    lab = [e for e in effects if lab_parts(e.model)]
+    language = [e for e in effects if not lab_parts(e.model)]
+    return [(name, group) for name, group in (("models of language", language), ("the lab", lab)) if group]
 
 
 def verdict(effects: list[Effect], above: str, below: str, undecided: str, threshold: float = 0) -> str:
@@ -144,4 +153,6 @@ def amounts_of(effects: Iterable[Effect]) -> str:
 
 def pairs(count: int) -> str:
     """How many pairs of a model and a source of facts stand behind a number."""
-    return "one model asked one source of facts" if count == 1 else f"{count} pairs of a model and a source of facts"
+    return (
+        "one pair of a model and a source of facts" if count == 1 else f"{count} pairs of a model and a source of facts"
+    )

@@ -13,7 +13,7 @@ from kc_utils.analysis.claim_rules import LittleExtra
 from kc_utils.analysis.claims import together
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import UNQUANTIZED
-from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, effect_rows, pairs, picture, verdict
+from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, apart, effect_rows, pairs, picture, verdict
 
 ONE_OR_TWO = re.compile(rf"{PRUNED.pattern}(?:\+(?:int8@all|rtn@all=\d+))?")
 MARGIN = 0.05
@@ -39,17 +39,17 @@ def both(evidence: Evidence) -> Answer:
 
 def _told(second: str, effects: list[Effect]) -> str:
     bound = f"{100 * MARGIN:g} points"
-    how_much = verdict(
-        effects,
-        f"more than {bound}",
-        f"little, below {bound}",
-        "an amount that these rows cannot tell from little",
-        MARGIN,
-    )
-    return (
-        f"After pruning {amounts_of(effects)} of all layers, `{second}` costs another {points(*together(effects))} of the "
-        f"knowledge on average over {pairs(len(effects))}: {how_much}."
-    )
+    told = []
+    for name, group in apart(effects):
+        how_much = verdict(
+            group,
+            f"more than {bound}",
+            f"little, below {bound}",
+            "an amount that these rows cannot tell from little",
+            MARGIN,
+        )
+        told.append(f"another {points(*together(group))} of the knowledge in {name} ({pairs(len(group))}), {how_much}")
+    return f"After pruning {amounts_of(effects)} of all layers, `{second}` costs {'; '.join(told)}."
 
 
 def _picture(found: pd.DataFrame, shared: set[float]) -> Picture:

@@ -17,7 +17,16 @@ from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import model_name
 from kc_utils.analysis.seeds import lab_parts, over_seeds
 from kc_utils.errors import BadRequest
-from kc_utils.publishing.answers.answer import Answer, amounts_of, clear_sides, effect_rows, pairs, picture, verdict
+from kc_utils.publishing.answers.answer import (
+    Answer,
+    amounts_of,
+    apart,
+    clear_sides,
+    effect_rows,
+    pairs,
+    picture,
+    verdict,
+)
 
 RULE = TailKeptBetter(kind="tail kept better", recipe="magnitude@all={amount}", amounts=(0.1, 0.2, 0.3))
 NAMES = {"head": "better known half", "tail": "lesser known half"}
@@ -83,26 +92,32 @@ def by_margin(evidence: Evidence) -> pd.DataFrame:
 
 
 def _tail(effects: list[Effect]) -> str:
-    better, worse = clear_sides(effects)
-    more = points(*together(effects))
-    told = verdict(
-        effects, "rare facts are relatively better kept", "the better known facts are kept better", "undecided"
-    )
+    told = []
+    for name, group in apart(effects):
+        better, worse = clear_sides(group)
+        which = verdict(
+            group, "rare facts are relatively better kept", "the better known facts are kept better", "undecided"
+        )
+        told.append(
+            f"{points(*together(group))} in {name}, {which} (clearly above 0 in {better}, clearly below in {worse} of "
+            f"{pairs(len(group))})"
+        )
     return (
-        f"With {amounts_of(effects)} of all weights pruned, {more} more is kept of the lesser known half of each "
-        f"relation's facts than of the better known half, over {pairs(len(effects))}: {told} (the lesser known half fares "
-        f"clearly better in {better}, clearly worse in {worse})."
+        f"With {amounts_of(effects)} of all weights pruned, what is kept of the lesser known half of each relation's facts, less "
+        f"what is kept of the better known half, is {'; '.join(told)}."
     )
 
 
 def _margin(margins: pd.DataFrame) -> str:
-    if margins.empty:
-        return "Nothing can be said of margins."
-    narrow, wide = margins.mean()[["narrow", "wide"]]
-    worse = int((margins["narrow"] > margins["wide"]).sum())
-    verdict_ = "The margin foretells a loss" if 2 * worse > len(margins) else "The margin does not foretell a loss here"
+    """Where nothing at all was lost there is nothing to foretell."""
+    lost = margins[(margins[["narrow", "wide"]] > 0).any(axis=1)] if len(margins) else margins
+    if lost.empty:
+        return "Nothing can be said of margins: no known fact was lost."
+    narrow, wide = lost.mean()[["narrow", "wide"]]
+    more, less = int((lost["narrow"] > lost["wide"]).sum()), int((lost["narrow"] < lost["wide"]).sum())
+    told = "The margin foretells a loss" if more > less else "The margin does not foretell a loss here"
     return (
-        f"{verdict_}: of the known facts whose answer led by least, {percent(narrow)} are lost, of those that led by most "
-        f"{percent(wide)} (the narrowest and the widest quarter, means over {pairs(len(margins))}; more of the narrow ones are "
-        f"lost in {worse})."
+        f"{told}: of the known facts whose answer led by least, {percent(narrow)} are lost, of those that led by most "
+        f"{percent(wide)} (the narrowest and the widest quarter, means over the {pairs(len(lost))} that lost any; more of the "
+        f"narrow ones are lost in {more}, fewer in {less})."
     )

@@ -11,7 +11,16 @@ from kc_utils.analysis.claim_rules import KeptLess, MorePerWeight
 from kc_utils.analysis.claims import together
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import SCOPE_NAMES
-from kc_utils.publishing.answers.answer import Answer, amounts_of, clear_sides, effect_rows, pairs, picture, verdict
+from kc_utils.publishing.answers.answer import (
+    Answer,
+    amounts_of,
+    apart,
+    clear_sides,
+    effect_rows,
+    pairs,
+    picture,
+    verdict,
+)
 
 PARTS = re.compile(r"magnitude@(?:attention|feed_forward)=[\d.]+")
 ATTENTION, FEED_FORWARD = "magnitude@attention={amount}", "magnitude@feed_forward={amount}"
@@ -33,7 +42,7 @@ def where(evidence: Evidence) -> Answer:
     )
     what = "Knowledge kept when attention alone or feed-forward alone is pruned"
     return Answer(
-        (_by_share(by_share), _by_weight(by_weight)),
+        tuple(_told(name, group, dict(apart(by_weight)).get(name, [])) for name, group in apart(by_share)),
         (
             picture("sparsity", found, "percent", f"{what}, against the share of its weights", "part", "the part"),
             picture("weights", found, "removed", f"{what}, against the number of weights removed", "part"),
@@ -42,24 +51,17 @@ def where(evidence: Evidence) -> Answer:
     )
 
 
-def _by_share(effects: list[Effect]) -> str:
-    attention, feed_forward = clear_sides(effects)
-    told = verdict(
-        effects,
+def _told(name: str, by_share: list[Effect], by_weight: list[Effect]) -> str:
+    share, weight = clear_sides(by_share), clear_sides(by_weight)
+    which = verdict(
+        by_share,
         "by share, attention is the more delicate part",
         "by share, feed-forward is the more delicate part",
         "which part is more delicate by share is undecided",
     )
     return (
-        f"At equal sparsity ({amounts_of(effects)}, averaged), pruning attention costs {points(*together(effects))} more of the "
-        f"knowledge than pruning feed-forward: {told} (attention clearly in {attention}, feed-forward clearly in {feed_forward} "
-        f"of {pairs(len(effects))})."
-    )
-
-
-def _by_weight(effects: list[Effect]) -> str:
-    attention, feed_forward = clear_sides(effects)
-    return (
-        f"Per weight that is removed, attention costs clearly more in {attention} and feed-forward in {feed_forward} of "
-        f"{len(effects)}: equal shares of two parts are no equal cuts."
+        f"In {name}, at equal sparsity ({amounts_of(by_share)}, averaged), pruning attention costs {points(*together(by_share))} "
+        f"more of the knowledge than pruning feed-forward: {which} (attention clearly in {share[0]}, feed-forward clearly in "
+        f"{share[1]} of {pairs(len(by_share))}); per weight that is removed, attention costs clearly more in {weight[0]} and "
+        f"feed-forward in {weight[1]}."
     )
