@@ -11,12 +11,21 @@ from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
 from kc_utils.errors import BadResult
 
 
-def compute(study: StudyName, cores: Cores = None) -> None:
+def compute(
+    study: StudyName,
+    cores: Cores = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Only models of this id or pattern, such as 'lab:*'; may be repeated.")
+    ] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Option(help="Only recipes of this pattern, such as '*gptq*'; may be repeated.")
+    ] = None,
+) -> None:
     """Compute the cells of a study, each compressed model once, without writing its notebooks."""
     from kc_utils.study.compute import compute_study
     from kc_utils.study.studyfile import load_study
 
-    done = compute_study(load_study(study), cores)
+    done = compute_study(load_study(study), cores, models=models or (), recipes=recipes or ())
     for line in done.failed[:20]:
         print(f"kc: {line}", file=sys.stderr)
     if done.failed:

@@ -19,7 +19,8 @@ Query = Hashable  # what one distribution over the vocabulary is asked for; its 
 
 @dataclass
 class Reading:
-    """Scores of the whole vocabulary for some of the queries asked.
+    """Scores of the whole vocabulary for some of the queries asked, in the processor's memory, wherever they were computed:
+    they are looked up one at a time.
 
     contexts  [n] indices into the sequence of queries
     logits    [n, vocabulary] float32
@@ -39,7 +40,8 @@ class Reading:
         log_norm = torch.logsumexp(logits, dim=-1)
         # one NaN or +inf anywhere in the row shows in its sum of exponentials; -inf alone is a probability of zero
         says_something = logits.amax(dim=-1) > logits.amin(dim=-1)
-        return cls(contexts, logits, log_norm, torch.isfinite(log_norm) & says_something)
+        valid = torch.isfinite(log_norm) & says_something
+        return cls(contexts, logits.cpu(), log_norm.cpu(), valid.cpu())
 
     def logprob(self, row: int, tokens: list[int]) -> list[float]:
         """Log-probabilities of some tokens in one row; NaN in a row that is not valid."""

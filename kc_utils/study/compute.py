@@ -10,14 +10,15 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from tqdm.auto import tqdm
 
-from kc_utils.errors import BadResult, KCError
+from kc_utils.errors import BadRequest, BadResult, KCError, listed
 from kc_utils.study import store
 from kc_utils.study.cells import Cell
 from kc_utils.study.engine import prepare_models
@@ -27,16 +28,28 @@ from kc_utils.study.studyfile import Study
 
 @dataclass(frozen=True)
 class Computed:
-    """cells: of the study; before: finished when it began; failed: one line for each cell that could not be computed."""
+    """cells: of the study, or of those of its cells that were chosen; before: finished when it began; failed: one line for
+    each cell that could not be computed."""
 
     cells: int
     before: int
     failed: tuple[str, ...]
 
 
-def compute_study(study: Study, cores: int | None = None, show_progress: bool = True) -> Computed:
-    """Compute what no store holds of a study. Raises BadResult where no cell at all could be computed."""
-    cells = study.cells
+def compute_study(
+    study: Study,
+    cores: int | None = None,
+    show_progress: bool = True,
+    models: Sequence[str] = (),
+    recipes: Sequence[str] = (),
+) -> Computed:
+    """Compute what no store holds of a study.
+
+    models, recipes: ids or patterns such as `lab:*` and `*gptq*`; all of the study's where empty.
+
+    Raises BadRequest for a pattern that fits nothing in the study, BadResult where no cell at all could be computed.
+    """
+    cells = chosen(study, models, recipes)
     waiting = [cell for cell in cells if not store.has(cell.key)]
     before, failed = len(cells) - len(waiting), []
     if not waiting:
@@ -52,6 +65,19 @@ def compute_study(study: Study, cores: int | None = None, show_progress: bool = 
     if len(failed) == len(waiting):
         raise BadResult(f"none of {len(waiting)} cells could be computed; first, {failed[0]}")
     return Computed(len(cells), before, tuple(failed))
+
+
+def chosen(study: Study, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> list[Cell]:
+    """The study's cells of these models and recipes, see `compute_study`."""
+    cells = study.cells
+    wanted = {}
+    for what, patterns in (("model", models), ("recipe", recipes)):
+        there = dict.fromkeys(getattr(cell, what) for cell in cells)
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in there):
+                raise BadRequest(f"no {what} of study {study.name} is {pattern!r}; it has {listed(there, 10)}")
+        wanted[what] = {n for n in there if not patterns or any(fnmatchcase(n, p) for p in patterns)}
+    return [cell for cell in cells if cell.model in wanted["model"] and cell.recipe in wanted["recipe"]]
 
 
 def _done(groups: list[list[Cell]], cores: int) -> Iterable[tuple[int, list[str]]]:

@@ -89,6 +89,7 @@ def compute(cell: Cell, versions: Versions | None = None) -> store.CellResult:
         "at": provenance.now(),
         "seconds": {**seconds, "probe": round(time.perf_counter() - begin, 3)},
         "threads": torch.get_num_threads(),
+        "device": version.device,
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }

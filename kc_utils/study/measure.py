@@ -17,12 +17,14 @@ from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import KCError
 from kc_utils.knowledge.causal import NextToken
 from kc_utils.knowledge.probe import Probe, ask
+from kc_utils.models.device import place
 from kc_utils.models.loading import Loaded, load
 
 
 @dataclass(frozen=True)
 class Version:
-    """A model after a recipe, in memory. trees: see `NextToken`; seconds: of loading and of compressing it."""
+    """A model after a recipe, in memory. trees: see `NextToken`; seconds: of loading and of compressing it; device: where it
+    is asked."""
 
     model: str
     recipe: str
@@ -30,20 +32,24 @@ class Version:
     trees: bool | None
     report: Report
     seconds: dict[str, float]
+    device: str
 
 
 def make(model: str, recipe: str) -> Version:
-    """Load a model and apply a recipe to it. Raises as `load` and `apply`, naming both."""
+    """Load a model, apply a recipe to it and move it to where it is asked. Raises as `load`, `apply` and `place`, naming
+    both."""
     begin = time.perf_counter()
     loaded = load(model)
     trees = NextToken(loaded.model).takes_trees() if loaded.entry.family == "decoder" else None
     between = time.perf_counter()
     try:
         report = apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)
+        compressed = time.perf_counter()
+        device = place(loaded.model)
     except KCError as error:
         raise type(error)(f"{model}, {recipe}: {error}") from error
-    seconds = {"load": round(between - begin, 3), "compress": round(time.perf_counter() - between, 3)}
-    return Version(model, recipe, loaded, trees, report, seconds)
+    seconds = {"load": round(between - begin, 3), "compress": round(compressed - between, 3)}
+    return Version(model, recipe, loaded, trees, report, seconds, str(device))
 
 
 def answers(version: Version, probe: Probe) -> tuple[pd.DataFrame, dict]:

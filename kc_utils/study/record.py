@@ -85,6 +85,7 @@ class RecordedFile:
             "at": own["at"],
             "seconds": own["seconds"],
             "threads": own["threads"],
+            "device": own["device"],
             "versions": self.shared["versions"][own["versions"]],
             "hardware": self.shared["hardware"][own["hardware"]],
         }
@@ -120,14 +121,15 @@ class Record:
         return {file.cell(recipe): file for file in self.files for recipe in file.cells}
 
     def making(self) -> dict[str, list]:
-        """What made these results: days, versions of the packages that scores depend on, processors, seconds of all."""
+        """What made these results: days, versions of the packages that scores depend on, processors (and accelerators where
+        models were asked on one), seconds of all."""
         made = [file.made(recipe) for file in self.files for recipe in file.cells]
         versions = [file.depends_on(recipe)["versions"] for file in self.files for recipe in file.cells]
         packages = dict.fromkeys(p for v in versions for p in v)
         return {
             "days": sorted({m["at"][:10] for m in made}),
             "versions": [f"{p} {', '.join(sorted({v[p] for v in versions if p in v}))}" for p in packages],
-            "processors": sorted({m["hardware"]["processor"] for m in made}),
+            "processors": sorted({_computed_on(m) for m in made}),
             "seconds": [sum(sum(m["seconds"].values()) for m in made)],
         }
 
@@ -143,6 +145,11 @@ class Record:
                 other["code"] += then["code"] != now["code"]
                 other["versions"] += then["versions"] != now["versions"]
         return other
+
+
+def _computed_on(made: dict) -> str:
+    hardware = made["hardware"]
+    return hardware["processor"] if made["device"] == "cpu" else hardware["accelerator"]
 
 
 def studies() -> list[str]:

@@ -1,7 +1,8 @@
 """From the local store to the results of record: which cells, with what said about them, as which files.
 
 A file holds the cells of one model asked one probe. A cell that was recorded before and is not finished here stays only where
-its key is still that of today's code: what is compared within a file was made alike.
+today's code would make it of the same weights and facts: what is compared within a file was made alike. Versions of libraries
+and devices may differ, since studies are computed on several machines; they are recorded with every cell.
 """
 
 from __future__ import annotations
@@ -117,17 +118,21 @@ def refuse_private(cells: Iterable[Cell]) -> None:
 def _still_valid(
     file: RecordedFile | None, wanted: list[Cell], found: dict[Cell, CellResult]
 ) -> tuple[dict[Cell, CellResult], int]:
-    """Cells of an earlier record that were not computed here and have the key of today, and how many have another one."""
+    """Cells of an earlier record that were not computed here and that today's code would make alike, and how many others."""
     kept, lost = {}, 0
     for recipe in file.cells if file else ():
         cell = file.cell(recipe)
         if cell in found:
             continue
-        if cell in wanted and cell.key == file.cells[recipe]["key"]:
+        if cell in wanted and _but_versions(cell.depends_on) == _but_versions(file.depends_on(recipe)):
             kept[cell] = file.result(recipe)
         else:
             lost += 1
     return kept, lost
+
+
+def _but_versions(depends_on: dict) -> dict:
+    return {what: value for what, value in depends_on.items() if what != "versions"}
 
 
 def file_of(group: tuple[str, Probe], results: dict[Cell, CellResult]) -> tuple[bytes, dict]:
@@ -157,6 +162,7 @@ def file_of(group: tuple[str, Probe], results: dict[Cell, CellResult]) -> tuple[
             "at": made["at"],
             "seconds": made["seconds"],
             "threads": made["threads"],
+            "device": made["device"],
             "versions": number("versions", made["versions"]),
             "hardware": number("hardware", made["hardware"]),
             "report": {k: v for k, v in result.report.items() if k not in LEFT_OUT_OF_REPORTS},

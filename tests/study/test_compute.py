@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from kc_utils.errors import BadResult
+from kc_utils.errors import BadRequest, BadResult
 from kc_utils.study import store
 from kc_utils.study.compute import compute_study
 from kc_utils.study.studyfile import load_study
@@ -51,6 +51,17 @@ def test_what_fails_is_told_and_the_rest_is_kept(written, trained, tmp_path):
     with pytest.raises(BadResult, match=r"none of 4 cells could be computed; first, path:.*broken"):
         compute_study(load_study(written(model=f"path:{folder}", sparsities=[0.2])), 1, show_progress=False)
     assert not store.has(broken.key)
+
+
+def test_a_part_of_a_study(written, kc):
+    study = load_study(written())
+    done = compute_study(study, 1, show_progress=False, models=["path:*"], recipes=["none", "*=0.2"])
+    assert (done.cells, done.before) == (4, 0)
+    assert [cell.recipe for cell in study.cells if not store.has(cell.key)] == ["magnitude@all=0.5"] * 2
+    with pytest.raises(BadRequest, match=r"no model of study .* is 'lab:\*'; it has path:"):
+        compute_study(study, 1, show_progress=False, models=["lab:*"])
+    code, _, err = kc("study", "compute", written(), "--recipes", "*gptq*")
+    assert code == 2 and "no recipe of study" in err and "it has none, magnitude@all=0.2, magnitude@all=0.5" in err
 
 
 def test_from_the_command_line(written, kc):

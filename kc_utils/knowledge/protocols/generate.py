@@ -78,7 +78,7 @@ class _Sound(LogitsProcessor):
         self.rows = torch.ones(rows, dtype=torch.bool)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.rows &= Reading.of([], scores).valid.cpu()
+        self.rows &= Reading.of([], scores).valid
         return scores
 
 

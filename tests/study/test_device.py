@@ -1,0 +1,117 @@
+"""Where models are asked: chosen by KC_DEVICE, said in the record, and of no weight for the answers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kc_utils.compression.apply import apply
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadRequest
+from kc_utils.knowledge.probe import Probe
+from kc_utils.models import device
+from kc_utils.models.loading import load
+from kc_utils.study import measure
+from kc_utils.study.cells import Cell
+from kc_utils.study.evaluate import compute
+
+PROBE = {"facts": "worldfacts", "relations": ["capital"], "limit": 20}
+HERE = torch.cuda.is_available()
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Pretend that torch finds so many CUDA devices."""
+
+    def pretend(number):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "expected"),
+    [
+        ("", 0, "cpu"),
+        ("auto", 0, "cpu"),
+        ("auto", 2, "cuda"),
+        ("cpu", 2, "cpu"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+    ],
+)
+def test_a_device_is_chosen(found, monkeypatch, wish, there, expected):
+    found(there)
+    monkeypatch.setenv("KC_DEVICE", wish)
+    assert device.chosen() == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "message"),
+    [
+        ("cuda", 0, "KC_DEVICE=cuda: torch sees 0 CUDA devices here; choose auto or cpu"),
+        ("cuda:2", 2, "sees 2 CUDA devices"),
+        ("gpu", 1, "KC_DEVICE=gpu: choose auto, cpu, cuda or cuda:N"),
+        ("cuda:", 1, "choose auto"),
+        ("cuda:-1", 1, "choose auto"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(found, monkeypatch, wish, there, message):
+    found(there)
+    monkeypatch.setenv("KC_DEVICE", wish)
+    with pytest.raises(BadRequest, match=message):
+        device.chosen()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"), [("magnitude@all=0.5", "meta"), ("rtn@all=4", "meta"), ("int8@all", "cpu")]
+)
+def test_what_a_library_holds_stays_on_the_processor(trained, monkeypatch, recipe, expected):
+    loaded = load(trained.id)
+    apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)
+    monkeypatch.setattr(device, "chosen", lambda: torch.device("meta"))  # a device that every machine has
+    assert device.place(loaded.model) == torch.device(expected)
+    assert {p.device.type for p in loaded.model.parameters()} == {expected}
+
+
+def test_a_device_that_is_too_small_is_told(monkeypatch):
+    class Large(nn.Linear):
+        def to(self, *_):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(device, "chosen", lambda: torch.device("cuda"))
+    with pytest.raises(BadRequest, match="does not fit on cuda: KC_DEVICE=cpu"):
+        device.place(Large(2, 2))
+
+
+def test_the_record_of_a_cell_says_where_it_was_asked(trained, results, monkeypatch):
+    monkeypatch.setenv("KC_DEVICE", "cpu")
+    cell = Cell.of(trained.id, "none", Probe(**PROBE))
+    assert compute(cell).record["made"]["device"] == "cpu"
+
+
+@pytest.mark.skipif(not HERE, reason="no CUDA device here")
+@pytest.mark.parametrize("recipe", ["none", "magnitude@all=0.3", "rtn@all=4"])
+@pytest.mark.parametrize(
+    ("model", "probe"),
+    [
+        (
+            "lab:decoder-small-s1",
+            {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", "generate", "openbook"]},
+        ),
+        ("lab:encoder-small-s1", {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", "openbook"]}),
+        ("lab:encoder-decoder-small-s1", {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", "generate"]}),
+    ],
+)
+def test_an_accelerator_gives_the_processors_answers(monkeypatch, model, probe, recipe):
+    rows = {}
+    for name in ("cpu", "cuda"):
+        monkeypatch.setenv("KC_DEVICE", name)
+        version = measure.make(model, recipe)
+        assert {p.device.type for p in version.loaded.model.parameters()} == {name}
+        rows[name], _ = measure.answers(version, Probe(**probe))
+    there, here = rows["cuda"], rows["cpu"]
+    assert list(there["fact"]) == list(here["fact"])
+    assert (there["correct"] != here["correct"]).sum() <= 1
+    np.testing.assert_allclose(there["score"], here["score"], atol=2e-3, equal_nan=True)
