@@ -23,8 +23,8 @@ Group = Literal["default", "lab", "paper", "current", "local"]
 class ModelEntry(BaseModel):
     """One row of the registry. `ran_here` says whether the published results hold runs of it.
 
-    architecture: a row of `roles_table.ARCHITECTURES`, None for a folder, whose `config.json` says it; group: why the
-    model is listed; revision: the commit of a hub: repository, 40 hexadecimal digits; gated: the hub asks for a login
+    architecture: a row of `roles_table.ARCHITECTURES`, for a folder what its `config.json` says; group: why the model is
+    listed; revision: the commit of a hub: repository, 40 hexadecimal digits; gated: the hub asks for a login
     and an accepted licence; file, sha256: the model file in a package, and its hash; beside: names and hashes of the
     configuration and tokenizer files next to it, where they are not inside it; opens_with: the token that parted
     documents in training, where the tokenizer names another one to begin with, or none: statements begin with it.
@@ -121,7 +121,14 @@ def _entry_of_folder(model_id: str) -> ModelEntry:
         raise BadModel(
             f"{model_id}: {config_file} is not valid JSON of a model ({error}); download or save the model again"
         ) from error
-    return ModelEntry(id=model_id, family=family_of_config(config, model_id), source=f"path:{folder}", licence="local")
+    kind = config.get("model_type")
+    return ModelEntry(
+        id=model_id,
+        family=family_of_config(config, model_id),
+        architecture=kind if isinstance(kind, str) else None,
+        source=f"path:{folder}",
+        licence="local",
+    )
 
 
 def family_of_config(config: dict, name: str) -> Family:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
+from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe, modules_of, packages_of
 from kc_utils.knowledge.probe import Probe, check_family
 from kc_utils.models.registry import resolve
+from kc_utils.models.roles_table import ARCHITECTURES
 from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions
 
@@ -46,7 +48,7 @@ class Cell:
             "probe": self.probe.model_dump(mode="json"),
             "facts": _facts_hash(self.probe),
             "asked": list(_fingerprints(self.probe)),
-            **making(self.recipe, self.probe.instruments),
+            **making(self.model, self.recipe, self.probe.instruments),
         }
 
     @property
@@ -55,10 +57,10 @@ class Cell:
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def making(recipe: str, instruments: tuple[str, ...]) -> dict:
-    """`code`, a hash of the code that makes the rows of this recipe, and `versions` of the packages they depend on."""
+def making(model: str, recipe: str, instruments: tuple[str, ...]) -> dict:
+    """`code`, a hash of the code that makes the rows of this model and recipe, and `versions` of the packages they depend on."""
     return {
-        "code": _code_of(recipe, instruments),
+        "code": _code_of(resolve(model).architecture, recipe, instruments),
         "versions": versions((*SCORING_PACKAGES, *packages_of(Recipe.parse(recipe)))),
     }
 
@@ -74,5 +76,8 @@ def _fingerprints(probe: Probe) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _code_of(recipe: str, instruments: tuple[str, ...]) -> str:
-    return code_hash((*CODE, *instruments, *modules_of(Recipe.parse(recipe))))
+def _code_of(architecture: str | None, recipe: str, instruments: tuple[str, ...]) -> str:
+    steps = Recipe.parse(recipe)
+    rows = [ARCHITECTURES.get(architecture), *(method(step.method) for step in steps.steps)]
+    code = code_hash((*CODE, *instruments, *modules_of(steps)))
+    return hashlib.sha256(f"{code}:{rows!r}".encode()).hexdigest()

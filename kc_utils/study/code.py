@@ -1,4 +1,8 @@
-"""Which code a result depends on, as a hash that comments and docstrings do not change."""
+"""Which code a result depends on, as a hash that neither comments and docstrings nor the version of Python change.
+
+Tables of which a result uses single rows are left out of it (`TABLES`): a new method, source or architecture makes no other
+result outdated. What uses a row adds it to what it depends on, as `cells.making` does.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,12 @@ from pathlib import Path
 import kc_utils
 
 ROOT = Path(kc_utils.__file__).parent
+TABLES = {
+    "kc_utils.compression.methods": "METHODS",
+    "kc_utils.knowledge.sources": "SOURCES",  # facts are hashed themselves
+    "kc_utils.models.roles_table": None,
+}
+"""Module -> the name in it that holds the table, or None where the whole module is one."""
 
 
 def code_hash(modules: Iterable[str], data_files: Iterable[str] = ()) -> str:
@@ -64,14 +74,28 @@ def _imports(module: str) -> tuple[str, ...]:
 
 @cache
 def _module_hash(module: str) -> str:
-    tree = ast.parse(ast.unparse(_tree(module)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    tree = _tree(module)
+    if module in TABLES:
+        tree = ast.Module([node for node in tree.body if not _is_table(node, TABLES[module])])
+    return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()
+
+
+def _is_table(node: ast.stmt, name: str | None) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return name is None or any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+def _plain(node):
+    """A tree as nested tuples, without docstrings, places and the fields that are empty: newer Pythons have more of these."""
+    if isinstance(node, list):
+        return tuple(_plain(part) for part in node)
+    if not isinstance(node, ast.AST):
+        return node
+    fields = {
+        name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name != "type_comment"
+    }
+    if isinstance(node, ast.Constant):
+        fields["value"] = node.value  # None is one
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        fields["body"] = node.body[1:]
+    return type(node).__name__, tuple((name, _plain(value)) for name, value in fields.items())

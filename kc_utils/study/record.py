@@ -141,7 +141,7 @@ class Record:
         other = {"code": 0, "versions": 0}
         for file in self.files:
             for recipe in file.cells:
-                then, now = file.depends_on(recipe), making(recipe, file.probe.instruments)
+                then, now = file.depends_on(recipe), making(file.model, recipe, file.probe.instruments)
                 other["code"] += then["code"] != now["code"]
                 other["versions"] += then["versions"] != now["versions"]
         return other

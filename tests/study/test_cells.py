@@ -1,8 +1,13 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from kc_utils.compression import methods as methods_module
+from kc_utils.compression.methods import METHODS, method
 from kc_utils.errors import BadRequest, MissingData
+from kc_utils.models.registry import resolve
+from kc_utils.models.roles_table import ARCHITECTURES
 from kc_utils.study import cells as cells_module
 from kc_utils.study.cells import Cell
 from tests.trained import PROBE
@@ -56,6 +61,25 @@ def test_facts_code_and_versions_change_the_key(trained, monkeypatch, what):
     before = cell.key
     monkeypatch.setattr(cells_module, what, lambda *_: {"other": "value"})
     assert cell.key != before
+
+
+def test_rows_of_tables_change_the_keys_of_those_who_use_them(trained, monkeypatch):
+    recipes = ("rtn@all=4", "magnitude@all=0.5")
+    before = {recipe: Cell.of(trained.id, recipe, PROBE).key for recipe in recipes}
+    others = {**METHODS, "rtn": replace(METHODS["rtn"], last=True), "new": replace(METHODS["rtn"], name="new")}
+    monkeypatch.setattr(methods_module, "METHODS", others)
+    monkeypatch.setattr(cells_module, "ARCHITECTURES", {**ARCHITECTURES, "new": ARCHITECTURES["llama"]})
+    for cached in (method, cells_module._code_of):
+        cached.cache_clear()
+    after = {recipe: Cell.of(trained.id, recipe, PROBE).key for recipe in recipes}
+    kind = resolve(trained.id).architecture
+    monkeypatch.setattr(cells_module, "ARCHITECTURES", {kind: "other roles"})
+    cells_module._code_of.cache_clear()
+    another = Cell.of(trained.id, recipes[1], PROBE).key
+    for cached in (method, cells_module._code_of):
+        cached.cache_clear()
+    assert after[recipes[0]] != before[recipes[0]]
+    assert after[recipes[1]] == before[recipes[1]] != another
 
 
 def test_the_key_can_be_a_file_name(trained):

@@ -1,3 +1,5 @@
+import ast
+
 import pytest
 
 from kc_utils.compression.recipe import Recipe, modules_of
@@ -121,6 +123,33 @@ def test_data_files_matter(package):
     before = code.code_hash(["kc_utils.outer"], ["table.yaml"])
     package("table.yaml", "a: 2")
     assert code.code_hash(["kc_utils.outer"], ["table.yaml"]) != before
+
+
+def test_rows_of_a_table_matter_to_those_who_use_them(package, monkeypatch):
+    monkeypatch.setattr(code, "TABLES", {"kc_utils.outer": "ROWS", "kc_utils.all": None})
+    package("outer.py", "x = 1\nROWS: dict = {'a': 1}\n")
+    package("all.py", "A = 1")
+    before = code.code_hash(["kc_utils.outer", "kc_utils.all"])
+    package("outer.py", "x = 1\nROWS: dict = {'a': 1, 'b': 2}\n")
+    package("all.py", "A = 1\nB = 2")
+    assert code.code_hash(["kc_utils.outer", "kc_utils.all"]) == before
+    package("outer.py", "x = 2\nROWS: dict = {'a': 1}\n")
+    assert code.code_hash(["kc_utils.outer", "kc_utils.all"]) != before
+
+
+@pytest.mark.parametrize("module", code.TABLES)
+def test_tables_are_where_they_are_said_to_be(module):
+    name = code.TABLES[module]
+    assert code._file_of(module) is not None
+    assert name is None or any(code._is_table(node, name) for node in code._tree(module).body)
+
+
+def test_fields_that_only_some_pythons_have_do_not_matter():
+    node = ast.parse("def f(a: int, *, b=None): return f'{a}' or None").body[0]
+    before = repr(code._plain(node))
+    node.type_params, node._fields = [], (*node._fields, "type_params")
+    assert repr(code._plain(node)) == before
+    assert "None" in before
 
 
 def test_a_module_that_is_not_there(package):
