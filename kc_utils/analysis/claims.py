@@ -11,6 +11,9 @@ Verdicts:
 The effect is the mean over strata (a model asked facts of one source), each counting alike. Its interval speaks of other facts
 like these, drawn in each stratum on its own; the models are those that were measured. A claim that holds here is one that these
 models do not contradict, not a law.
+
+Models of language and those of the lab, which are many, small and alike, are decided apart: a mean over both would speak of the
+lab. Claims are about models of language, whose verdict is that of the claim; where none of them has the rows, the lab's is.
 """
 
 from __future__ import annotations
@@ -26,26 +29,26 @@ from kc_utils.analysis.bootstrap import expanded_interval
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.claim_rules import Effect
 from kc_utils.analysis.ledger import Claim, Ledger
+from kc_utils.analysis.seeds import lab_parts
 from kc_utils.errors import KCError
 
 HOLDS, FAILS, UNDECIDED, NO_DATA = "holds", "does not hold", "undecided", "no data"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, NO_DATA)
+LANGUAGE, LAB = "models of language", "the lab"
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What rows say about a claim. effect, low, high: in the unit of the rule (fractions of knowledge, not per cent); NaN
-    without data; n: questions of all strata; clear_against: strata whose own interval lies on the other side; trouble: why rows
-    that are there could not be used, in a line."""
+class Part:
+    """What one kind of models says about a claim. kind: LANGUAGE or LAB; effect, low, high: in the unit of the rule (fractions of
+    knowledge, not per cent); clear_against: strata whose own interval lies on the other side."""
 
-    claim: Claim
-    verdict: Literal["holds", "does not hold", "undecided", "no data"]
+    kind: str
+    verdict: Literal["holds", "does not hold", "undecided"]
     effect: float
     low: float
     high: float
     strata: tuple[Effect, ...]
     clear_against: int
-    trouble: str = ""
 
     @property
     def models(self) -> list[str]:
@@ -53,7 +56,31 @@ class Decision:
 
     @property
     def n(self) -> int:
+        """Questions of all strata."""
         return sum(s.n for s in self.strata)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What rows say about a claim. parts: by kind of models, those of language first, none without data; trouble: why rows that
+    are there could not be used, in a line."""
+
+    claim: Claim
+    parts: tuple[Part, ...]
+    trouble: str = ""
+
+    @property
+    def main(self) -> Part | None:
+        """The part that is the claim's verdict."""
+        return self.parts[0] if self.parts else None
+
+    @property
+    def verdict(self) -> str:
+        return self.main.verdict if self.main else NO_DATA
+
+    @property
+    def strata(self) -> list[Effect]:
+        return [stratum for part in self.parts for stratum in part.strata]
 
     @property
     def origins(self) -> list[str]:
@@ -66,20 +93,27 @@ def decide_all(ledger: Ledger, evidence: Evidence) -> list[Decision]:
 
 def decide(claim: Claim, evidence: Evidence) -> Decision:
     """Decide one claim from all rows at hand. Strata without an interval count neither way and are left out."""
-    rule, strata, trouble = claim.decided_by, [], ""
+    strata, trouble = [], ""
     try:
-        strata += (e for e in rule.effects(evidence) if math.isfinite(e.effect) and math.isfinite(e.low))
+        strata += (e for e in claim.decided_by.effects(evidence) if math.isfinite(e.effect) and math.isfinite(e.low))
     except KCError as error:  # rows that do not belong together: said on the page, which the other claims do without
         trouble = " ".join(str(error).split())
-    if not strata:
-        return Decision(claim, NO_DATA, math.nan, math.nan, math.nan, (), 0, trouble)
+    return Decision(claim, tuple(_part(claim, kind, group) for kind, group in apart(strata)), trouble)
+
+
+def apart(strata: Iterable[Effect]) -> list[tuple[str, list[Effect]]]:
+    """Strata of models of language, then those of the lab; no kind that has none."""
+    strata = list(strata)
+    groups = ((kind, [s for s in strata if bool(lab_parts(s.model)) == (kind == LAB)]) for kind in (LANGUAGE, LAB))
+    return [(kind, group) for kind, group in groups if group]
+
+
+def _part(claim: Claim, kind: str, strata: list[Effect]) -> Part:
+    rule = claim.decided_by
     effect, low, high = together(strata)
-    sides = [side(s.low, s.high, rule.threshold, rule.claims) for s in strata]
-    against = sides.count(FAILS)
+    against = [side(s.low, s.high, rule.threshold, rule.claims) for s in strata].count(FAILS)
     verdict = side(low, high, rule.threshold, rule.claims)
-    if verdict == HOLDS and against:
-        verdict = UNDECIDED
-    return Decision(claim, verdict, effect, low, high, tuple(strata), against, trouble)
+    return Part(kind, UNDECIDED if verdict == HOLDS and against else verdict, effect, low, high, tuple(strata), against)
 
 
 def side(low: float, high: float, threshold: float, claims: str) -> str:

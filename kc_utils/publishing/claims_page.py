@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 
 from kc_utils.analysis import claim_figures, figures
-from kc_utils.analysis.claims import FAILS, HOLDS, NO_DATA, UNDECIDED, VERDICTS, Decision, decide_all
+from kc_utils.analysis.claim_rule import Effect
+from kc_utils.analysis.claims import (
+    FAILS,
+    HOLDS,
+    LAB,
+    LANGUAGE,
+    NO_DATA,
+    UNDECIDED,
+    VERDICTS,
+    Decision,
+    Part,
+    decide_all,
+)
 from kc_utils.analysis.findings import series
 from kc_utils.analysis.ledger import KNOWN_FROM, read_ledger
 from kc_utils.analysis.names import model_name
@@ -28,7 +40,9 @@ is computed from rows when this page is built, and changes when they do; nobody 
 - **undecided**: the interval holds both sides, or models clearly disagree.
 - **no data**: no rows at hand can decide it.
 
-An effect is the mean over strata, a stratum being one model asked the facts of one source, each counting alike. The interval
+An effect is the mean over strata, a stratum being one model asked the facts of one source, each counting alike. Claims are about
+models of language, whose verdict is the claim's. The models of the [lab](../lab.md), which are many, small and alike, are decided
+apart and stand beside it: filled marks are models of language, hollow ones those of the lab. The interval
 says how far the effect would move with other facts like these; it does not speak of models that were not measured. A verdict is
 about these models and this study's rules, not about the source's own experiments, which used other models. Claims are decided
 one by one: of twenty intervals like these, one is expected to miss.
@@ -40,15 +54,15 @@ def ledger_page(found: AllResults) -> tuple[str, dict[str, bytes]]:
     decisions = decide_all(read_ledger(project_dir() / "book" / FILE), found.evidence)
     pictures: dict[str, bytes] = {}
     parts = [INTRO, counted(decisions), table(decisions)]
-    if any(d.verdict != NO_DATA for d in decisions):
+    if any(d.parts for d in decisions):
         pictures["claims.png"] = figures.png(claim_figures.overview(decisions))
         parts.append(
             figure(
                 "claims.png",
                 "fig-claims",
                 "How far the effect of each claim lies beyond the line that it must pass, in favour of the claim to the right of "
-                "0. Bars: 95 % intervals. Colour and marker: verdict.",
-                "; ".join(in_words(d) for d in decisions if d.verdict != NO_DATA) + ".",
+                "0. Bars: 95 % intervals. Colour and marker: verdict. Filled: models of language; hollow: the models of the lab.",
+                "; ".join(in_words(d) for d in decisions if d.parts) + ".",
             )
         )
     for decision in decisions:
@@ -72,17 +86,22 @@ def counted(decisions: list[Decision]) -> str:
 
 
 def table(decisions: list[Decision]) -> str:
-    rows = [
-        {
-            "claim": f"[{d.claim.title}](claim-{d.claim.id})",
-            "source": f"{{cite:t}}`{d.claim.source}`",
-            "verdict": f"**{d.verdict}**",
-            "effect (95 % interval)": effect_text(d.effect, d.low, d.high, d) if d.strata else "",
-            "models": len(d.models) or "",
-            "n": f"{d.n:,}" if d.strata else "",
-        }
-        for d in decisions
-    ]
+    rows = []
+    for d in decisions:
+        lab = next((part for part in d.parts if part.kind == LAB), None)
+        rows.append(
+            {
+                "claim": f"[{d.claim.title}](claim-{d.claim.id})",
+                "source": f"{{cite:t}}`{d.claim.source}`",
+                "verdict": f"**{d.verdict}**" + (" (in the lab)" if d.main is lab and lab else ""),
+                "effect (95 % interval)": effect_text(d.main, d) if d.main else "",
+                "models": len(d.main.models) if d.main else "",
+                "n": f"{d.main.n:,}" if d.main else "",
+                "in the lab": f"{lab.verdict}, {effect_text(lab, d)}" if lab and d.main is not lab else "",
+            }
+        )
+    if not any(row["in the lab"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "in the lab"} for row in rows]
     return f"{markdown_table(rows)}\n"
 
 
@@ -114,31 +133,37 @@ def section(decision: Decision) -> tuple[str, dict[str, bytes]]:
             f"{claim.title}: effect in each stratum. Bars: 95 % intervals; dashed: the line that the claim must pass."
         )
         alt = f"{rule.unit}: " + "; ".join(
-            f"{model_name(s.model)}, {s.facts}, {effect_text(s.effect, s.low, s.high, decision)}"
-            for s in decision.strata
+            f"{model_name(s.model)}, {s.facts}, {effect_text(s, decision)}" for s in decision.strata
         )
         lines += [figure(name, f"fig-claim-{claim.id}", caption, alt), strata_table(decision)]
     return "\n".join(lines), pictures
 
 
 def verdict_text(decision: Decision) -> str:
-    """The verdict in a sentence or two, every number computed."""
-    rule = decision.claim.decided_by
-    if not decision.strata:
+    """The verdict in a sentence or two for each kind of models, every number computed."""
+    if not decision.parts:
         return (
             "**No data.** No rows at hand have the recipes that this rule needs for a model that knows more than chance without "
             "compression."
         )
-    models, strata = len(decision.models), len(decision.strata)
+    return "\n\n".join(part_text(part, decision) for part in decision.parts)
+
+
+def part_text(part: Part, decision: Decision) -> str:
+    rule = decision.claim.decided_by
+    models, strata = len(part.models), len(part.strata)
     line = f"{rule.scale * rule.threshold:g}{NBSP}{_unit(rule)}"
-    effect = effect_text(decision.effect, decision.low, decision.high, decision)
-    text = (
-        f"**{decision.verdict.capitalize()}.** The effect is {effect} where the claim needs it {rule.claims} {line}, over "
-        f"{models} model{'s' * (models > 1)} and {strata} strat{'a' if strata > 1 else 'um'} ({decision.n:,} questions)."
+    verdict = f"{part.verdict.capitalize()}." if part is decision.main else f"In the lab: {part.verdict}."
+    what = (
+        f"model{'s' * (models > 1)} of language" if part.kind == LANGUAGE else f"model{'s' * (models > 1)} of the lab"
     )
-    if decision.clear_against and strata > 1:
-        lie = "lies" if decision.clear_against == 1 else "lie"
-        text += f" {decision.clear_against} of the {strata} strata {lie} clearly on the other side."
+    text = (
+        f"**{verdict}** The effect is {effect_text(part, decision)} where the claim needs it {rule.claims} {line}, over "
+        f"{models} {what} and {strata} strat{'a' if strata > 1 else 'um'} ({part.n:,} questions)."
+    )
+    if part.clear_against and strata > 1:
+        lie = "lies" if part.clear_against == 1 else "lie"
+        text += f" {part.clear_against} of the {strata} strata {lie} clearly on the other side."
     return text
 
 
@@ -148,7 +173,7 @@ def strata_table(decision: Decision) -> str:
         {
             "model": f"`{model_name(s.model)}`",
             "facts": f"`{s.facts}`",
-            "effect (95 % interval)": effect_text(s.effect, s.low, s.high, decision),
+            "effect (95 % interval)": effect_text(s, decision),
             "amounts": amounts_text(s.amounts, rule),
             "n": f"{s.n:,}",
             "rows": s.origin,
@@ -173,12 +198,12 @@ def _records(found: AllResults) -> set[str]:
     return {RECORD + name for name in found.records}
 
 
-def effect_text(effect: float, low: float, high: float, decision: Decision) -> str:
+def effect_text(found: Part | Effect, decision: Decision) -> str:
     """`12.3 points (10.1 to 14.4)`, in the unit of the rule."""
     rule = decision.claim.decided_by
-    if not math.isfinite(effect):
+    if not math.isfinite(found.effect):
         return "undefined"
-    middle, below, above = (number(rule.scale * value) for value in (effect, low, high))
+    middle, below, above = (number(rule.scale * value) for value in (found.effect, found.low, found.high))
     return f"{middle}{NBSP}{_unit(rule)} ({below} to {above})"
 
 
@@ -202,4 +227,5 @@ def amounts_text(amounts, rule) -> str:
 
 
 def in_words(decision: Decision) -> str:
-    return f"{decision.claim.title}: {effect_text(decision.effect, decision.low, decision.high, decision)}, {decision.verdict}"
+    told = [f"{part.kind}, {effect_text(part, decision)}, {part.verdict}" for part in decision.parts]
+    return f"{decision.claim.title}: {'; '.join(told)}"

@@ -10,7 +10,7 @@ import yaml
 
 from kc_utils.analysis import claim_rows
 from kc_utils.analysis.claim_rows import Evidence, kept
-from kc_utils.analysis.claims import FAILS, HOLDS, NO_DATA, UNDECIDED, decide, decide_all, side
+from kc_utils.analysis.claims import FAILS, HOLDS, LAB, LANGUAGE, NO_DATA, UNDECIDED, decide, decide_all, side
 from kc_utils.analysis.ledger import Claim, read_ledger
 from kc_utils.analysis.statistics import compare
 from kc_utils.errors import BadRequest
@@ -50,8 +50,9 @@ def test_keeps_less_than_each(right, verdict):
     found = decided(less(), results({"none": 160, **right}))
     assert found.verdict == verdict
     if verdict == NO_DATA:
-        assert math.isnan(found.effect) and found.models == [] and found.n == 0
+        assert found.main is None and found.strata == []
     else:
+        found = found.main
         expected = (min(right[ATTENTION], right[FEED]) - right[ALL]) / (160 - CHANCE * N)
         assert found.effect == pytest.approx(expected)
         assert found.low < found.effect < found.high
@@ -98,7 +99,7 @@ def test_cost_for_each_weight():
         return decided(made, results({"none": 160, ALL: 60, "magnitude@head=0.5": 120}, reports=reports))
 
     assert found(2_000_000).verdict == HOLDS
-    assert found(2_000_000).effect == pytest.approx((40 / 120) / 1 - (100 / 120) / 10)
+    assert found(2_000_000).main.effect == pytest.approx((40 / 120) / 1 - (100 / 120) / 10)
     assert found(80_000_000).verdict == FAILS
     lost_nothing = results({"none": 160, ALL: 60, "magnitude@head=0.5": 160}, reports={ALL: {"sparsity": 0.0}})
     assert decided(made, lost_nothing).verdict == NO_DATA, "no weight was removed: there is nothing to divide by"
@@ -152,7 +153,7 @@ def test_answers_turn():
     turned[:20], turned[100:120] = False, True
     found = decided(made, results({"none": rows(known), "rtn@all=4": rows(turned), "rtn@all=3": rows(50)}))
     assert (found.verdict, found.strata[0].amounts) == (HOLDS, (4,))
-    assert found.effect == pytest.approx(0.2)
+    assert found.main.effect == pytest.approx(0.2)
     assert decided(made, results({"none": rows(known), "rtn@all=4": rows(known)})).verdict == FAILS
     assert decided(made, results({"none": rows(known), "rtn@all=3": rows(50)})).verdict == NO_DATA
 
@@ -178,7 +179,7 @@ def test_bits_need_a_model_that_holds_more_than_the_bound():
     assert verdict(0.01, 10**9).verdict == NO_DATA, "it holds next to nothing uncompressed"
     assert verdict(0.01, 1000).verdict == FAILS
     held = verdict(0.01, 1000)
-    assert held.effect > 0.7
+    assert held.main.effect > 0.7
     assert verdict(8.0, 1000).verdict == HOLDS
 
 
@@ -186,12 +187,28 @@ def test_models_that_disagree_leave_it_undecided():
     good = results({"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, model="a")
     bad = results({"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}, model="b")
     found = decided(less(), good | bad)
+    found = found.main
     assert found.low > 0, "together they are clearly on the side of the claim"
     assert (found.verdict, found.clear_against, found.models, found.n) == (UNDECIDED, 1, ["a", "b"], 2 * N)
     assert found.effect == pytest.approx(np.mean([s.effect for s in found.strata]))
     alike = decided(less(), good | results({"none": 160, ALL: 30, ATTENTION: 150, FEED: 150}, model="c"))
+    alike = alike.main
     assert alike.verdict == HOLDS
     assert alike.high - alike.low < alike.strata[0].high - alike.strata[0].low, "two strata say more than one"
+
+
+def test_many_models_of_the_lab_do_not_outvote_one_of_language():
+    holds, fails = {"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, {"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}
+    lab = {}
+    for seed in (1, 2, 3):
+        lab |= results(fails, model=f"lab:decoder-small-s{seed}")
+    found = decided(less(), results(holds) | lab)
+    language, own = found.parts
+    assert (found.verdict, language.kind, language.models) == (HOLDS, LANGUAGE, ["smollm2-135m"])
+    assert (own.kind, own.verdict, len(own.models), own.n) == (LAB, FAILS, 3, 3 * N)
+    assert len(found.strata) == 4
+    alone = decided(less(), lab)
+    assert (alone.verdict, alone.main.kind) == (FAILS, LAB), "where no model of language has the rows, the lab decides"
 
 
 def test_who_knows_nothing_is_not_asked():
@@ -218,7 +235,7 @@ def test_of_two_samples_the_larger():
     full = results({"none": 160, ALL: 90})
     rule = {"recipe": "magnitude@all={amount}", "amounts": [0.5], "bound": 0.5}
     found = decided(claim(kind="kept at most", **rule), part | full)
-    assert found.n == N
+    assert found.main.n == N
 
 
 def test_sides():

@@ -10,11 +10,10 @@ import pandas as pd
 
 from kc_utils.analysis import figures
 from kc_utils.analysis.claim_rule import Effect
-from kc_utils.analysis.claims import FAILS, HOLDS, side, together
+from kc_utils.analysis.claims import FAILS, HOLDS, apart, side, together
 from kc_utils.analysis.findings import NBSP, series
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import in_order_of_precision, model_name
-from kc_utils.analysis.seeds import lab_parts
 from kc_utils.publishing.markdown import figure, markdown_table
 
 LEVELS = ((1.0, "nothing lost"), (0.0, "guessing"))
@@ -125,13 +124,6 @@ def effect_rows(effects: list[Effect], name: str) -> list[dict]:
             n = f"{sum(e.n for e in group):,}"
             rows.append({"model": f"{where}, mean", "facts": "", name: points(*together(group)), "n": n, "rows": ""})
     return rows
-
-
-def apart(effects: list[Effect]) -> list[tuple[str, list[Effect]]]:
-    """Models of language and those of the lab, which are many, small and alike: a mean over both would speak of the lab."""
-    lab = [e for e in effects if lab_parts(e.model)]
-    language = [e for e in effects if not lab_parts(e.model)]
-    return [(name, group) for name, group in (("models of language", language), ("the lab", lab)) if group]
 
 
 def verdict(effects: list[Effect], above: str, below: str, undecided: str, threshold: float = 0) -> str:

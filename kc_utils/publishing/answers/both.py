@@ -10,10 +10,10 @@ from kc_utils.analysis.across import PRUNED, curves
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import LittleExtra
-from kc_utils.analysis.claims import together
+from kc_utils.analysis.claims import apart, together
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import UNQUANTIZED
-from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, apart, effect_rows, pairs, picture, verdict
+from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, effect_rows, pairs, picture, verdict
 
 ONE_OR_TWO = re.compile(rf"{PRUNED.pattern}(?:\+(?:int8@all|rtn@all=\d+))?")
 MARGIN = 0.05

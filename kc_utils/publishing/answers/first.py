@@ -10,7 +10,7 @@ from kc_utils.analysis.bootstrap import expanded_interval
 from kc_utils.analysis.claim_rows import Evidence, Kept, Stratum
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import TailKeptBetter
-from kc_utils.analysis.claims import together
+from kc_utils.analysis.claims import apart, together
 from kc_utils.analysis.findings import percent
 from kc_utils.analysis.forgetting import loss_by_margin
 from kc_utils.analysis.lab_findings import points
@@ -20,7 +20,6 @@ from kc_utils.errors import BadRequest
 from kc_utils.publishing.answers.answer import (
     Answer,
     amounts_of,
-    apart,
     clear_sides,
     effect_rows,
     pairs,

@@ -8,13 +8,12 @@ from kc_utils.analysis.across import curves
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import KeptLess, MorePerWeight
-from kc_utils.analysis.claims import together
+from kc_utils.analysis.claims import apart, together
 from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import SCOPE_NAMES
 from kc_utils.publishing.answers.answer import (
     Answer,
     amounts_of,
-    apart,
     clear_sides,
     effect_rows,
     pairs,
