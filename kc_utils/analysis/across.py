@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from kc_utils.analysis.findings import clearly_worse
 from kc_utils.analysis.lab_findings import clear_loss
 from kc_utils.analysis.names import model_name
 from kc_utils.analysis.seeds import by_model, lab_parts, over_seeds
-from kc_utils.analysis.summary import summarise
+from kc_utils.analysis.summary import lines_of, summary_of
 from kc_utils.errors import BadRequest
 from kc_utils.knowledge.probe import Probe
 from kc_utils.study.cells import Cell
@@ -40,6 +41,9 @@ def curves(evidence: Evidence, wanted: re.Pattern, least: int = 2) -> pd.DataFra
     strata = evidence.of_knowledge(lambda s: sum(bool(wanted.fullmatch(r)) for r in s.recipes) >= least)
     parts = [_of_model(s, wanted) for s in strata if not lab_parts(s.model) and _knows(s)]
     parts += [lab_curves(size, singles) for size, singles in lab_singles(strata, wanted).items()]
+    parts = [
+        part.dropna(axis="columns", how="all") for part in parts
+    ]  # pandas is about to change what empty columns become
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -48,7 +52,12 @@ def _knows(stratum: Stratum) -> bool:
 
 
 def _of_model(stratum: Stratum, wanted: re.Pattern) -> pd.DataFrame:
-    summary = summarise(cells_of(stratum, wanted))
+    cells = cells_of(stratum, wanted)
+    base = stratum.results["none"]
+    lines = []
+    for cell, result in cells.items():
+        lines += stratum.once(("lines", cell.recipe), partial(lines_of, cell, result, base))
+    summary = summary_of(lines)
     part = summary[summary["protocol"] == stratum.memory]
     return as_curve(part, clearly_worse).assign(panel=model_name(stratum.model), line=stratum.facts, seeds=1)
 

@@ -8,8 +8,9 @@ a model and a source of facts one origin is used, the first that has the rows; o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,13 +40,27 @@ class Stratum:
     origin: str
     probe: Probe
     results: Mapping[str, CellResult]
+    _found: dict = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def recipes(self) -> frozenset[str]:
         return frozenset(self.results)
 
     def rows(self, recipe: str, protocol: str) -> pd.DataFrame:
-        return _of_protocol(self.results[recipe].rows, protocol)
+        """What was answered by one protocol. Many rules ask for the same: do not change it."""
+        return self.once(("rows", recipe, protocol), lambda: _of_protocol(self.results[recipe].rows, protocol))
+
+    def answers(self, recipe: str, protocol: str) -> pd.DataFrame:
+        """The rows as `items.checked` makes them, with a chance for each. Do not change them."""
+        return self.once(
+            ("answers", recipe, protocol), lambda: checked(self.rows(recipe, protocol), "correct", ["chance"])
+        )
+
+    def once(self, what: tuple, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made when it is first asked for: several questions are answered from the same rows."""
+        if what not in self._found:
+            self._found[what] = make()
+        return self._found[what]
 
     def report(self, recipe: str) -> dict:
         return self.results[recipe].report
@@ -128,8 +143,8 @@ def kept(stratum: Stratum, recipes: Iterable[str], protocol: str, of: pd.Series 
     here a resample holds the same facts for every recipe.
     """
     recipes = tuple(dict.fromkeys(recipes))
-    base = checked(stratum.rows("none", protocol), "correct", ["chance"])
-    frames = {r: paired(checked(stratum.rows(r, protocol), "correct", ["chance"]), base, ["correct"]) for r in recipes}
+    base = stratum.answers("none", protocol)
+    frames = {r: paired(stratum.answers(r, protocol), base, ["correct"]) for r in recipes}
     if of is not None:
         chosen = base["fact"].map(of).fillna(False).to_numpy(bool)
         base, frames = base[chosen], {r: f[chosen].reset_index(drop=True) for r, f in frames.items()}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from kc_utils.errors import BadRequest, BadResult, listed
 
@@ -84,5 +83,15 @@ def corrected(p: pd.Series, method: str = "holm") -> pd.Series:
     if not p[known].between(0, 1).all():
         raise BadResult("p-values below 0 or above 1 cannot be corrected: give probabilities")
     if known.any():
-        found[known] = multipletests(p[known], method=method)[1]
+        values = p[known].to_numpy(float)
+        found[known] = _holm(values) if method == "holm" else stats.false_discovery_control(values, method="bh")
+    return found
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction. (statsmodels' collects Python's garbage at every call, which takes longer than the page.)"""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    found = np.empty_like(p)
+    found[order] = np.minimum(stepped, 1)
     return found

@@ -29,18 +29,27 @@ def summarise(results: dict[Cell, CellResult]) -> pd.DataFrame:
     for cell, result in results.items():
         if cell.baseline not in results:
             raise BadRequest(f"{cell.model}: the uncompressed model was not evaluated beside {cell.recipe}")
-        base = questions_of(results[cell.baseline].rows)
-        for protocol, rows in questions_of(result.rows).groupby("protocol"):
-            comparison = compare(rows, base[base["protocol"] == protocol])
-            lines.append(
-                {
-                    "model": model_name(cell.model),
-                    **recipe_fields(cell.recipe),
-                    "protocol": protocol,
-                    **flat(comparison),
-                    **report_fields(result.report),
-                }
-            )
+        lines += lines_of(cell, result, results[cell.baseline])
+    return summary_of(lines)
+
+
+def lines_of(cell: Cell, result: CellResult, baseline: CellResult) -> list[dict]:
+    """The lines of one recipe in `summarise`, without the correction for their number."""
+    base = questions_of(baseline.rows)
+    return [
+        {
+            "model": model_name(cell.model),
+            **recipe_fields(cell.recipe),
+            "protocol": protocol,
+            **flat(compare(rows, base[base["protocol"] == protocol])),
+            **report_fields(result.report),
+        }
+        for protocol, rows in questions_of(result.rows).groupby("protocol")
+    ]
+
+
+def summary_of(lines: list[dict]) -> pd.DataFrame:
+    """`lines_of` several recipes as the frame that `summarise` gives."""
     frame = pd.DataFrame(lines)
     frame["p_holm"] = float("nan")
     for _, part in frame[frame["recipe"] != "none"].groupby("protocol"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from statsmodels.stats.multitest import multipletests
+import pandas as pd
 
 from kc_utils.analysis.findings import LEVEL, NBSP, percent
 from kc_utils.analysis.names import short_protocol
+from kc_utils.analysis.pair_tests import corrected
 from kc_utils.analysis.statistics import compare
 from kc_utils.analysis.summary import questions_of
 from kc_utils.compression.recipe import Recipe, Step
@@ -29,8 +30,8 @@ def paper_preset(results: Results) -> str:
     lines = [line for paper, plain in pairs for line in _lines(results, paper, plain)]
     text = ""
     if lines:
-        corrected = multipletests([line["p"] for line in lines], method="holm")[1]
-        lines = [{**line, "p": p} for line, p in zip(lines, corrected, strict=True)]
+        p_values = corrected(pd.Series([line["p"] for line in lines]))
+        lines = [{**line, "p": p} for line, p in zip(lines, p_values, strict=True)]
         text = markdown_table([_row(line) for line in lines]) + "\n\n" + "\n".join(f"- {_sentence(x)}" for x in lines)
         text += "\n\nPairs are compared fact by fact with McNemar's exact test, corrected by Holm's method.\n"
     if alone:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from kc_utils.analysis.pair_tests import clustered_mcnemar, corrected, obuchowski
 from kc_utils.errors import BadRequest, BadResult
@@ -111,3 +112,11 @@ def test_corrections_by_hand_and_scipy():
         corrected(p, "bonferoni")
     with pytest.raises(BadResult, match="above 1"):
         corrected(pd.Series([0.5, 1.2]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+def test_corrections_are_those_of_statsmodels(size):
+    p = np.round(np.random.default_rng(size).beta(0.3, 1, size), 2)  # some of them equal
+    for method in ("holm", "fdr_bh"):
+        expected = multipletests(p, method=method)[1]
+        assert corrected(pd.Series(p), method).tolist() == pytest.approx(expected.tolist())

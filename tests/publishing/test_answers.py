@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,18 @@ def test_where_a_loss_begins_follows_the_rows():
     kept_all = dict.fromkeys(RIGHT, 160)
     text = answer("prune", right=kept_all)
     assert "nothing clearly at any amount tested" in text and "more than half is left" in text
+
+
+def test_of_many_sources_the_ends_are_told():
+    found = {}
+    for number, source in enumerate(("worldfacts", "lab:people", "lab:works", "lab:places")):
+        rows = {recipe: with_margins(max(n - 20 * number, 0) if recipe != "none" else n) for recipe, n in RIGHT.items()}
+        found |= results(rows, "smollm2-135m", Probe(facts=source, protocols=("rank",)))
+    (text,) = QUESTIONS["prune"](Evidence({"laptop": found})).sentences
+    text = text.replace("\u00a0", " ")
+    assert "clearly from 10 % sparsity (3 of 4) and 20 % sparsity (worldfacts) on" in text
+    half = re.search(r"half of it is gone at about (\d+) % \(([\w:]+)\) to (\d+) % \(([\w:]+)\)\.", text)
+    assert half and int(half[1]) < int(half[3]) and (half[2], half[4]) == ("lab:places", "worldfacts"), text
 
 
 def test_bits_name_the_storage():

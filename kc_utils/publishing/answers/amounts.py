@@ -70,8 +70,13 @@ def _short(found: pd.DataFrame, more: Callable[[pd.DataFrame], str]) -> Iterator
             yield text[0].upper() + text[1:] + "."
 
 
+FEW = 2
+"""So many curves of a model are told one by one; of more, the two ends."""
+
+
 def _begins(part: pd.DataFrame, lose: str) -> str:
     """Where the losses of the curves of one panel begin: `lose knowledge clearly from 20 % (encoder) ... on`."""
+    order = list(dict.fromkeys(amount(line) for _, line in part.sort_values("percent", kind="stable").iterrows()))
     firsts = {line: first_clear(curve) for line, curve in part.groupby("line", sort=False)}
     places: dict[str, list[str]] = {}
     for line, first in firsts.items():
@@ -79,18 +84,25 @@ def _begins(part: pd.DataFrame, lose: str) -> str:
     never = places.pop("", [])
     if not places:
         return f"{lose} nothing clearly at any amount tested"
-    told = series([f"{at} ({', '.join(lines)})" if len(firsts) > 1 else at for at, lines in places.items()])
-    text = f"{lose} knowledge clearly from {told} on"
-    return text + (f", and nothing clearly at any amount tested of {series(never)}" if never else "")
+    mild_to_harsh = sorted(places, key=order.index)
+    told = [f"{at} ({_of(places[at], len(firsts))})" if len(firsts) > 1 else at for at in mild_to_harsh]
+    text = f"{lose} knowledge clearly from {series(told) if len(told) <= FEW else f'{told[0]} to {told[-1]}'} on"
+    return text + (f", and nothing clearly at any amount tested of {_of(never, len(firsts))}" if never else "")
+
+
+def _of(lines: list[str], all_lines: int) -> str:
+    """Some of a panel's curves by name, or counted where they are many."""
+    return series(lines) if len(lines) <= FEW else f"{len(lines)} of {all_lines}"
 
 
 def _half(part: pd.DataFrame) -> str:
     """At which amounts half of the knowledge is gone, in one panel."""
     at = {line: half_gone(c["percent"], c["retention"]) for line, c in part.groupby("line", sort=False)}
-    gone = [f"{v:.0f}{NBSP}%" + f" ({line})" * (len(at) > 1) for line, v in at.items() if not np.isnan(v)]
+    gone = sorted((value, line) for line, value in at.items() if not np.isnan(value))
     if not gone:
         return ", and more than half is left at every amount tested"
-    return f", and half of it is gone at about {series(gone)}"
+    told = [f"{value:.0f}{NBSP}%" + f" ({line})" * (len(at) > 1) for value, line in gone]
+    return f", and half of it is gone at about {series(told) if len(told) <= FEW else f'{told[0]} to {told[-1]}'}"
 
 
 def _at_four(part: pd.DataFrame) -> str:
@@ -98,6 +110,11 @@ def _at_four(part: pd.DataFrame) -> str:
     few = part[(part["bits"] == 4) & part["retention"].notna()]
     if few.empty:
         return ""
-    best = few.loc[few.groupby("line", sort=False)["retention"].idxmax()]
-    told = [f"{kept(b)} by {b['precision']}" + f" ({b['line']})" * (len(best) > 1) for _, b in best.iterrows()]
-    return f"; in four bits, {series(told)} is kept at best"
+    best = few.loc[few.groupby("line", sort=False)["retention"].idxmax()].sort_values("retention", kind="stable")
+    alike = best["precision"].nunique() == 1
+    told = [
+        kept(b) + ("" if alike else f" by {b['precision']}") + f" ({b['line']})" * (len(best) > 1)
+        for _, b in best.iterrows()
+    ]
+    by = f" by {best['precision'].iloc[0]}" if alike else ""
+    return f"; in four bits, {series(told) if len(told) <= FEW else f'{told[0]} to {told[-1]}'}{by} is kept at best"

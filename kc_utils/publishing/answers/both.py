@@ -45,7 +45,7 @@ def _told(second: str, effects: list[Effect]) -> str:
             group,
             f"more than {bound}",
             f"little, below {bound}",
-            "an amount that these rows cannot tell from little",
+            f"on neither side of {bound} for certain",
             MARGIN,
         )
         told.append(f"another {points(*together(group))} of the knowledge in {name} ({pairs(len(group))}), {how_much}")

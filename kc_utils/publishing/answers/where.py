@@ -58,9 +58,13 @@ def _told(name: str, by_share: list[Effect], by_weight: list[Effect]) -> str:
         "by share, feed-forward is the more delicate part",
         "which part is more delicate by share is undecided",
     )
+    effect, low, high = together(by_share)
+    how = "more" if effect >= 0 else "less"
+    if effect < 0:
+        effect, low, high = -effect, -high, -low
     return (
-        f"In {name}, at equal sparsity ({amounts_of(by_share)}, averaged), pruning attention costs {points(*together(by_share))} "
-        f"more of the knowledge than pruning feed-forward: {which} (attention clearly in {share[0]}, feed-forward clearly in "
+        f"In {name}, at equal sparsity ({amounts_of(by_share)}, averaged), pruning attention costs {points(effect, low, high)} "
+        f"{how} of the knowledge than pruning feed-forward: {which} (attention clearly in {share[0]}, feed-forward clearly in "
         f"{share[1]} of {pairs(len(by_share))}); per weight that is removed, attention costs clearly more in {weight[0]} and "
         f"feed-forward in {weight[1]}."
     )
