@@ -77,7 +77,7 @@ def panels(
     theme()
     places = _places(frame, x, column, row)
     rows, columns = (1 + max(place[i] for place in places) for i in (0, 1))
-    wide = 9.8 if columns == 1 and _steps(frame, x) >= MANY_STEPS else 4.9
+    wide = 9.8 if columns == 1 and _steps(frame, x) >= MANY_STEPS else 7.4 if len(places) == 1 else 4.9
     size = (wide * columns, 3.7 * rows + 0.5)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey="row")
     for (i, j), part in places.items():
@@ -135,7 +135,8 @@ def legend_below(fig: plt.Figure, ax: plt.Axes) -> None:
     for axes in (ax, *fig.axes):
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = min(6, len(entries)) if fig.get_figwidth() > 6 else min(3, len(entries))
+    longest = 0.6 + 0.095 * max(map(len, entries))  # inches that an entry takes
+    columns = max(1, min(6 if fig.get_figwidth() > 6 else 3, len(entries), int(fig.get_figwidth() / longest)))
     rows = -(-len(entries) // columns)
     strip = (0.18 + 0.24 * rows) / fig.get_figheight()
     fig.legend(entries.values(), entries, loc="lower center", ncols=columns, frameon=False, bbox_to_anchor=(0.5, 0))
@@ -173,7 +174,7 @@ def beside(part: pd.DataFrame, line: pd.DataFrame, x: str, number: int, of: int)
     """Where the points of one of several lines of a panel stand on its horizontal axis: slightly side by side."""
     categorical = isinstance(part[x].dtype, pd.CategoricalDtype)
     at = line[x].cat.codes.to_numpy(float) if categorical else line[x].to_numpy(float)
-    apart = min(0.12, 0.6 / of) if categorical else 0.0144 * _span(part[x])
+    apart = min(0.12, 0.6 / of) if categorical else min(0.0144, 0.036 / of) * _span(part[x])
     return at + apart * (number - (of - 1) / 2)
 
 

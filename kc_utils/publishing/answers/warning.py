@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -10,7 +12,7 @@ from kc_utils.analysis.across import PRUNED, as_curve, cells_of, curves, first_c
 from kc_utils.analysis.claim_beside import LostUnnoticed
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.contrasts import surprises
-from kc_utils.analysis.findings import NBSP, clearly_worse, percent
+from kc_utils.analysis.findings import NBSP, clearly_worse, percent, series
 from kc_utils.analysis.lab_findings import amount, kept, points
 from kc_utils.analysis.names import TASK, model_name
 from kc_utils.analysis.summary import summarise
@@ -35,7 +37,7 @@ def warning(evidence: Evidence) -> Answer:
 
 
 def _tasks(evidence: Evidence, model: str) -> pd.DataFrame:
-    """What is kept of each harness task above chance."""
+    """Right answers to each harness task."""
     found = {}
     for stratum in evidence.strata:
         cells = cells_of(stratum, PRUNED)
@@ -76,8 +78,8 @@ def _answer(evidence: Evidence, model: str, facts: pd.DataFrame, tasks: pd.DataF
             Picture(
                 "beside",
                 lambda: _drawn(facts, tasks, text),
-                f"{what}, all layers pruned by magnitude. Facts and tasks: kept above chance, 95 % paired bootstrap intervals; "
-                "perplexity: as a multiple of the uncompressed model's, logarithmic.",
+                f"{what}, all layers pruned by magnitude. Facts: what is kept above chance; tasks: right "
+                "answers; 95 % intervals; perplexity: as a multiple of the uncompressed model's, logarithmic.",
                 _in_words(what, facts, tasks, text),
             ),
         ),
@@ -113,10 +115,24 @@ def _what_warns(evidence: Evidence, model: str, tasks: pd.DataFrame, text: pd.Da
                 f", where up to {points(most.effect, most.low, most.high)} of the knowledge are lost" if most else ""
             )
             told.append(f"perplexity stays within {percent(FLAT - 1)} up to {flat.max():g}{NBSP}%{hidden}")
-    for name, curve in _lines(tasks):
-        begin = first_clear(curve)
-        told.append(f"{name} shows no clear loss" if begin is None else f"{name} falls clearly at {amount(begin)}")
+    told += _of_tasks(tasks)
     return f"Beside them, {'; '.join(told)}."
+
+
+def _of_tasks(tasks: pd.DataFrame) -> list[str]:
+    """Where each task's score falls clearly; those on which the uncompressed model hardly beats chance together."""
+    told, guessed = [], []
+    for name, curve in _lines(tasks):
+        known, begin = curve.iloc[0], first_clear(curve)
+        error = math.sqrt(known["chance"] * (1 - known["chance"]) / known["n"])
+        if known["baseline_accuracy"] - known["chance"] < 2 * error:
+            guessed.append(name)
+        else:
+            told.append(f"{name} shows no clear loss" if begin is None else f"{name} falls clearly at {amount(begin)}")
+    if guessed:
+        have = "has" if len(guessed) == 1 else "have"
+        told.append(f"{series(guessed)} {have} nothing to lose, since the uncompressed model hardly beats chance there")
+    return told
 
 
 def _drawn(facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> plt.Figure:
@@ -128,6 +144,11 @@ def _drawn(facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> plt.
         if title == "Perplexity":
             figures.draw_ratio(ax, frame, "percent", "line", True)
             ax.set_ylabel("times the uncompressed one")
+        elif title == "Tasks":
+            figures.draw_lines(ax, frame, "percent", "line", "accuracy", "low", "high", True)
+            for chance in sorted(set(frame["chance"].round(3))):
+                ax.axhline(100 * chance, color=figures.FAINT, linewidth=1.8, linestyle=":", zorder=1, label="guessing")
+            ax.set_ylabel("right answers (%)")
         else:
             figures.draw_lines(ax, frame, "percent", "line", "retention", "retention_low", "retention_high", True)
             ax.axhline(100, color=figures.INK, linewidth=1.1, linestyle="--", zorder=1, label="nothing lost")
@@ -143,7 +164,7 @@ def _in_words(what: str, facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.Data
     parts = [what]
     for name, frame, column, scale in (
         ("facts kept in per cent", facts, "retention", 100),
-        ("tasks kept in per cent", tasks, "retention", 100),
+        ("right answers in per cent", tasks, "accuracy", 100),
         ("perplexity, times the uncompressed one", text, "ratio", 1),
     ):
         for line, curve in frame.groupby("line", sort=False) if len(frame) else ():
