@@ -10,13 +10,15 @@ import typer
 from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
 from kc_utils.errors import BadResult
 
+Models = Annotated[
+    list[str] | None, typer.Option(help="Only models of this id or pattern, such as 'lab:*'; may be repeated.")
+]
+
 
 def compute(
     study: StudyName,
     cores: Cores = None,
-    models: Annotated[
-        list[str] | None, typer.Option(help="Only models of this id or pattern, such as 'lab:*'; may be repeated.")
-    ] = None,
+    models: Models = None,
     recipes: Annotated[
         list[str] | None, typer.Option(help="Only recipes of this pattern, such as '*gptq*'; may be repeated.")
     ] = None,
@@ -61,13 +63,14 @@ def verify(
     study: Annotated[str, typer.Option(help="A study that has results of record.")] = "benchmarks",
     sample: Annotated[int, typer.Option(help="How many cells are computed again.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    models: Models = None,
     as_json: Json = False,
 ) -> None:
     """Compute a sample of the recorded cells again and say which come out, answer by answer or in distribution."""
     from kc_utils.study.verify import BY_ANSWER, failures, summary
     from kc_utils.study.verify import verify as verified
 
-    checks = verified(study, sample, seed)
+    checks = verified(study, sample, seed, models=models or ())
     if as_json:
         print(as_text([check.to_dict() for check in checks], indent=1))
     else:

@@ -20,15 +20,16 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from kc_utils.compression.recipe import Recipe
-from kc_utils.errors import BadRequest, KCError, MissingData
+from kc_utils.errors import BadRequest, KCError, MissingData, listed
 from kc_utils.study import measure, packing, record
 from kc_utils.study.cells import Cell
 from kc_utils.study.data import check_data
@@ -100,9 +101,9 @@ def noisy(recipe: str) -> bool:
     return any(step.method in NOISY for step in Recipe.parse(recipe).steps)
 
 
-def sample(found: record.Record, size: int, seed: int) -> list[Cell]:
+def sample(found: record.Record, size: int, seed: int, models: Sequence[str] = ()) -> list[Cell]:
     """So many recorded cells, drawn by seed and by what they are, so that a cell that is added moves no other."""
-    cells = list(found.cells)
+    cells = [cell for cell in found.cells if not models or any(fnmatchcase(cell.model, m) for m in models)]
 
     def place(cell: Cell) -> str:
         text = f"{seed}/{cell.model}/{cell.recipe}/{cell.probe.model_dump_json()}"
@@ -111,10 +112,12 @@ def sample(found: record.Record, size: int, seed: int) -> list[Cell]:
     return sorted(cells, key=place)[:size]
 
 
-def verify(study: str, size: int, seed: int = 0, show_progress: bool = True) -> list[Check]:
-    """Compute a seeded sample of a study's recorded cells again. One `Check` for each.
+def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, models: Sequence[str] = ()) -> list[Check]:
+    """Compute a seeded sample of a study's recorded cells again, of these models or patterns where any are named. One `Check`
+    for each.
 
-    Raises MissingData where the study has no record, or one that is not whole, or where facts are not on this machine.
+    Raises BadRequest for models of which nothing is recorded, MissingData where the study has no record, or one that is not
+    whole, or where facts are not on this machine.
     """
     if size < 1:
         raise BadRequest(f"a sample holds at least one cell, got {size}")
@@ -126,7 +129,9 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True) -> 
         raise MissingData(
             f"study {study} has no results of record; there are those of {', '.join(record.studies()) or 'none'}"
         )
-    cells = sample(found, size, seed)
+    cells = sample(found, size, seed, models)
+    if not cells:
+        raise BadRequest(f"nothing is recorded of {listed(models)} in study {study}")
     check_data(study, [cell.probe.model_dump() for cell in cells])
     files = found.cells
     checks = []
