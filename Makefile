@@ -29,13 +29,15 @@ lab: install
 
 install: $(READY)
 
+# pip compiles on one core what compileall compiles on all; files that are no Python 3.11, in some packages, stay as they are
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "Python 3.11 is needed; found $$($(PYTHON) --version 2>&1). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@start=$$(date +%s); \
 	$(PYTHON) -m venv .venv && \
-	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools wheel -e '.[book,quantization,harness,test]' && \
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation gptqmodel && \
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt setuptools wheel -e '.[book,quantization,harness,test]' && \
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --no-build-isolation gptqmodel && \
+	{ $(BIN)/python -m compileall -qq -j 0 .venv/lib; true; } && \
 	touch $(READY) && \
 	echo "install                      $$(( $$(date +%s) - start )) s"
 
