@@ -87,15 +87,17 @@ def _is_table(node: ast.stmt, name: str | None) -> bool:
 
 def _plain(node):
     """A tree as nested tuples, without docstrings, places and the fields that are empty: newer Pythons have more of these."""
-    if isinstance(node, list):
-        return tuple(_plain(part) for part in node)
+    if type(node) is list:
+        return tuple([_plain(part) for part in node])
     if not isinstance(node, ast.AST):
         return node
-    fields = {
-        name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name != "type_comment"
-    }
+    fields = {}
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is not None and not (type(value) is list and not value) and name != "type_comment":
+            fields[name] = value
     if isinstance(node, ast.Constant):
         fields["value"] = node.value  # None is one
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
         fields["body"] = node.body[1:]
-    return type(node).__name__, tuple((name, _plain(value)) for name, value in fields.items())
+    return type(node).__name__, tuple([(name, _plain(value)) for name, value in fields.items()])
