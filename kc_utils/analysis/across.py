@@ -38,7 +38,12 @@ def curves(evidence: Evidence, wanted: re.Pattern, least: int = 2) -> pd.DataFra
     of the scope that are pruned; and those of `summary.recipe_fields` and `report_fields`. Models that know nothing
     uncompressed are left out.
     """
-    strata = evidence.of_knowledge(lambda s: sum(bool(wanted.fullmatch(r)) for r in s.recipes) >= least)
+
+    def found(stratum: Stratum) -> int:
+        count = sum(bool(wanted.fullmatch(r)) for r in stratum.recipes)
+        return count if count >= least else 0
+
+    strata = evidence.of_knowledge(found)
     parts = [_of_model(s, wanted) for s in strata if not lab_parts(s.model) and _knows(s)]
     parts += [lab_curves(size, singles) for size, singles in lab_singles(strata, wanted).items()]
     parts = [

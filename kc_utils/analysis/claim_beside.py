@@ -43,8 +43,8 @@ class LostUnnoticed(Recipes):
         )
 
     def effects(self, evidence: Evidence) -> Iterator[Effect]:
-        texts = {s.model: s for s in reversed(evidence.reading_texts(lambda s: bool(self.usable(s))))}
-        for stratum in evidence.of_knowledge(lambda s: s.model in texts and bool(self.usable(s))):
+        texts = {s.model: s for s in reversed(evidence.reading_texts(lambda s: len(self.usable(s))))}
+        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * (s.model in texts)):
             shared = [a for a in self.usable(stratum) if a in self.usable(texts[stratum.model])]
             flat = [a for a in shared if self.is_flat(texts[stratum.model], a)]
             if flat and knows_something(stratum.rows("none", stratum.memory)):
@@ -133,7 +133,7 @@ class BitsAtMost(Recipes):
         )
 
     def effects(self, evidence: Evidence) -> Iterator[Effect]:
-        drawn = lambda s: s.facts in DRAWN and s.asks("cloze") and bool(self.usable(s))  # noqa: E731
+        drawn = lambda s: len(self.usable(s)) * (s.facts in DRAWN and s.asks("cloze"))  # noqa: E731
         for stratum in evidence.of_knowledge(drawn):
             parameters = stratum.report("none")["weights_model"]
             values, clusters = bits_of_facts(stratum.rows("none", "cloze"))

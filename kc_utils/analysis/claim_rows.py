@@ -2,7 +2,8 @@
 
 Results come from several origins: studies computed on this machine, and results of record. Within one origin the compressed
 models were asked the same questions by the same code as the uncompressed one, so that nothing is compared across origins. Of
-a model and a source of facts one origin is used, the first that has the rows; of several samples the largest.
+a model and a source of facts one origin is used: that with most of the recipes asked for, and of several the first; of several
+samples the largest.
 """
 
 from __future__ import annotations
@@ -88,24 +89,33 @@ class Evidence:
                 if "none" in found:
                     self.strata.append(Stratum(model, probe.facts or "", origin, probe, found))
 
-    def of_knowledge(self, wanted: Callable[[Stratum], bool]) -> list[Stratum]:
-        """Of each model and source of facts, one stratum that asks facts from memory and has what is wanted."""
-        fit = [s for s in self.strata if s.memory and s.facts not in NO_KNOWLEDGE and not s.probe.shots and wanted(s)]
-        return _one_each(fit, lambda s: (s.model, s.facts))
+    def of_knowledge(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:
+        """Of each model and source of facts, one stratum that asks facts from memory and has what is wanted. wanted: how much of
+        it a stratum has, 0 where it cannot be used."""
+        asked = (s for s in self.strata if s.memory and s.facts not in NO_KNOWLEDGE and not s.probe.shots)
+        return _one_each(asked, wanted, lambda s: (s.model, s.facts))
 
-    def reading_texts(self, wanted: Callable[[Stratum], bool]) -> list[Stratum]:
-        """Of each model and text, one stratum with its perplexity that has what is wanted."""
-        fit = [s for s in self.strata if s.probe.text is not None and wanted(s)]
-        return _one_each(fit, lambda s: (s.model, s.probe.text))
+    def reading_texts(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:
+        """Of each model and text, one stratum with its perplexity that has what is wanted, as `of_knowledge`."""
+        return _one_each(
+            (s for s in self.strata if s.probe.text is not None), wanted, lambda s: (s.model, s.probe.text)
+        )
 
 
-def _one_each(strata: Iterable[Stratum], key: Callable[[Stratum], tuple]) -> list[Stratum]:
-    chosen: dict[tuple, Stratum] = {}
+def _one_each(
+    strata: Iterable[Stratum], wanted: Callable[[Stratum], int], key: Callable[[Stratum], tuple]
+) -> list[Stratum]:
+    """Of the strata of one key that with most of what is wanted; of several, the first origin's; there, the largest sample."""
+    chosen: dict[tuple, tuple[int, Stratum]] = {}
     for stratum in strata:
-        other = chosen.get(key(stratum))
-        if other is None or (stratum.origin == other.origin and _size(stratum) > _size(other)):
-            chosen[key(stratum)] = stratum
-    return list(chosen.values())
+        much = int(wanted(stratum))
+        if not much:
+            continue
+        most, other = chosen.get(key(stratum), (0, None))
+        larger = other is not None and stratum.origin == other.origin and _size(stratum) > _size(other)
+        if much > most or (much == most and larger):
+            chosen[key(stratum)] = much, stratum
+    return [stratum for _, stratum in chosen.values()]
 
 
 def _size(stratum: Stratum) -> int:

@@ -70,7 +70,7 @@ class Rule(BaseModel):
 
     def effects(self, evidence: Evidence) -> Iterator[Effect]:
         """One effect for each stratum that has the rows."""
-        for stratum in evidence.of_knowledge(lambda s: bool(self.usable(s))):
+        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s))):
             if knows_something(stratum.rows("none", stratum.memory)):
                 yield self.effect_in(stratum)
 

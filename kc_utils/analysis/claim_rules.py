@@ -141,7 +141,7 @@ class TailKeptBetter(Recipes):
 
     def halves(self, evidence: Evidence) -> Iterator[tuple[Stratum, dict[str, Kept]]]:
         """What is kept of the `head` and of the `tail`, in each stratum that knows something of both."""
-        for stratum in evidence.of_knowledge(lambda s: bool(self.usable(s)) and has_popularity(s)):
+        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * has_popularity(s)):
             rows = stratum.rows("none", stratum.memory)
             parts = head_and_tail(rows.assign(popularity=pd.to_numeric(rows["popularity"])))
             if not all(knows_something(rows[parts == half]) for half in HALVES):
@@ -177,7 +177,7 @@ class ReadingSurvives(Recipes):
 
     def effects(self, evidence: Evidence) -> Iterator[Effect]:
         both_ways = ("rank", "openbook")
-        for stratum in evidence.of_knowledge(lambda s: s.asks(*both_ways) and bool(self.usable(s))):
+        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * s.asks(*both_ways)):
             if all(knows_something(stratum.rows("none", p)) for p in both_ways) and _twins(stratum):
                 amounts = self.usable(stratum)
                 recipes = [r for a in amounts for r in self.needs(a)]

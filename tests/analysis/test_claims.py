@@ -227,6 +227,14 @@ def test_one_origin_for_each_model_and_source_the_first_that_has_the_rows():
     assert (both.origins, len(both.strata)) == (["origin 0"], 1)
 
 
+def test_the_origin_with_more_of_what_is_asked():
+    own = results({"none": 160, "magnitude@all=0.2": 150})
+    record = results({"none": 160, "magnitude@all=0.2": 60, ALL: 20})
+    asked = claim(kind="kept at most", recipe="magnitude@all={amount}", amounts=[0.2, 0.5], bound=0.5)
+    assert decided(asked, own, record).origins == ["origin 1"], "one amount of two is not as much"
+    assert decided(asked, own | results({ALL: 140}), record).origins == ["origin 0"]
+
+
 def test_of_two_samples_the_larger():
     small = PROBE.model_copy(update={"limit": 50})
     part = {Cell("smollm2-135m", r, small): v for (c, v) in results({"none": 160, ALL: 1}).items() for r in [c.recipe]}

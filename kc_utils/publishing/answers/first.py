@@ -78,7 +78,7 @@ def by_margin(evidence: Evidence) -> pd.DataFrame:
     """Of facts that were known, the share lost in the quarter of the narrowest and of the widest leads, at the middle of the
     light amounts that a stratum has; a line for each stratum with facts and margins enough."""
     found = []
-    for stratum in evidence.of_knowledge(lambda s: bool(RULE.usable(s))):
+    for stratum in evidence.of_knowledge(lambda s: len(RULE.usable(s))):
         amounts = RULE.usable(stratum)
         recipes = (*RULE.needs(amounts[len(amounts) // 2]), "none")
         after, before = (stratum.rows(r, stratum.memory) for r in recipes)
