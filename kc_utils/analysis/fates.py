@@ -24,7 +24,7 @@ class Fates:
 
 
 def fates(results: dict[Cell, CellResult]) -> list[Fates]:
-    """Of every model and closed-book question of the results, largest samples first within a model."""
+    """Of every model and closed-book question of the results, models of language first, largest samples first in a model."""
     groups: dict[tuple, dict[str, CellResult]] = {}
     for cell, result in results.items():
         source = (cell.probe.facts or "").partition(":")[0]
@@ -61,4 +61,5 @@ def _merged(found: list[Fates]) -> list[Fates]:
     for one in found:
         key = (one.model, one.question, one.facts)
         merged[key] = Fates(*key, {**merged[key].right, **one.right}) if key in merged else one
-    return sorted(merged.values(), key=lambda one: (one.model, -len(one.facts), -len(one.right)))
+    in_lab = lambda one: one.model.startswith("lab:")  # noqa: E731
+    return sorted(merged.values(), key=lambda one: (in_lab(one), one.model, -len(one.facts), -len(one.right)))

@@ -6,6 +6,7 @@ import pandas as pd
 
 from kc_utils.analysis.claim_rows import NO_KNOWLEDGE
 from kc_utils.analysis.names import CLOSED_BOOK, model_name, protocols_in_order, short_protocol
+from kc_utils.analysis.seeds import lab_parts
 from kc_utils.analysis.summary import summarise
 from kc_utils.knowledge.probe import Probe
 from kc_utils.study.cells import Cell
@@ -16,7 +17,8 @@ TECHNIQUES = ("uncompressed", "pruning", "quantization", "pruning then quantizat
 
 
 def offers(*origins: dict[Cell, CellResult]) -> pd.DataFrame:
-    """One line per model, question and recipe, of all facts that were asked from memory.
+    """One line per model, question and recipe, of all facts that were asked from memory. Of models of the lab that differ in
+    their seed alone, one: nobody chooses between them.
 
     origins: results that belong together, the preferred first; a compressed model is compared with the uncompressed one of
     its own origin.
@@ -29,7 +31,7 @@ def offers(*origins: dict[Cell, CellResult]) -> pd.DataFrame:
     groups: dict[tuple, dict[Cell, CellResult]] = {}
     for number, results in enumerate(origins):
         for cell, result in results.items():
-            if _from_memory(cell.probe) and cell.baseline in results:
+            if _from_memory(cell.probe) and cell.baseline in results and not _other_seed(cell.model):
                 groups.setdefault((number, cell.model, cell.probe), {})[cell] = result
     tables = []
     for (_, model, probe), cells in groups.items():
@@ -99,3 +101,8 @@ def within(part: pd.DataFrame, megabytes: float) -> pd.DataFrame:
     """Versions of one model that fit a budget and that none beats, the one that keeps most first."""
     fitting = part[part["frontier"] & (part["megabytes"] <= megabytes)]
     return fitting.sort_values(["kept", "megabytes"], ascending=[False, True])
+
+
+def _other_seed(model: str) -> bool:
+    parts = lab_parts(model)
+    return parts is not None and parts[2] != "s1"

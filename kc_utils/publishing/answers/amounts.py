@@ -28,7 +28,8 @@ def bits(evidence: Evidence) -> Answer:
     """Quantization of all layers: int8, rounding to nearest, GPTQ."""
     found = curves(evidence, STORED)
     if len(found):
-        found = found.iloc[in_order_of_precision(found["precision"]).cat.codes.argsort(kind="stable")]
+        panels = pd.factorize(found["panel"])[0]
+        found = found.iloc[np.lexsort((in_order_of_precision(found["precision"]).cat.codes, panels))]
     return _along(
         found, "precision", "Knowledge kept when the weights of all layers are stored in fewer bits", _at_four
     )
