@@ -38,18 +38,22 @@ def curves(evidence: Evidence, wanted: re.Pattern, least: int = 2) -> pd.DataFra
     of the scope that are pruned; and those of `summary.recipe_fields` and `report_fields`. Models that know nothing
     uncompressed are left out.
     """
-
-    def found(stratum: Stratum) -> int:
-        count = sum(bool(wanted.fullmatch(r)) for r in stratum.recipes)
-        return count if count >= least else 0
-
-    strata = evidence.of_knowledge(found)
+    strata = evidence.of_knowledge(lambda s: matching(s, wanted, least))
     parts = [_of_model(s, wanted) for s in strata if not lab_parts(s.model) and _knows(s)]
     parts += [lab_curves(size, singles) for size, singles in lab_singles(strata, wanted).items()]
-    parts = [
+    if not parts:
+        return pd.DataFrame()
+    columns = list(dict.fromkeys(column for part in parts for column in part))
+    filled = [
         part.dropna(axis="columns", how="all") for part in parts
-    ]  # pandas is about to change what empty columns become
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    ]  # pandas is about to change what empty ones become
+    return pd.concat(filled, ignore_index=True).reindex(columns=columns)
+
+
+def matching(stratum: Stratum, wanted: re.Pattern, least: int = 1) -> int:
+    """How many of a stratum's recipes are wanted, 0 where they are fewer than `least`."""
+    count = sum(bool(wanted.fullmatch(recipe)) for recipe in stratum.recipes)
+    return count if count >= least else 0
 
 
 def _knows(stratum: Stratum) -> bool:

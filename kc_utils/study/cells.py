@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
 
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe, modules_of, packages_of
+from kc_utils.errors import BadRequest, listed
 from kc_utils.knowledge.probe import Probe, check_family
 from kc_utils.models.registry import resolve
 from kc_utils.models.roles_table import ARCHITECTURES
@@ -55,6 +58,21 @@ class Cell:
     def key(self) -> str:
         """Name of the cell in the store: a hash of what it depends on."""
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def chosen(cells: Iterable[Cell], of: str, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> list[Cell]:
+    """The cells of these models and recipes: ids, or patterns such as `lab:*` and `*gptq*`; all where none are named.
+
+    Raises BadRequest for a pattern that fits no cell; `of` says in a word or two whose cells they are.
+    """
+    cells = list(cells)
+    for what, patterns in (("model", models), ("recipe", recipes)):
+        there = dict.fromkeys(getattr(cell, what) for cell in cells)
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in there):
+                raise BadRequest(f"no {what} of {of} is {pattern!r}; it has {listed(there, 10)}")
+    fits = lambda name, patterns: not patterns or any(fnmatchcase(name, p) for p in patterns)  # noqa: E731
+    return [cell for cell in cells if fits(cell.model, models) and fits(cell.recipe, recipes)]
 
 
 def making(model: str, recipe: str, instruments: tuple[str, ...]) -> dict:

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from tqdm.auto import tqdm
 
-from kc_utils.errors import BadRequest, BadResult, KCError, listed
+from kc_utils.errors import BadResult, KCError
 from kc_utils.study import store
-from kc_utils.study.cells import Cell
+from kc_utils.study.cells import Cell, chosen
 from kc_utils.study.engine import prepare_models
 from kc_utils.study.evaluate import Versions, compute_once, grouped
 from kc_utils.study.studyfile import Study
@@ -49,7 +48,7 @@ def compute_study(
 
     Raises BadRequest for a pattern that fits nothing in the study, BadResult where no cell at all could be computed.
     """
-    cells = chosen(study, models, recipes)
+    cells = chosen(study.cells, f"study {study.name}", models, recipes)
     waiting = [cell for cell in cells if not store.has(cell.key)]
     before, failed = len(cells) - len(waiting), []
     if not waiting:
@@ -65,19 +64,6 @@ def compute_study(
     if len(failed) == len(waiting):
         raise BadResult(f"none of {len(waiting)} cells could be computed; first, {failed[0]}")
     return Computed(len(cells), before, tuple(failed))
-
-
-def chosen(study: Study, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> list[Cell]:
-    """The study's cells of these models and recipes, see `compute_study`."""
-    cells = study.cells
-    wanted = {}
-    for what, patterns in (("model", models), ("recipe", recipes)):
-        there = dict.fromkeys(getattr(cell, what) for cell in cells)
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in there):
-                raise BadRequest(f"no {what} of study {study.name} is {pattern!r}; it has {listed(there, 10)}")
-        wanted[what] = {n for n in there if not patterns or any(fnmatchcase(n, p) for p in patterns)}
-    return [cell for cell in cells if cell.model in wanted["model"] and cell.recipe in wanted["recipe"]]
 
 
 def _done(groups: list[list[Cell]], cores: int) -> Iterable[tuple[int, list[str]]]:

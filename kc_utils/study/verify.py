@@ -22,16 +22,15 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from kc_utils.compression.recipe import Recipe
-from kc_utils.errors import BadRequest, KCError, MissingData, listed
+from kc_utils.errors import BadRequest, KCError, MissingData
 from kc_utils.study import measure, packing, record
-from kc_utils.study.cells import Cell
+from kc_utils.study.cells import Cell, chosen
 from kc_utils.study.data import check_data
 from kc_utils.study.evaluate import Versions, grouped
 from kc_utils.study.recording import probe_name
@@ -103,7 +102,7 @@ def noisy(recipe: str) -> bool:
 
 def sample(found: record.Record, size: int, seed: int, models: Sequence[str] = ()) -> list[Cell]:
     """So many recorded cells, drawn by seed and by what they are, so that a cell that is added moves no other."""
-    cells = [cell for cell in found.cells if not models or any(fnmatchcase(cell.model, m) for m in models)]
+    cells = chosen(found.cells, f"the record of {found.study}", models)
 
     def place(cell: Cell) -> str:
         text = f"{seed}/{cell.model}/{cell.recipe}/{cell.probe.model_dump_json()}"
@@ -130,8 +129,6 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, mod
             f"study {study} has no results of record; there are those of {', '.join(record.studies()) or 'none'}"
         )
     cells = sample(found, size, seed, models)
-    if not cells:
-        raise BadRequest(f"nothing is recorded of {listed(models)} in study {study}")
     check_data(study, [cell.probe.model_dump() for cell in cells])
     files = found.cells
     checks = []

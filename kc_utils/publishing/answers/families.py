@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from kc_utils.analysis.across import PRUNED, lab_curves, lab_singles
+from kc_utils.analysis.across import PRUNED, lab_curves, lab_singles, matching
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.lab_findings import amount, first_to_lose, kept
 from kc_utils.analysis.names import in_order_of_precision
@@ -35,7 +35,7 @@ def families(evidence: Evidence) -> Answer:
 
 
 def _singles(evidence: Evidence, wanted: re.Pattern) -> pd.DataFrame | None:
-    strata = evidence.of_knowledge(lambda s: sum(bool(wanted.fullmatch(r)) for r in s.recipes))
+    strata = evidence.of_knowledge(lambda s: matching(s, wanted))
     return lab_singles(strata, wanted).get(SIZE)
 
 

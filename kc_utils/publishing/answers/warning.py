@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from kc_utils.analysis import figures
-from kc_utils.analysis.across import PRUNED, as_curve, cells_of, curves, first_clear
+from kc_utils.analysis.across import PRUNED, as_curve, cells_of, curves, first_clear, matching
 from kc_utils.analysis.claim_beside import LostUnnoticed
-from kc_utils.analysis.claim_rows import Evidence, Stratum
+from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.contrasts import surprises
 from kc_utils.analysis.findings import NBSP, clearly_worse, percent, series
 from kc_utils.analysis.lab_findings import amount, kept, points
@@ -52,15 +52,10 @@ def _tasks(evidence: Evidence, model: str) -> pd.DataFrame:
 
 def _text(evidence: Evidence, model: str) -> pd.DataFrame:
     """Perplexity as a multiple of the uncompressed one."""
-    for stratum in evidence.reading_texts(lambda s: _enough(s, model)):
+    for stratum in evidence.reading_texts(lambda s: matching(s, PRUNED, 2) * (s.model == model)):
         found = surprises(cells_of(stratum, PRUNED))
         return found.assign(line=stratum.probe.text, percent=100 * found["pruned"].astype(float))
     return pd.DataFrame()
-
-
-def _enough(stratum: Stratum, model: str) -> int:
-    cells = len(cells_of(stratum, PRUNED))
-    return cells if stratum.model == model and cells >= 3 else 0
 
 
 def _answer(evidence: Evidence, model: str, facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> Answer:
