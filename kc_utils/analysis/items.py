@@ -27,17 +27,24 @@ def checked(rows: pd.DataFrame, measure: str = "correct", needs: Sequence[str] =
     are not there and for questions that occur twice.
     """
     rows = in_order(rows, [measure, *needs])
-    values = pd.to_numeric(rows[measure], errors="coerce")
+    values = rows[measure]
+    if values.dtype != bool:
+        values = _zeros_and_ones(values, measure)
+    if "chance" in rows and not rows["chance"].between(0, 1).all():  # NaN is not between
+        raise BadResult("column 'chance' holds values that are no probabilities: evaluate the cell again")
+    return rows.assign(**{measure: values})
+
+
+def _zeros_and_ones(values: pd.Series, measure: str) -> pd.Series:
+    values = pd.to_numeric(values, errors="coerce")
     if values.isna().any():
         raise BadResult(
-            f"{int(values.isna().sum())} of {len(rows)} rows have no value of {measure!r}: leave those rows out where the "
+            f"{int(values.isna().sum())} of {len(values)} rows have no value of {measure!r}: leave those rows out where the "
             "protocol gives none, otherwise evaluate the cell again"
         )
     if not values.isin((0, 1)).all():
         raise BadResult(f"column {measure!r} holds values other than true and false: name a column of right and wrong")
-    if "chance" in rows and not rows["chance"].between(0, 1).all():  # NaN is not between
-        raise BadResult("column 'chance' holds values that are no probabilities: evaluate the cell again")
-    return rows.assign(**{measure: values.astype(bool)})
+    return values.astype(bool)
 
 
 def in_order(rows: pd.DataFrame, needs: Sequence[str] = ()) -> pd.DataFrame:
@@ -49,13 +56,24 @@ def in_order(rows: pd.DataFrame, needs: Sequence[str] = ()) -> pd.DataFrame:
         raise BadRequest(
             f"the rows have no column {listed(missing)}; they have {listed(rows.columns)}: name another measure or protocol"
         )
-    repeated = int(rows.duplicated(ITEM).sum())
+    places = _places(rows)
+    order = np.argsort(places, kind="stable")
+    repeated = int((np.diff(places[order]) == 0).sum())
     if repeated:
         raise BadRequest(
             f"{repeated} of {len(rows)} rows repeat a question: give the rows of one cell, in which two models do not ask "
             "the same facts twice (protocol, fact and template name a question)"
         )
-    return rows.sort_values(ITEM, kind="stable").reset_index(drop=True)
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def _places(rows: pd.DataFrame) -> np.ndarray:
+    """A number for each row, in the order of the items and the same for the same item."""
+    places = np.zeros(len(rows), np.int64)
+    for column in ITEM:
+        codes, values = pd.factorize(rows[column], sort=True, use_na_sentinel=False)
+        places = places * len(values) + codes
+    return places
 
 
 def paired(rows: pd.DataFrame, baseline: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -64,8 +82,7 @@ def paired(rows: pd.DataFrame, baseline: pd.DataFrame, columns: Sequence[str]) -
     Raises BadRequest where they do not hold the same questions, or not with the same chance of a right guess.
     """
     beside = list(dict.fromkeys([*columns, *(["chance"] if "chance" in baseline and "chance" in rows else [])]))
-    same = len(rows) == len(baseline) and all((rows[c].to_numpy() == baseline[c].to_numpy()).all() for c in ITEM)
-    if not same:
+    if not same_items(rows, baseline):
         shared = len(rows[ITEM].merge(baseline[ITEM], on=ITEM))
         raise BadRequest(
             f"{len(rows)} and {len(baseline)} rows share {shared} items: they do not ask the same facts. Evaluate both "
@@ -80,10 +97,16 @@ def paired(rows: pd.DataFrame, baseline: pd.DataFrame, columns: Sequence[str]) -
     return joined
 
 
+def same_items(rows: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two frames hold the same questions, row by row."""
+    return len(rows) == len(other) and all((rows[c].to_numpy() == other[c].to_numpy()).all() for c in ITEM)
+
+
 def same_numbers(rows: pd.DataFrame, baseline: pd.DataFrame) -> bool:
     """Whether two frames in order agree in every stored value: a model beside itself."""
     plain = [c for c in rows if c != "scores"]  # its numbers are also in score and margin
-    return set(rows) == set(baseline) and rows[plain].equals(baseline[plain])
+    numbers_first = sorted(plain, key=lambda c: rows[c].dtype == object)  # where two models differ
+    return set(rows) == set(baseline) and all(rows[c].equals(baseline[c]) for c in numbers_first)
 
 
 def clusters_of(rows: pd.DataFrame, cluster: str) -> np.ndarray:

@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from kc_utils.analysis.intervals import NAN, wilson
+from kc_utils.analysis.items import ITEM, same_items
 from kc_utils.analysis.names import model_name
 from kc_utils.analysis.statistics import retention
 from kc_utils.analysis.summary import questions_of, recipe_fields, report_fields
@@ -77,11 +78,20 @@ def rows_by_model(results: Results, probes: Mapping[str, Probe], asked: str) -> 
     (An encoder's cloze asks for answers of one piece alone.) Raises BadRequest where models share no question.
     """
     chosen = {cell: questions_of(result.rows) for cell, result in results.items() if cell.probe == probes[asked]}
-    keys = {cell: pd.MultiIndex.from_frame(rows[["protocol", "fact", "template"]]) for cell, rows in chosen.items()}
-    shared = reduce(lambda a, b: a.intersection(b), keys.values())
+    alike: list[
+        tuple[pd.DataFrame, list[Cell]]
+    ] = []  # cells that ask the same in the same order: all of a model, as a rule
+    for cell, rows in chosen.items():
+        own = next((cells for other, cells in alike if same_items(rows, other)), None)
+        if own is None:
+            alike.append((rows, own := []))
+        own.append(cell)
+    items = [pd.MultiIndex.from_frame(rows[ITEM]) for rows, _ in alike]
+    shared = reduce(lambda a, b: a.intersection(b), items)
     if shared.empty:
         raise BadRequest(f"the models of this page share no question of the probe {asked!r}: compare other models")
-    return {cell: rows[keys[cell].isin(shared)].reset_index(drop=True) for cell, rows in chosen.items()}
+    kept = {cell: mine.isin(shared) for mine, (_, cells) in zip(items, alike, strict=True) for cell in cells}
+    return {cell: rows[kept[cell]].reset_index(drop=True) for cell, rows in chosen.items()}
 
 
 def by_model(results: Results, probes: Mapping[str, Probe]) -> pd.DataFrame:

@@ -95,8 +95,11 @@ def questions_of(rows: pd.DataFrame) -> pd.DataFrame:
 
     Each harness task counts as a protocol of its own, `task NAME`, since tasks differ in what a guess is worth.
     """
-    rows = rows[~rows["protocol"].isin(("perplexity", "relearning"))]
-    return rows.assign(protocol=rows["protocol"].where(rows["protocol"] != "harness", TASK + rows["relation"]))
+    left_out = rows["protocol"].isin(("perplexity", "relearning"))
+    if left_out.any():
+        rows = rows[~left_out]
+    of_tasks = rows["protocol"] == "harness"
+    return rows.assign(protocol=rows["protocol"].mask(of_tasks, TASK + rows["relation"])) if of_tasks.any() else rows
 
 
 def by_popularity(results: dict[Cell, CellResult], recipes: list[str]) -> pd.DataFrame:

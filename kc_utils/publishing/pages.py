@@ -7,8 +7,10 @@ so that a second build has nothing to do.
 from __future__ import annotations
 
 import io
+import multiprocessing
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -47,24 +49,20 @@ class Pages:
             raise MissingData(
                 f"run {missing[0]} of study {self.study.name} has no executed notebook; run `kc study run {self.study.name}`"
             )
-        results = {cell: store.read(cell.key) for cell in self.study.cells}
-        lost = [cell.recipe for cell, result in results.items() if result is None]
-        if lost:
-            raise MissingData(
-                f"study {self.study.name}: no stored rows of {listed(lost, 3)}; run `kc study run {self.study.name}`"
-            )
-        for run in self.study.runs:
-            self._rows(run, results)
-            self._page(run, results)
-        texts, pictures = fragments.of_study(self.study, results)
-        texts["explore.html"], texts["explore.md"] = explore_page(results)
-        texts["preset.md"] = presets.paper_preset(results)
-        texts["three_facts.md"] = examples.three_facts(self.study)
-        found = gather(self.study, results)
-        texts["claims.md"], drawn = claims_page.ledger_page(found)
-        texts |= teaching.fragments()
-        texts["choose.html"], texts["choose.md"] = choose_page(*found.origins.values())
-        told, illustrations = answers(found.evidence)
+        results = stored(self.study)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
+            answered = beside.submit(answers_and_examples, self.study)
+            for run in self.study.runs:
+                self._rows(run, results)
+                self._page(run, results)
+            texts, pictures = fragments.of_study(self.study, results)
+            texts["explore.html"], texts["explore.md"] = explore_page(results)
+            texts["preset.md"] = presets.paper_preset(results)
+            found = gather(self.study, results)
+            texts["claims.md"], drawn = claims_page.ledger_page(found)
+            texts |= teaching.fragments()
+            texts["choose.html"], texts["choose.md"] = choose_page(*found.origins.values())
+            told, illustrations = answered.result()
         texts |= told
         pictures |= drawn | illustrations
         for name, text in texts.items():
@@ -127,6 +125,21 @@ class Pages:
                 runs = [{"file": f"results/{run.id}"} for run in in_order(self.study.runs)]
                 part["chapters"] = own + runs + generated
         return yaml.safe_dump(contents, sort_keys=False)
+
+
+def stored(study: Study) -> fragments.Results:
+    """The rows of every cell of a study. Raises MissingData where some are gone."""
+    results = {cell: store.read(cell.key) for cell in study.cells}
+    lost = [cell.recipe for cell, result in results.items() if result is None]
+    if lost:
+        raise MissingData(f"study {study.name}: no stored rows of {listed(lost, 3)}; run `kc study run {study.name}`")
+    return results
+
+
+def answers_and_examples(study: Study) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Half of the work of `Pages.write`, for a second process beside it: fragments and pictures by file name."""
+    texts, pictures = answers(gather(study, stored(study)).evidence)
+    return texts | {"three_facts.md": examples.three_facts(study)}, pictures
 
 
 def in_order(runs) -> list[Run]:

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kc_utils.analysis.items import checked, clusters_of, in_order, paired, same_numbers
+from kc_utils.analysis.items import ITEM, checked, clusters_of, in_order, paired, same_numbers
 from kc_utils.errors import BadRequest, BadResult
 from tests.analysis.made import frame, worded
 
@@ -14,6 +16,21 @@ def test_rows_come_back_in_the_order_of_their_items():
     shuffled = rows.sample(frac=1, random_state=3)
     pd.testing.assert_frame_equal(checked(shuffled), checked(rows))
     assert checked(shuffled)["correct"].dtype == bool
+
+
+@given(
+    st.lists(
+        st.tuples(*(st.sampled_from(names) for names in (("rank", "cloze"), ("b", "a", "é", "B"), ("2", "10", None))))
+    )
+)
+def test_order_and_repetitions_are_those_of_pandas(items):
+    rows = pd.DataFrame(items, columns=ITEM, dtype=object).assign(place=range(len(items)))
+    repeated = int(rows.duplicated(ITEM).sum())
+    if rows.empty or repeated:
+        with pytest.raises((BadRequest, BadResult), match=f"^{repeated} of" if repeated else "asked nothing"):
+            in_order(rows)
+    else:
+        pd.testing.assert_frame_equal(in_order(rows), rows.sort_values(ITEM, kind="stable", ignore_index=True))
 
 
 @pytest.mark.parametrize(
