@@ -7,10 +7,8 @@ so that a second build has nothing to do.
 from __future__ import annotations
 
 import io
-import multiprocessing
 import re
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -28,6 +26,7 @@ from kc_utils.publishing.interactive.explore import explore_page
 from kc_utils.publishing.launch import install_cell, repository
 from kc_utils.study import store
 from kc_utils.study.grids import ANY, split_template
+from kc_utils.study.processes import processes
 from kc_utils.study.studyfile import Run, Study
 
 FAMILY_ORDER = ("decoder", "encoder", "encoder-decoder", ANY)
@@ -50,7 +49,7 @@ class Pages:
                 f"run {missing[0]} of study {self.study.name} has no executed notebook; run `kc study run {self.study.name}`"
             )
         results = stored(self.study)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
+        with processes(1) as beside:
             answered = beside.submit(answers_and_examples, self.study)
             for run in self.study.runs:
                 self._rows(run, results)

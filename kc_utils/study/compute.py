@@ -6,12 +6,11 @@ the others go on. Stopped in any way, the same command goes on from the finished
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from kc_utils.study import store
 from kc_utils.study.cells import Cell, chosen
 from kc_utils.study.engine import prepare_models
 from kc_utils.study.evaluate import Versions, compute_once, grouped
+from kc_utils.study.processes import processes
 from kc_utils.study.studyfile import Study
 
 
@@ -68,10 +68,9 @@ def compute_study(
 
 def _done(groups: list[list[Cell]], cores: int) -> Iterable[tuple[int, list[str]]]:
     """How many cells of each group were computed, as they finish, and what stopped the others."""
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with (
         _environment(TQDM_DISABLE="1"),  # one bar counts cells: those of single cells would write over it
-        ProcessPoolExecutor(cores, mp_context=context, initializer=_one_thread) as pool,
+        processes(cores, threads=1) as pool,
     ):
         running: set[Future] = {pool.submit(compute_group, group) for group in groups}
         try:
@@ -94,12 +93,6 @@ def _environment(**values: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
