@@ -9,9 +9,10 @@ import pytest
 
 from kc_utils.analysis.across import PRUNED, curves, half_gone
 from kc_utils.analysis.claim_rows import Evidence
+from kc_utils.analysis.claim_rule import Effect
 from kc_utils.knowledge.probe import Probe
 from kc_utils.publishing.answers import QUESTIONS, answers
-from kc_utils.publishing.answers.answer import NO_ROWS
+from kc_utils.publishing.answers.answer import NO_ROWS, more_or_less
 from tests.analysis.claimed import N, results, rows, windows
 
 RIGHT = {
@@ -62,11 +63,15 @@ def test_without_rows_there_is_no_data_and_no_error(name):
 
 
 def test_where_a_loss_begins_follows_the_rows():
-    assert "clearly from 20 % sparsity on, and half of it is gone at about 37 %" in answer("prune")
-    assert "clearly from 30 % sparsity on" in answer("prune", right=RIGHT | {"magnitude@all=0.2": 159})
+    assert "loss of `smollm2-135m` comes at 20 % sparsity, and half of the knowledge is gone at about 37 %." in answer(
+        "prune"
+    )
+    assert "comes at 30 % sparsity," in answer("prune", right=RIGHT | {"magnitude@all=0.2": 159})
     kept_all = dict.fromkeys(RIGHT, 160)
     text = answer("prune", right=kept_all)
-    assert "nothing clearly at any amount tested" in text and "more than half is left" in text
+    assert text.startswith(
+        "Nothing of its knowledge is clearly lost by `smollm2-135m` at any amount tested, and more than half"
+    )
 
 
 def test_of_many_sources_the_ends_are_told():
@@ -76,20 +81,20 @@ def test_of_many_sources_the_ends_are_told():
         found |= results(rows, "smollm2-135m", Probe(facts=source, protocols=("rank",)))
     (text,) = QUESTIONS["prune"](Evidence({"laptop": found})).sentences
     text = text.replace("\u00a0", " ")
-    assert "clearly from 10 % sparsity (3 of 4) and 20 % sparsity (worldfacts) on" in text
-    half = re.search(r"half of it is gone at about (\d+) % \(([\w:]+)\) to (\d+) % \(([\w:]+)\)\.", text)
+    assert "comes at 10 % sparsity (3 of 4) or 20 % sparsity (worldfacts), and" in text
+    half = re.search(r"half of the knowledge is gone at about (\d+) % \(([\w:]+)\) to (\d+) % \(([\w:]+)\)\.", text)
     assert half and int(half[1]) < int(half[3]) and (half[2], half[4]) == ("lab:places", "worldfacts"), text
 
 
 def test_bits_name_the_storage():
     text = answer("bits")
-    assert "clearly from RTN 4 bits on" in text and "by RTN 4 bits is kept at best" in text
-    assert "clearly from int8 dynamic on" in answer("bits", right=RIGHT | {"int8@all": 100})
+    assert "comes at RTN 4 bits; in four bits, " in text and " of the knowledge is kept at best by RTN 4 bits." in text
+    assert "comes at int8 dynamic;" in answer("bits", right=RIGHT | {"int8@all": 100})
 
 
 def test_the_extra_cost_of_a_second_step():
     text = answer("both")
-    assert "`int8@all` costs another 0 points" in text and "little, below 5 points" in text
+    assert "`int8@all` costs another 0.0 points (" in text and "little, below 5 points" in text
     assert "more than 5 points" in text
 
 
@@ -138,3 +143,8 @@ def test_models_of_language_are_not_drowned_in_the_lab():
     language, lab = QUESTIONS["where"](Evidence({"laptop": found})).sentences
     assert language.startswith("In models of language") and "attention is the more delicate part" in language
     assert lab.startswith("In the lab") and "feed-forward is the more delicate part" in lab
+
+
+def test_a_difference_is_told_without_its_sign():
+    effect = Effect("a", "lab", "laptop", 100, (0.1,), -0.0861, -0.112, 0.0004, None, 90.0)
+    assert more_or_less([effect]) == "8.6 points (0.0 to 11.2) less"

@@ -59,24 +59,23 @@ def _name(panel: str) -> str:
 
 
 def _short(found: pd.DataFrame, more: Callable[[pd.DataFrame], str]) -> Iterator[str]:
-    """A sentence on models of language, and one on the lab."""
+    """A sentence on each model of language, and one on the lab."""
     in_lab = found["panel"].str.startswith(LAB_PANEL)
-    for lab, part in ((False, found[~in_lab]), (True, found[in_lab])):
-        told = [
-            f"{_name(panel)} {_begins(mine, 'lose' if lab else 'loses')}{more(mine)}"
-            for panel, mine in part.groupby("panel", sort=False)
-        ]
-        if told:
-            text = "; ".join(told)
-            yield text[0].upper() + text[1:] + "."
+    for panel, mine in found[~in_lab].groupby("panel", sort=False):
+        yield f"{_begins(mine, _name(panel), 'its')}{more(mine)}."
+    lab = found[in_lab]
+    if len(lab):
+        sizes = lab["panel"].str.removeprefix(LAB_PANEL).str.removesuffix(" models")
+        lab = lab.assign(line=sizes + " " + lab["line"])
+        yield f"{_begins(lab, 'the models of the lab', 'their')}{more(lab)}."
 
 
 FEW = 2
-"""So many curves of a model are told one by one; of more, the two ends."""
+"""So many curves of a sentence are told one by one; of more, the two ends."""
 
 
-def _begins(part: pd.DataFrame, lose: str) -> str:
-    """Where the losses of the curves of one panel begin: `lose knowledge clearly from 20 % (encoder) ... on`."""
+def _begins(part: pd.DataFrame, whose: str, their: str) -> str:
+    """Where the losses of some curves begin: `The first clear loss of ... comes at 20 % (encoder) ..., and of ...`."""
     order = list(dict.fromkeys(amount(line) for _, line in part.sort_values("percent", kind="stable").iterrows()))
     firsts = {line: first_clear(curve) for line, curve in part.groupby("line", sort=False)}
     places: dict[str, list[str]] = {}
@@ -84,38 +83,43 @@ def _begins(part: pd.DataFrame, lose: str) -> str:
         places.setdefault("" if first is None else amount(first), []).append(line)
     never = places.pop("", [])
     if not places:
-        return f"{lose} nothing clearly at any amount tested"
+        return f"Nothing of {their} knowledge is clearly lost by {whose} at any amount tested"
     mild_to_harsh = sorted(places, key=order.index)
     told = [f"{at} ({_of(places[at], len(firsts))})" if len(firsts) > 1 else at for at in mild_to_harsh]
-    text = f"{lose} knowledge clearly from {series(told) if len(told) <= FEW else f'{told[0]} to {told[-1]}'} on"
-    return text + (f", and nothing clearly at any amount tested of {_of(never, len(firsts))}" if never else "")
+    where = f"at {' or '.join(told)}" if len(told) <= FEW else f"between {told[0]} and {told[-1]}"
+    text = f"The first clear loss of {whose} comes {where}"
+    return text + (f", and at no amount tested for {_of(never, len(firsts))}" if never else "")
 
 
 def _of(lines: list[str], all_lines: int) -> str:
-    """Some of a panel's curves by name, or counted where they are many."""
+    """Some of so many curves by name, or counted where they are many."""
     return series(lines) if len(lines) <= FEW else f"{len(lines)} of {all_lines}"
 
 
 def _half(part: pd.DataFrame) -> str:
-    """At which amounts half of the knowledge is gone, in one panel."""
+    """At which amounts half of the knowledge is gone."""
     at = {line: half_gone(c["percent"], c["retention"]) for line, c in part.groupby("line", sort=False)}
     gone = sorted((value, line) for line, value in at.items() if not np.isnan(value))
     if not gone:
-        return ", and more than half is left at every amount tested"
+        return ", and more than half of the knowledge is left at every amount tested"
     told = [f"{value:.0f}{NBSP}%" + f" ({line})" * (len(at) > 1) for value, line in gone]
-    return f", and half of it is gone at about {series(told) if len(told) <= FEW else f'{told[0]} to {told[-1]}'}"
+    return f", and half of the knowledge is gone at about {_ends(told)}"
 
 
 def _at_four(part: pd.DataFrame) -> str:
-    """What the best storage in four bits keeps, in one panel."""
+    """What the best storage in four bits keeps."""
     few = part[(part["bits"] == 4) & part["retention"].notna()]
     if few.empty:
         return ""
     best = few.loc[few.groupby("line", sort=False)["retention"].idxmax()].sort_values("retention", kind="stable")
     alike = best["precision"].nunique() == 1
-    told = [
-        kept(b) + ("" if alike else f" by {b['precision']}") + f" ({b['line']})" * (len(best) > 1)
-        for _, b in best.iterrows()
-    ]
+    told = []
+    for _, line in best.iterrows():
+        notes = ([line["line"]] if len(best) > 1 else []) + ([] if alike else [line["precision"]])
+        told.append(kept(line).removesuffix(")") + "".join(f"; {note}" for note in notes) + ")")
     by = f" by {best['precision'].iloc[0]}" if alike else ""
-    return f"; in four bits, {series(told) if len(told) <= FEW else f'{told[0]} to {told[-1]}'}{by} is kept at best"
+    return f"; in four bits, {_ends(told)} of the knowledge is kept at best{by}"
+
+
+def _ends(told: list[str]) -> str:
+    return series(told) if len(told) <= FEW else f"{told[0]} to {told[-1]}"

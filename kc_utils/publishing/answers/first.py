@@ -10,10 +10,9 @@ from kc_utils.analysis.bootstrap import expanded_interval
 from kc_utils.analysis.claim_rows import Evidence, Kept, Stratum
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import TailKeptBetter
-from kc_utils.analysis.claims import apart, together
+from kc_utils.analysis.claims import apart
 from kc_utils.analysis.findings import percent
 from kc_utils.analysis.forgetting import loss_by_margin
-from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import model_name
 from kc_utils.analysis.seeds import lab_parts, over_seeds
 from kc_utils.errors import BadRequest
@@ -22,6 +21,7 @@ from kc_utils.publishing.answers.answer import (
     amounts_of,
     clear_sides,
     effect_rows,
+    more_or_less,
     pairs,
     picture,
     verdict,
@@ -41,7 +41,7 @@ def first(evidence: Evidence) -> Answer:
     what = "Knowledge kept of the better and the lesser known half of each relation's facts when all layers are pruned"
     note = "each as a share of what was known of it above chance"
     return Answer(
-        (_tail(effects), _margin(by_margin(evidence))),
+        (*(_tail(name, group) for name, group in apart(effects)), _margin(by_margin(evidence))),
         (picture("halves", curves_of_halves(parted), "percent", what, "half", note=note),),
         tuple(effect_rows(effects, "lesser known half keeps more")),
     )
@@ -90,20 +90,18 @@ def by_margin(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _tail(effects: list[Effect]) -> str:
-    told = []
-    for name, group in apart(effects):
-        better, worse = clear_sides(group)
-        which = verdict(
-            group, "rare facts are relatively better kept", "the better known facts are kept better", "undecided"
-        )
-        told.append(
-            f"{points(*together(group))} in {name}, {which} (clearly above 0 in {better}, clearly below in {worse} of "
-            f"{pairs(len(group))})"
-        )
+def _tail(name: str, effects: list[Effect]) -> str:
+    more, less = clear_sides(effects)
+    which = verdict(
+        effects,
+        "lesser known facts are relatively better kept",
+        "better known facts are kept better",
+        "it is undecided whether better or lesser known facts go first",
+    )
     return (
-        f"With {amounts_of(effects)} of all weights pruned, what is kept of the lesser known half of each relation's facts, less "
-        f"what is kept of the better known half, is {'; '.join(told)}."
+        f"In {name}, {which}: with {amounts_of(effects)} of all weights pruned, the lesser known half of each relation's facts "
+        f"keeps {more_or_less(effects)} of its knowledge than the better known half (clearly more in {more}, clearly less in "
+        f"{less} of {pairs(len(effects))})."
     )
 
 

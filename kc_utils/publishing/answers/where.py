@@ -8,14 +8,14 @@ from kc_utils.analysis.across import curves
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import KeptLess, MorePerWeight
-from kc_utils.analysis.claims import apart, together
-from kc_utils.analysis.lab_findings import points
+from kc_utils.analysis.claims import apart
 from kc_utils.analysis.names import SCOPE_NAMES
 from kc_utils.publishing.answers.answer import (
     Answer,
     amounts_of,
     clear_sides,
     effect_rows,
+    more_or_less,
     pairs,
     picture,
     verdict,
@@ -54,17 +54,16 @@ def _told(name: str, by_share: list[Effect], by_weight: list[Effect]) -> str:
     share, weight = clear_sides(by_share), clear_sides(by_weight)
     which = verdict(
         by_share,
-        "by share, attention is the more delicate part",
-        "by share, feed-forward is the more delicate part",
-        "which part is more delicate by share is undecided",
+        "attention is the more delicate part, share for share",
+        "feed-forward is the more delicate part, share for share",
+        "it is undecided which part is more delicate, share for share",
     )
-    effect, low, high = together(by_share)
-    how = "more" if effect >= 0 else "less"
-    if effect < 0:
-        effect, low, high = -effect, -high, -low
-    return (
-        f"In {name}, at equal sparsity ({amounts_of(by_share)}, averaged), pruning attention costs {points(effect, low, high)} "
-        f"{how} of the knowledge than pruning feed-forward: {which} (attention clearly in {share[0]}, feed-forward clearly in "
-        f"{share[1]} of {pairs(len(by_share))}); per weight that is removed, attention costs clearly more in {weight[0]} and "
-        f"feed-forward in {weight[1]}."
+    text = (
+        f"In {name}, {which}: at equal sparsity ({amounts_of(by_share)}, averaged), pruning attention costs "
+        f"{more_or_less(by_share)} of the knowledge than pruning feed-forward, clearly more in {share[0]} and clearly less in "
+        f"{share[1]} of {pairs(len(by_share))}."
     )
+    if by_weight:
+        text += f" Per weight that is removed, attention costs clearly more in {weight[0]} of {len(by_weight)}"
+        text += f" and feed-forward in {weight[1]}."
+    return text
