@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from kc_utils.analysis.findings import NBSP, interval, percent, whole
+from kc_utils.analysis.findings import NBSP, interval, percent, series, whole
 from kc_utils.analysis.names import UNQUANTIZED
 from kc_utils.analysis.seeds import difference_interval, t_interval
 
@@ -105,13 +105,15 @@ def first_to_lose(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[
         others = at[at["line"] == name]["retention"].dropna()
         low, high = difference_interval(mine, others)
         verdict = "clear" if high < 0 or low > 0 else "undecided"
-        told.append(f"{points(mine.mean() - others.mean(), low, high)} against {name}, {verdict}")
+        apart = mine.mean() - others.mean()
+        how_much = f"{points(apart, low, high)} more" if apart > 0 else f"{points(-apart, -high, -low)} less"
+        told.append(f"{how_much} than {name} ({verdict})")
     which = (
         f"**First to lose** is {loser}"
         if len(leaders) == 1
-        else f"**First to lose** are {', '.join(leaders)} together, {loser} most"
+        else f"**First to lose** are {series(leaders)} together, {loser} most"
     )
-    return f"{which}, at {amount(here.loc[loser])}: {'; '.join(told)} (Welch's t interval over seeds)."
+    return f"{which}, at {amount(here.loc[loser])}: it keeps {series(told)}, by Welch's t intervals over seeds."
 
 
 def skill_sentences(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[str]) -> list[str]:

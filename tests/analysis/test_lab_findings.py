@@ -33,14 +33,14 @@ def test_who_loses_first_and_by_how_much():
     assert encoder.startswith("**encoder**: the loss is first clear at 20\u00a0% sparsity, where 81")
     assert "At 50\u00a0% sparsity it keeps 22" in encoder
     assert decoder.startswith("**decoder**: the loss is first clear at 50")
-    assert first.startswith("**First to lose** is encoder, at 20\u00a0% sparsity: −19 points (")
-    assert "against decoder, clear" in first
+    assert first.startswith("**First to lose** is encoder, at 20\u00a0% sparsity: it keeps 19 points (")
+    assert "less than decoder (clear), by Welch" in first
 
 
 def test_lines_that_lose_at_the_same_amount():
     both = {"encoder": KEPT["encoder"], "decoder": {**KEPT["decoder"], "magnitude@all=0.2": (0.79, 0.85, 0.82)}}
     first = first_losses(*frames(both), RECIPES)[-1]
-    assert first.startswith("**First to lose** are encoder, decoder together, encoder most")
+    assert first.startswith("**First to lose** are encoder and decoder together, encoder most")
     assert "undecided" in first
 
 
