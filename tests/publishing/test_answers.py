@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kc_utils.analysis.across import PRUNED, curves, half_gone
@@ -117,6 +118,25 @@ def test_a_flat_perplexity_does_not_hide_a_loss():
     risen = answer("warning", texts=[(r, windows(2.0 if r == "none" else 3.0)) for r in RIGHT if "+" not in r])
     assert "risen by more than 5 % at every sparsity tested" in risen
     assert answer("warning") == ""
+
+
+def test_tasks_are_told_as_right_answers():
+    known = {"none": 160, "magnitude@all=0.1": 158, "magnitude@all=0.2": 100}
+    asked = {name: rows(0, "harness").assign(relation=name) for name in ("piqa", "boolq")}
+    right = {"piqa": known, "boolq": dict.fromkeys(known, 40)}  # 40 of 200 are guessed
+    tasks = {
+        recipe: pd.concat([frame.assign(correct=np.arange(N) < right[name][recipe]) for name, frame in asked.items()])
+        for recipe in known
+    }
+    tasks = {r: frame.assign(fact=frame["relation"] + frame["fact"]) for r, frame in tasks.items()}
+    facts = results({recipe: with_margins(n) for recipe, n in known.items()})
+    found = facts | results(tasks, probe=Probe(facts=None, tasks=("boolq", "piqa")))
+    answer = QUESTIONS["warning"](Evidence({"laptop": found}))
+    told = {row["measured"]: row for row in answer.rows}
+    assert told["task: `piqa`"]["first clear loss"].replace("\u00a0", " ").startswith("20 % sparsity: 50 % (43")
+    assert told["task: `boolq`"]["first clear loss"] == "nothing to lose"
+    assert told["task: `boolq`"]["at the most"].endswith(" right")
+    assert "boolq has nothing to lose" in answer.sentences[1]
 
 
 def test_a_model_that_guesses_has_no_curve():

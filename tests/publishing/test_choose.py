@@ -100,6 +100,16 @@ def test_the_page_holds_its_data_and_needs_no_server():
     assert "`rtn@all=4` | 60 | 80\u00a0%" in table and "magnitude@all=0.5" not in table
 
 
+def test_the_tables_of_a_model_stand_together():
+    other = {Cell("other", c.recipe, c.probe): r for c, r in RESULTS.items()}
+    more = Probe(protocols=("cloze",), facts="lab:people", limit=40)
+    record = {Cell("tiny", c.recipe, more): result(len(c.recipe), 100 + len(c.recipe), 30) for c in RESULTS}
+    _, table = choose_page(RESULTS | other, record)
+    assert re.findall(r"^### .+$", table, re.M) == ["### `tiny`", "### `other`"]
+    assert len(re.findall(r"^\*\*.+facts\*\*$", table.partition("other")[0], re.M)) == 2
+    assert "time to read" not in table  # nothing was timed
+
+
 def test_without_versions_the_page_says_so():
     html, table = choose_page({})
     assert table == NOTHING and NOTHING.strip() in html

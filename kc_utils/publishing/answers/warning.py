@@ -12,7 +12,7 @@ from kc_utils.analysis.across import PRUNED, as_curve, cells_of, curves, first_c
 from kc_utils.analysis.claim_beside import LostUnnoticed
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.contrasts import surprises
-from kc_utils.analysis.findings import NBSP, clearly_worse, percent, series
+from kc_utils.analysis.findings import NBSP, clearly_worse, interval, percent, series
 from kc_utils.analysis.lab_findings import amount, kept, points
 from kc_utils.analysis.names import TASK, model_name
 from kc_utils.analysis.summary import summarise
@@ -60,14 +60,15 @@ def _text(evidence: Evidence, model: str) -> pd.DataFrame:
 
 def _answer(evidence: Evidence, model: str, facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> Answer:
     rows = []
-    for kind, frame in (("facts", facts), ("task", tasks)):
+    for kind, frame, told in (("facts", facts, lambda line: f"{kept(line)} kept"), ("task", tasks, _right)):
         for name, curve in _lines(frame):
             begin, last = first_clear(curve), curve.iloc[-1]
+            nothing = "nothing to lose" if kind == "task" and _guesses(curve) else "none"
             rows.append(
                 {
                     "measured": f"{kind}: `{name}`",
-                    "first clear loss": "none" if begin is None else f"{amount(begin)}: {kept(begin)} kept",
-                    "at the most": f"{amount(last)}: {kept(last)} kept",
+                    "first clear loss": nothing if begin is None else f"{amount(begin)}: {told(begin)}",
+                    "at the most": f"{amount(last)}: {told(last)}",
                     "n": f"{curve['n'].iloc[0]:,}",
                 }
             )
@@ -123,9 +124,8 @@ def _of_tasks(tasks: pd.DataFrame) -> list[str]:
     """Where each task's score falls clearly; those on which the uncompressed model hardly beats chance together."""
     told, guessed = [], []
     for name, curve in _lines(tasks):
-        known, begin = curve.iloc[0], first_clear(curve)
-        error = math.sqrt(known["chance"] * (1 - known["chance"]) / known["n"])
-        if known["baseline_accuracy"] - known["chance"] < 2 * error:
+        begin = first_clear(curve)
+        if _guesses(curve):
             guessed.append(name)
         else:
             told.append(f"{name} shows no clear loss" if begin is None else f"{name} falls clearly at {amount(begin)}")
@@ -133,6 +133,18 @@ def _of_tasks(tasks: pd.DataFrame) -> list[str]:
         have = "has" if len(guessed) == 1 else "have"
         told.append(f"{series(guessed)} {have} nothing to lose, since the uncompressed model hardly beats chance there")
     return told
+
+
+def _guesses(curve: pd.DataFrame) -> bool:
+    """Whether the uncompressed model hardly beats chance: by less than two standard errors of guessing."""
+    known = curve.iloc[0]
+    return known["baseline_accuracy"] - known["chance"] < 2 * math.sqrt(
+        known["chance"] * (1 - known["chance"]) / known["n"]
+    )
+
+
+def _right(line: pd.Series) -> str:
+    return f"{percent(line['accuracy'])} ({interval(line['low'], line['high'])}) right"
 
 
 def _drawn(facts: pd.DataFrame, tasks: pd.DataFrame, text: pd.DataFrame) -> plt.Figure:

@@ -65,18 +65,26 @@ def html(frame: pd.DataFrame) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """The versions that none beats, of each model and question, from the largest to the smallest."""
+    """The versions that none beats, model by model and question by question, from the largest to the smallest."""
     parts = []
-    for (model, question), part in frame[frame["frontier"]].groupby(["model", "question"], sort=False):
-        rows = [
-            {
-                "recipe": f"`{r.recipe}`" if r.recipe != "none" else "none",
-                "size (MB)": f"{r.megabytes:.3g}",
-                "knowledge kept": percent(r.kept),
-                "95 % interval": f"{percent(r.low)} to {percent(r.high)}",
-                "time to read, write": "" if math.isnan(r.reading) else f"{r.reading:.2f}, {r.writing:.2f}",
-            }
-            for r in part.sort_values("megabytes", ascending=False).itertuples()
-        ]
-        parts.append(f"`{model}`, {question}:\n\n{markdown_table(rows)}\n")
+    best = frame[frame["frontier"]]
+    for model, own in best.groupby("model", sort=False):
+        parts.append(f"### `{model}`\n")
+        timed = own[["reading", "writing"]].notna().any(axis=None)
+        for question, part in own.groupby("question", sort=False):
+            rows = [
+                {
+                    "recipe": f"`{r.recipe}`" if r.recipe != "none" else "none",
+                    "size (MB)": f"{r.megabytes:.3g}",
+                    "knowledge kept": percent(r.kept),
+                    "95 % interval": f"{percent(r.low)} to {percent(r.high)}",
+                }
+                | ({"time to read, write": _times(r)} if timed else {})
+                for r in part.sort_values("megabytes", ascending=False).itertuples()
+            ]
+            parts.append(f"**{question}**\n\n{markdown_table(rows)}\n")
     return "\n".join(parts)
+
+
+def _times(line) -> str:
+    return "" if math.isnan(line.reading) else f"{line.reading:.2f}, {line.writing:.2f}"
