@@ -69,9 +69,9 @@ def table(frame: pd.DataFrame) -> str:
     parts = []
     best = frame[frame["frontier"]]
     for model, own in best.groupby("model", sort=False):
-        parts.append(f"### `{model}`\n")
-        timed = own[["reading", "writing"]].notna().any(axis=None)
+        parts.append(f"### {model}\n")
         for question, part in own.groupby("question", sort=False):
+            timed = part["reading"].notna().any()
             rows = [
                 {
                     "recipe": f"`{r.recipe}`" if r.recipe != "none" else "none",
