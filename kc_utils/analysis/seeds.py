@@ -78,9 +78,8 @@ def rows_by_model(results: Results, probes: Mapping[str, Probe], asked: str) -> 
     (An encoder's cloze asks for answers of one piece alone.) Raises BadRequest where models share no question.
     """
     chosen = {cell: questions_of(result.rows) for cell, result in results.items() if cell.probe == probes[asked]}
-    alike: list[
-        tuple[pd.DataFrame, list[Cell]]
-    ] = []  # cells that ask the same in the same order: all of a model, as a rule
+    # cells that ask the same in the same order, as all of one model do, are compared once
+    alike: list[tuple[pd.DataFrame, list[Cell]]] = []
     for cell, rows in chosen.items():
         own = next((cells for other, cells in alike if same_items(rows, other)), None)
         if own is None:

@@ -75,7 +75,7 @@ FEW = 2
 
 
 def _begins(part: pd.DataFrame, whose: str, their: str) -> str:
-    """Where the losses of some curves begin: `The first clear loss of ... comes at 20 % (encoder) ..., and of ...`."""
+    """Where the losses of some curves begin: `The first clear loss of ... comes at 20 % sparsity (small encoder) or ...`."""
     order = list(dict.fromkeys(amount(line) for _, line in part.sort_values("percent", kind="stable").iterrows()))
     firsts = {line: first_clear(curve) for line, curve in part.groupby("line", sort=False)}
     places: dict[str, list[str]] = {}
