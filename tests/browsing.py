@@ -46,7 +46,7 @@ CONTRAST = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const element = node.parentElement;
-    if (!node.textContent.trim() || element.closest("svg, script, style, noscript, mjx-container, .MathJax, .math")) continue;
+    if (!node.textContent.trim() || element.closest("svg, script, style, noscript")) continue;
     if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
     const box = element.getBoundingClientRect();
     if (box.width < 2 || box.height < 2) continue;
@@ -71,7 +71,7 @@ WIDE = """() => document.documentElement.scrollWidth > window.innerWidth + 1 ? [
 
 @dataclass
 class Visit:
-    """A page that is open. errors: what its scripts complained of."""
+    """A page that is open. errors: what its scripts complained of, and what it asked of other hosts."""
 
     page: object
     errors: list[str] = field(default_factory=list)
@@ -97,23 +97,21 @@ class Browser:
         context.add_init_script(f"try {{ localStorage.setItem('mode', '{theme}'); }} catch (e) {{}}")
         page = context.new_page()
         found = Visit(page)
-        page.route("**/*", self._only_here)
+        page.route("**/*", lambda route: self._only_here(found, route))
         page.on("pageerror", lambda error: found.errors.append(str(error)))
-        page.on("console", lambda message: self._heard(found, message))
+        page.on("console", lambda message: message.type != "error" or found.errors.append(message.text))
         page.goto((self.site / name).as_uri() if from_file else f"{self.address}/{name}", wait_until="load")
         try:
             yield found
         finally:
             context.close()
 
-    def _only_here(self, route) -> None:
-        own = route.request.url.startswith((self.address, "file:", "data:", "blob:"))
-        route.continue_() if own else route.abort()
-
-    def _heard(self, visit: Visit, message) -> None:
-        elsewhere = not message.location.get("url", "").startswith((self.address, "file:"))
-        if message.type == "error" and not (elsewhere and "net::ERR_FAILED" in message.text):
-            visit.errors.append(message.text)
+    def _only_here(self, visit: Visit, route) -> None:
+        if route.request.url.startswith((self.address, "file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            visit.errors.append(f"asks another host: {route.request.url}")
+            route.abort()
 
 
 @contextmanager

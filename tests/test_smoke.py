@@ -218,6 +218,16 @@ def test_text_stands_out_from_what_is_behind_it(browser, study, dark):
     assert not faint, "\n".join(faint[:40])
 
 
+def test_formulas_are_pictures_of_the_size_of_the_text(browser):
+    with browser.visit("techniques/pruning.html", size=PHONE) as visit:
+        box = "(e) => { const b = e.getBoundingClientRect(); return [b.width, b.height]; }"
+        (wide, high), (_, letter) = (
+            visit.page.locator(name).first.evaluate(box) for name in ("div.math svg", "span.math svg")
+        )
+        assert 6 < letter < 24 and 1.5 * letter < high < 120 and wide > 100
+        assert "\\" not in visit.page.inner_text("article")
+
+
 def test_from_the_landing_page_to_a_budget_it_is_two_steps(browser):
     with browser.visit("intro.html") as visit:
         visit.page.click(".kc-door:has(a[href='choose.html'])")

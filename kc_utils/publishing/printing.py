@@ -15,7 +15,7 @@ from kc_utils.publishing.build import build_html
 
 NAME = "the-cost-of-compression.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FORMULAS_MS = 60_000  # of the page's own clock, which runs ahead while it waits: time for MathJax to set all formulas
+SCRIPTS_MS = 60_000  # of the page's own clock, which runs ahead while it waits: time for charts to be drawn
 LIMIT_S = 600
 
 
@@ -26,10 +26,7 @@ def chromium() -> str | None:
 
 
 def book_pdf(root: Path, output: Path | None = None) -> Path:
-    """Build and print the book whose pages are written. Raises MissingData without a browser, BadResult where one fails.
-
-    Formulas are set by MathJax, which the browser fetches; without a network they stay in TeX.
-    """
+    """Build and print the book whose pages are written. Raises MissingData without a browser, BadResult where one fails."""
     if chromium() is None:
         raise MissingData(f"a PDF takes Chromium: install one of {', '.join(BROWSERS)}, or name one with KC_CHROMIUM")
     index = build_html(root, output, "singlehtml")
@@ -48,7 +45,7 @@ def print_page(page: Path, target: Path) -> Path:
             f"--user-data-dir={profile}",
             "--no-pdf-header-footer",
             "--generate-pdf-document-outline",
-            f"--virtual-time-budget={FORMULAS_MS}",
+            f"--virtual-time-budget={SCRIPTS_MS}",
             f"--print-to-pdf={scratch}",
             page.resolve().as_uri(),
         ]
