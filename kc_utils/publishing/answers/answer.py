@@ -49,7 +49,7 @@ def rendered(name: str, answer: Answer) -> tuple[dict[str, str], dict[str, bytes
     the pictures, for `book/results/`."""
     if not answer.sentences:
         return {f"findings/{name}_answer.md": NO_ROWS, f"findings/{name}_evidence.md": NO_ROWS}, {}
-    texts, pictures = [" ".join(answer.sentences) + "\n"], {}
+    texts, pictures = ["\n\n".join(answer.sentences) + "\n"], {}
     for picture in answer.pictures:
         file = f"findings/{name}-{picture.name}.png"
         pictures[file] = figures.png(picture.draw())
