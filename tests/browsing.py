@@ -99,12 +99,16 @@ class Browser:
         found = Visit(page)
         page.route("**/*", lambda route: self._only_here(found, route))
         page.on("pageerror", lambda error: found.errors.append(str(error)))
-        page.on("console", lambda message: message.type != "error" or found.errors.append(message.text))
+        page.on("console", lambda message: self._heard(found, message))
         page.goto((self.site / name).as_uri() if from_file else f"{self.address}/{name}", wait_until="load")
         try:
             yield found
         finally:
             context.close()
+
+    def _heard(self, visit: Visit, message) -> None:
+        if message.type == "error":
+            visit.errors.append(message.text)
 
     def _only_here(self, visit: Visit, route) -> None:
         if route.request.url.startswith((self.address, "file:", "data:", "blob:")):

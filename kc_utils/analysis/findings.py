@@ -32,6 +32,19 @@ def whole(value: float) -> str:
     return f"{number}".replace("-", "\u2212")
 
 
+def number(value: float) -> str:
+    """One decimal, two where it is small; a minus sign that reads as one."""
+    if not math.isfinite(value):
+        return "undefined"
+    text = f"{value:.1f}" if abs(value) >= 0.95 or value == 0 else f"{value:.2f}"
+    return ("0.0" if float(text) == 0 else text).replace("-", "\u2212")
+
+
+def decimals(value: float) -> str:
+    """A fraction in per cent as `number` writes it, for one that is told beside a limit."""
+    return number(100 * value)
+
+
 def percent(value: float) -> str:
     return "undefined" if value is None or math.isnan(value) else f"{whole(value)}{NBSP}%"
 

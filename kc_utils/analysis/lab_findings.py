@@ -7,7 +7,7 @@ its interval does not hold zero. One model of a line has no interval, and nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -31,12 +31,18 @@ def amount(line: pd.Series) -> str:
     return ", then ".join(parts) or "no compression"
 
 
-def points(middle: float, low: float, high: float) -> str:
-    """A difference of shares in points: `−12 points (−20 to −4)`."""
-    number = whole(middle)
-    unit = "point" if number.lstrip("\u2212") == "1" else "points"
-    between = "no interval: one seed" if math.isnan(low) else f"{whole(low)} to {whole(high)}"
-    return f"{number} {unit} ({between})"
+def points(middle: float, low: float, high: float, told: Callable[[float], str] = whole) -> str:
+    """A difference of shares in points: `−12 points (−20 to −4)`. told: how each of the three is written."""
+    unit = "point" if told(middle).lstrip("\u2212") == "1" else "points"
+    between = "no interval: one seed" if math.isnan(low) else f"{told(low)} to {told(high)}"
+    return f"{told(middle)} {unit} ({between})"
+
+
+def more_or_less(middle: float, low: float, high: float, told: Callable[[float], str] = whole) -> str:
+    """As `points`, without the sign: `12 points (4 to 20) less`."""
+    if middle > 0:
+        return f"{points(middle, low, high, told)} more"
+    return f"{points(-middle, -high, -low, told)} less"
 
 
 def kept(line: pd.Series) -> str:
@@ -105,9 +111,7 @@ def first_to_lose(means: pd.DataFrame, singles: pd.DataFrame, recipes: Sequence[
         others = at[at["line"] == name]["retention"].dropna()
         low, high = difference_interval(mine, others)
         verdict = "clear" if high < 0 or low > 0 else "undecided"
-        apart = mine.mean() - others.mean()
-        how_much = f"{points(apart, low, high)} more" if apart > 0 else f"{points(-apart, -high, -low)} less"
-        told.append(f"{how_much} than {name} ({verdict})")
+        told.append(f"{more_or_less(mine.mean() - others.mean(), low, high)} than {name} ({verdict})")
     which = (
         f"**First to lose** is {loser}"
         if len(leaders) == 1

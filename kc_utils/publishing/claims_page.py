@@ -18,7 +18,7 @@ from kc_utils.analysis.claims import (
     Part,
     decide_all,
 )
-from kc_utils.analysis.findings import series
+from kc_utils.analysis.findings import number, series
 from kc_utils.analysis.ledger import KNOWN_FROM, read_ledger
 from kc_utils.analysis.names import model_name
 from kc_utils.places import project_dir
@@ -26,7 +26,7 @@ from kc_utils.publishing.evidence import AllResults, record_note
 from kc_utils.publishing.markdown import figure, markdown_table
 
 FILE = "claims.yaml"
-NBSP, MINUS = "\u00a0", "\u2212"
+NBSP = "\u00a0"
 INTRO = """# The ledger of claims
 
 **Question.** Which of the things that are said about compression and knowledge do the models measured here bear out?
@@ -209,14 +209,6 @@ def effect_text(found: Part | Effect, decision: Decision) -> str:
 
 def _unit(rule) -> str:
     return "bits" if "bits" in rule.unit else "points a million weights" if "million" in rule.unit else "points"
-
-
-def number(value: float) -> str:
-    """One decimal, two where it is small; a minus sign that reads as one."""
-    if not math.isfinite(value):
-        return "undefined"
-    text = f"{value:.1f}" if abs(value) >= 0.95 or value == 0 else f"{value:.2f}"
-    return ("0.0" if float(text) == 0 else text).replace("-", MINUS)
 
 
 def amounts_text(amounts, rule) -> str:

@@ -12,10 +12,11 @@ import xml.etree.ElementTree as ET
 import ziafont
 import ziamath
 from docutils import nodes
-from latex2mathml.converter import convert
 from sphinx.util import logging
+from ziamath.tex import tex2mml
 
 logger = logging.getLogger(__name__)
+ziafont.config.svg2 = False  # no symbols with ids, which formulas of one page would share
 
 SIZE = 20.0  # of a letter, in the picture's own units; the page shows it as EM
 EM = 1.1  # of the letters around, whose small letters are larger than those of the formulas' face
@@ -28,10 +29,11 @@ def drawn(tex: str, inline: bool = True) -> str:
 
     Raises ValueError for TeX that is not understood.
     """
-    ziafont.config.svg2 = False  # no symbols with ids, which formulas of one page would share
     try:
-        _check(ET.fromstring(convert(tex)))
-        formula = ziamath.Latex(tex, size=SIZE, inline=inline, color="currentColor", margin=0)
+        told = ET.fromstring(tex2mml(tex, inline=inline))
+        _check(told)
+        told.set("mathcolor", "currentColor")
+        formula = ziamath.Math(told, size=SIZE, margin=0)
         picture = formula.svgxml()
     except ValueError:
         raise

@@ -137,3 +137,9 @@ def test_where_nothing_was_known_nothing_is_said_to_be_kept(summary):
 )
 def test_what_was_asked_is_counted_in_its_own_words(protocol, n, clusters, text):
     assert findings.questions(pd.Series({"protocol": protocol, "n": n, "clusters": clusters})) == text
+
+
+def test_numbers_as_they_are_written():
+    told = [findings.number(x) for x in (12.34, -3.21, 0.0712, -0.0001, 0.0, math.nan)]
+    assert told == ["12.3", "\u22123.2", "0.07", "0.0", "0.0", "undefined"]
+    assert findings.decimals(-0.0861) == "\u22128.6"

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from kc_utils.analysis.lab_findings import baselines, first_losses, skill_sentences
+from kc_utils.analysis.findings import decimals
+from kc_utils.analysis.lab_findings import baselines, first_losses, more_or_less, skill_sentences
 from kc_utils.analysis.seeds import over_seeds
 from kc_utils.analysis.summary import recipe_fields
 
@@ -68,3 +69,8 @@ def test_what_the_uncompressed_models_answer():
 def test_one_fact_lost_by_every_seed_is_no_clear_loss():
     alike = {"encoder": dict.fromkeys(RECIPES, (0.9975, 0.9975, 0.9975))}
     assert "no clear loss" in first_losses(*frames(alike), RECIPES)[0]
+
+
+def test_a_difference_is_told_without_its_sign():
+    assert more_or_less(-0.0861, -0.112, 0.0004, decimals) == "8.6 points (\u22120.04 to 11.2) less"
+    assert more_or_less(0.012, -0.02, 0.04) == "1 point (\u22122 to 4) more"

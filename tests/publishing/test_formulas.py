@@ -58,7 +58,7 @@ def test_it_has_the_colour_of_the_text_and_no_names_that_a_page_could_hold_twice
     [
         (r"\foo x", "unknown command"),
         (r"\frac{a}", "mfrac needs 2 parts"),
-        (r"\begin{aligned} a &= b \end{aligned}", "ParseError"),
+        (r"\begin{gathered} a & b \end{gathered}", "ParseError"),
         (r"a \right)", "Right"),
     ],
 )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kc_utils.analysis.across import LAB_PANEL, PRUNED, curves, first_clear, half_gone
 from kc_utils.analysis.claim_rows import Evidence
-from kc_utils.analysis.findings import NBSP, series
+from kc_utils.analysis.findings import NBSP, interval, percent, series
 from kc_utils.analysis.lab_findings import amount, kept
 from kc_utils.analysis.names import in_order_of_precision
 from kc_utils.publishing.answers.answer import Answer, picture
@@ -62,19 +62,19 @@ def _short(found: pd.DataFrame, more: Callable[[pd.DataFrame], str]) -> Iterator
     """A sentence on each model of language, and one on the lab."""
     in_lab = found["panel"].str.startswith(LAB_PANEL)
     for panel, mine in found[~in_lab].groupby("panel", sort=False):
-        yield f"{_begins(mine, _name(panel), 'its')}{more(mine)}."
+        yield f"{_begins(mine, _name(panel))}{more(mine)}."
     lab = found[in_lab]
     if len(lab):
         sizes = lab["panel"].str.removeprefix(LAB_PANEL).str.removesuffix(" models")
         lab = lab.assign(line=sizes + " " + lab["line"])
-        yield f"{_begins(lab, 'the models of the lab', 'their')}{more(lab)}."
+        yield f"{_begins(lab, 'the models of the lab')}{more(lab)}."
 
 
 FEW = 2
 """So many curves of a sentence are told one by one; of more, the two ends."""
 
 
-def _begins(part: pd.DataFrame, whose: str, their: str) -> str:
+def _begins(part: pd.DataFrame, whose: str) -> str:
     """Where the losses of some curves begin: `The first clear loss of ... comes at 20 % sparsity (small encoder) or ...`."""
     order = list(dict.fromkeys(amount(line) for _, line in part.sort_values("percent", kind="stable").iterrows()))
     firsts = {line: first_clear(curve) for line, curve in part.groupby("line", sort=False)}
@@ -83,7 +83,7 @@ def _begins(part: pd.DataFrame, whose: str, their: str) -> str:
         places.setdefault("" if first is None else amount(first), []).append(line)
     never = places.pop("", [])
     if not places:
-        return f"Nothing of {their} knowledge is clearly lost by {whose} at any amount tested"
+        return f"No loss of {whose} is clear at any amount tested"
     mild_to_harsh = sorted(places, key=order.index)
     told = [f"{at} ({_of(places[at], len(firsts))})" if len(firsts) > 1 else at for at in mild_to_harsh]
     where = f"at {' or '.join(told)}" if len(told) <= FEW else f"between {told[0]} and {told[-1]}"
@@ -116,7 +116,8 @@ def _at_four(part: pd.DataFrame) -> str:
     told = []
     for _, line in best.iterrows():
         notes = ([line["line"]] if len(best) > 1 else []) + ([] if alike else [line["precision"]])
-        told.append(kept(line).removesuffix(")") + "".join(f"; {note}" for note in notes) + ")")
+        between = interval(line["retention_low"], line["retention_high"])
+        told.append(f"{percent(line['retention'])} ({'; '.join([between, *notes])})")
     by = f" by {best['precision'].iloc[0]}" if alike else ""
     return f"; in four bits, {_ends(told)} of the knowledge is kept at best{by}"
 

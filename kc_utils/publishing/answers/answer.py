@@ -132,18 +132,6 @@ def verdict(effects: list[Effect], above: str, below: str, undecided: str, thres
     return {HOLDS: above, FAILS: below}.get(side(low, high, threshold, "above"), undecided)
 
 
-def tenths(effect: float, low: float, high: float) -> str:
-    """A difference of shares in points and tenths, for one that is told beside a limit: `−8.6 points (−11.2 to −6.1)`."""
-    middle, low, high = (f"{100 * x:.1f}".replace("-0.0", "0.0").replace("-", "\u2212") for x in (effect, low, high))
-    return f"{middle} points ({low} to {high})"
-
-
-def more_or_less(effects: list[Effect]) -> str:
-    """The mean effect without its sign: `8.6 points (6.1 to 11.2) less`."""
-    effect, low, high = together(effects)
-    return f"{tenths(effect, low, high)} more" if effect >= 0 else f"{tenths(-effect, -high, -low)} less"
-
-
 def clear_sides(effects: list[Effect]) -> tuple[int, int]:
     """In how many strata the effect is clearly above 0, and clearly below."""
     sides = [side(e.low, e.high, 0, "above") for e in effects]

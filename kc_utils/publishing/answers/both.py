@@ -11,8 +11,10 @@ from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import LittleExtra
 from kc_utils.analysis.claims import apart, together
+from kc_utils.analysis.findings import decimals
+from kc_utils.analysis.lab_findings import points
 from kc_utils.analysis.names import UNQUANTIZED
-from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, effect_rows, pairs, picture, tenths, verdict
+from kc_utils.publishing.answers.answer import Answer, Picture, amounts_of, effect_rows, pairs, picture, verdict
 
 ONE_OR_TWO = re.compile(rf"{PRUNED.pattern}(?:\+(?:int8@all|rtn@all=\d+))?")
 MARGIN = 0.05
@@ -47,7 +49,9 @@ def _told(second: str, effects: list[Effect]) -> str:
             f"which may lie on either side of {bound}",
             MARGIN,
         )
-        told.append(f"another {tenths(*together(group))} of the knowledge in {name} ({pairs(len(group))}), {how_much}")
+        told.append(
+            f"another {points(*together(group), decimals)} of the knowledge in {name} ({pairs(len(group))}), {how_much}"
+        )
     return f"After pruning {amounts_of(effects)} of all layers, `{second}` costs {'; '.join(told)}."
 
 

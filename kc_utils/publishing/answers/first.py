@@ -10,9 +10,10 @@ from kc_utils.analysis.bootstrap import expanded_interval
 from kc_utils.analysis.claim_rows import Evidence, Kept, Stratum
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import TailKeptBetter
-from kc_utils.analysis.claims import apart
-from kc_utils.analysis.findings import percent
+from kc_utils.analysis.claims import apart, together
+from kc_utils.analysis.findings import decimals, percent
 from kc_utils.analysis.forgetting import loss_by_margin
+from kc_utils.analysis.lab_findings import more_or_less
 from kc_utils.analysis.names import model_name
 from kc_utils.analysis.seeds import lab_parts, over_seeds
 from kc_utils.errors import BadRequest
@@ -21,7 +22,6 @@ from kc_utils.publishing.answers.answer import (
     amounts_of,
     clear_sides,
     effect_rows,
-    more_or_less,
     pairs,
     picture,
     verdict,
@@ -92,6 +92,7 @@ def by_margin(evidence: Evidence) -> pd.DataFrame:
 
 def _tail(name: str, effects: list[Effect]) -> str:
     more, less = clear_sides(effects)
+    how_much = more_or_less(*together(effects), decimals)
     which = verdict(
         effects,
         "lesser known facts are relatively better kept",
@@ -100,7 +101,7 @@ def _tail(name: str, effects: list[Effect]) -> str:
     )
     return (
         f"In {name}, {which}: with {amounts_of(effects)} of all weights pruned, the lesser known half of each relation's facts "
-        f"keeps {more_or_less(effects)} of its knowledge than the better known half (clearly more in {more}, clearly less in "
+        f"keeps {how_much} of its knowledge than the better known half (clearly more in {more}, clearly less in "
         f"{less} of {pairs(len(effects))})."
     )
 

@@ -8,14 +8,15 @@ from kc_utils.analysis.across import curves
 from kc_utils.analysis.claim_rows import Evidence
 from kc_utils.analysis.claim_rule import Effect
 from kc_utils.analysis.claim_rules import KeptLess, MorePerWeight
-from kc_utils.analysis.claims import apart
+from kc_utils.analysis.claims import apart, together
+from kc_utils.analysis.findings import decimals
+from kc_utils.analysis.lab_findings import more_or_less
 from kc_utils.analysis.names import SCOPE_NAMES
 from kc_utils.publishing.answers.answer import (
     Answer,
     amounts_of,
     clear_sides,
     effect_rows,
-    more_or_less,
     pairs,
     picture,
     verdict,
@@ -52,6 +53,7 @@ def where(evidence: Evidence) -> Answer:
 
 def _told(name: str, by_share: list[Effect], by_weight: list[Effect]) -> str:
     share, weight = clear_sides(by_share), clear_sides(by_weight)
+    how_much = more_or_less(*together(by_share), decimals)
     which = verdict(
         by_share,
         "attention is the more delicate part, share for share",
@@ -60,7 +62,7 @@ def _told(name: str, by_share: list[Effect], by_weight: list[Effect]) -> str:
     )
     text = (
         f"In {name}, {which}: at equal sparsity ({amounts_of(by_share)}, averaged), pruning attention costs "
-        f"{more_or_less(by_share)} of the knowledge than pruning feed-forward, clearly more in {share[0]} and clearly less in "
+        f"{how_much} of the knowledge than pruning feed-forward, clearly more in {share[0]} and clearly less in "
         f"{share[1]} of {pairs(len(by_share))}."
     )
     if by_weight:
