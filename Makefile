@@ -2,7 +2,7 @@
 # make pdf    the book as one PDF besides, where Chromium is installed
 # make test   install what is needed, run the tests
 # make install  all packages, with those that only tests and harness tasks need
-# make lab    train the models of the lab that have no checkpoint; delete kc_utils/lab/checkpoints/ to train all anew
+# make lab    train the models of the lab that have no checkpoint; delete kc_lab/checkpoints/ to train all anew
 # STUDY=smoke makes the small study's book instead; PYTHON=... names another Python 3.11.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -27,7 +27,7 @@ pdf: book
 	@$(BIN)/kc pdf
 
 test: install
-	@$(BIN)/ruff check kc_utils tests benchmarks
+	@$(BIN)/ruff check kc_utils kc_lab tests benchmarks
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(READY)
@@ -55,8 +55,8 @@ $(READY_TO_TEST): $(READY)
 	echo "install for tests and tasks  $$(( $$(date +%s) - start )) s"
 
 lint: install
-	@$(BIN)/ruff check kc_utils tests benchmarks
-	@$(BIN)/ruff format --check kc_utils tests benchmarks
+	@$(BIN)/ruff check kc_utils kc_lab tests benchmarks
+	@$(BIN)/ruff format --check kc_utils kc_lab tests benchmarks
 
 clean:
 	rm -rf _build book/results results/runs results/logs results/locks .snakemake

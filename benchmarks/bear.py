@@ -20,9 +20,9 @@ import torch
 from lm_pub_quiz import Evaluator
 from spent import Spent, now
 
-from kc_utils.knowledge.facts import FactSet
-from kc_utils.knowledge.probe import Probe, ask
-from kc_utils.knowledge.wordings import WORDINGS
+from kc_utils.probing.facts import FactSet
+from kc_utils.probing.probe import Probe, ask
+from kc_utils.probing.wordings import WORDINGS
 from kc_utils.models.loading import Loaded, load
 
 
@@ -71,8 +71,8 @@ def ours(loaded: Loaded, probe: Probe, facts: FactSet) -> tuple[dict[str, str], 
 
 def needed(loaded: Loaded, facts: FactSet) -> int:
     """Tokens when each statement's part before the answer is computed once a fact (decoders)."""
-    from kc_utils.knowledge.prefix_tree import common_length
-    from kc_utils.knowledge.questions import ask_about
+    from kc_utils.probing.prefix_tree import common_length
+    from kc_utils.probing.questions import ask_about
 
     wording, total = WORDINGS[loaded.entry.family](loaded.tokenizer), 0
     for question in ask_about(facts, 1):

@@ -13,10 +13,10 @@ import time
 
 import torch
 
-from kc_utils.knowledge.causal import NextToken
-from kc_utils.knowledge.harness.ask import evaluate, gold_balance, make_reader, table_of
-from kc_utils.knowledge.harness.quiet import lm_eval, quietly
-from kc_utils.knowledge.harness.tasks import choose
+from kc_utils.probing.causal import NextToken
+from kc_utils.probing.harness.ask import evaluate, gold_balance, make_reader, table_of
+from kc_utils.probing.harness.quiet import lm_eval, quietly
+from kc_utils.probing.harness.tasks import choose
 from kc_utils.models.loading import load
 
 

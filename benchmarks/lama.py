@@ -16,9 +16,9 @@ import argparse
 import torch
 from spent import Spent, now
 
-from kc_utils.knowledge.facts import FactSet
-from kc_utils.knowledge.probe import Probe, ask
-from kc_utils.knowledge.questions import Question, ask_about
+from kc_utils.probing.facts import FactSet
+from kc_utils.probing.probe import Probe, ask
+from kc_utils.probing.questions import Question, ask_about
 from kc_utils.models.loading import Loaded, load
 
 WIDTH = 128

@@ -12,13 +12,13 @@ import time
 
 import torch
 
-from kc_utils.knowledge.causal import NextToken
-from kc_utils.knowledge.prefix_tree import grow
-from kc_utils.knowledge.probe import Probe, ask
-from kc_utils.knowledge.protocols.cloze import Cloze
-from kc_utils.knowledge.protocols.rank import Rank
-from kc_utils.knowledge.questions import ask_about
-from kc_utils.knowledge.wordings import LeftToRight
+from kc_utils.probing.causal import NextToken
+from kc_utils.probing.prefix_tree import grow
+from kc_utils.probing.probe import Probe, ask
+from kc_utils.probing.protocols.cloze import Cloze
+from kc_utils.probing.protocols.rank import Rank
+from kc_utils.probing.questions import ask_about
+from kc_utils.probing.wordings import LeftToRight
 from kc_utils.models.loading import load
 from kc_utils.models.scopes import select
 

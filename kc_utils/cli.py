@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from kc_utils import cli_lab, cli_record
+from kc_lab import cli as cli_lab
+from kc_utils import cli_record
 from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
 from kc_utils.errors import BadRequest, KCError
 
@@ -52,7 +53,7 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def facts(as_json: Json = False) -> None:
     """List the sources of facts and their relations."""
-    from kc_utils.knowledge.sources import SOURCES, load_source, missing
+    from kc_utils.probing.sources import SOURCES, load_source, missing
 
     rows, absent = [], {}
     for name in SOURCES:
@@ -120,7 +121,7 @@ def evaluate_one(
     """Compress a model, ask it for facts, and compare it with the uncompressed model on the same facts."""
     from pydantic import ValidationError
 
-    from kc_utils.knowledge.probe import Probe
+    from kc_utils.probing.probe import Probe
     from kc_utils.study.cells import Cell
     from kc_utils.study.grids import explain
 
@@ -144,7 +145,7 @@ def evaluate_one(
         raise BadRequest(explain(error, Probe)) from error
     cell = Cell.of(model, recipe, probe)
     _ = cell.baseline.key  # unknown facts, tasks and texts are refused before anything is computed
-    from kc_utils.analysis.evaluation import evaluation
+    from kc_utils.stats.evaluation import evaluation
     from kc_utils.study.evaluate import evaluate
 
     results = evaluate([cell.baseline, cell])
@@ -240,7 +241,7 @@ def study_execute(study: StudyName, run: str) -> None:
 @app.command()
 def book(study: StudyName = "laptop", cores: Cores = None) -> None:
     """Run a study, write its pages, build the book, and print where it is and how long each stage took."""
-    from kc_utils.publishing.build import make_book
+    from kc_utils.report.build import make_book
 
     index, stages = make_book(study, cores)
     for stage, seconds in stages.items():
@@ -252,7 +253,7 @@ def book(study: StudyName = "laptop", cores: Cores = None) -> None:
 def pdf() -> None:
     """Print the pages that `kc book` wrote as one PDF, with Chromium, and say where it is."""
     from kc_utils.places import project_dir
-    from kc_utils.publishing.printing import book_pdf
+    from kc_utils.report.printing import book_pdf
 
     print(book_pdf(project_dir()))
 

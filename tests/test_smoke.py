@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from kc_utils.analysis.statistics import wilson
-from kc_utils.knowledge.probe import Probe
-from kc_utils.publishing.build import build_html
-from kc_utils.publishing.pages import Pages
+from kc_utils.stats.statistics import wilson
+from kc_utils.probing.probe import Probe
+from kc_utils.report.build import build_html
+from kc_utils.report.pages import Pages
 from kc_utils.study import store
 from kc_utils.study.cells import Cell
 from kc_utils.study.engine import run_study

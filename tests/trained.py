@@ -22,10 +22,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from kc_utils.knowledge.facts import FactSet
-from kc_utils.knowledge.probe import Probe
-from kc_utils.knowledge.questions import Question, ask_about
-from kc_utils.knowledge.wordings import Sentinel
+from kc_utils.probing.facts import FactSet
+from kc_utils.probing.probe import Probe
+from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.wordings import Sentinel
 from tests.training import train
 
 PROBE = Probe(relations=("capital",), limit=30, alternatives=4)

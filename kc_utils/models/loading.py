@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from transformers.utils import logging as transformers_logging
 
 from kc_utils.errors import BadModel, KCError, MissingData, listed
-from kc_utils.models import lab_models, packaged
+from kc_lab import checkpoint_cards as lab_models
+from kc_utils.models import packaged
 from kc_utils.models.registry import ModelEntry, resolve
 from kc_utils.models.stored import compute_in_full
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from kc_utils.errors import BadModel, BadRequest, MissingData, listed
-from kc_utils.models import lab_models
+from kc_lab import checkpoint_cards as lab_models
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 Family = Literal["encoder", "encoder-decoder", "decoder"]

@@ -17,7 +17,7 @@ import kc_utils
 ROOT = Path(kc_utils.__file__).parent
 TABLES = {
     "kc_utils.compression.methods": "METHODS",
-    "kc_utils.knowledge.sources": "SOURCES",  # facts are hashed themselves
+    "kc_utils.probing.sources": "SOURCES",  # facts are hashed themselves
     "kc_utils.models.roles_table": None,
 }
 """Module -> the name in it that holds the table, or None where the whole module is one."""
@@ -69,7 +69,7 @@ def _imports(module: str) -> tuple[str, ...]:
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    return tuple(sorted(n for n in names if n.startswith("kc_utils.") and _file_of(n)))
+    return tuple(sorted(n for n in names if n.partition(".")[0] in ("kc_utils", "kc_lab") and _file_of(n)))
 
 
 @cache

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kc_utils.errors import MissingData
-from kc_utils.knowledge.files import find_data, what_to_do
-from kc_utils.knowledge.harness.local import FILES
-from kc_utils.knowledge.perplexity import TEXTS
-from kc_utils.knowledge.sources import missing
+from kc_utils.probing.files import find_data, what_to_do
+from kc_utils.probing.harness.local import FILES
+from kc_utils.probing.perplexity import TEXTS
+from kc_utils.probing.sources import missing
 
 
 def absent(parameters: Iterable[dict]) -> dict[str, str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from kc_utils.errors import BadResult, KCError, MissingData
-from kc_utils.knowledge.probe import Probe
-from kc_utils.knowledge.questions import wordings
+from kc_utils.probing.probe import Probe
+from kc_utils.probing.questions import wordings
 from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import store
 from kc_utils.study.cells import Cell

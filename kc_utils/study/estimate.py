@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, listed
-from kc_utils.knowledge.probe import TWINS, Probe
-from kc_utils.knowledge.questions import ask_about
+from kc_utils.probing.probe import TWINS, Probe
+from kc_utils.probing.questions import ask_about
 from kc_utils.models.registry import resolve
 from kc_utils.models.sizes import Size, size_of
 from kc_utils.study.cells import Cell

@@ -1,6 +1,6 @@
 """The recipes and probes of the notebooks over several models: `lab_retention` and its kind.
 
-All of them ask about the controlled world (`kc_utils.lab`), so that facts are not named. Several probes stand side by side:
+All of them ask about the controlled world (`kc_lab`), so that facts are not named. Several probes stand side by side:
 what was taught, and what tells a lost fact from a damaged skill. Models may be of any family; those of one family and size
 that differ in their seed are taken together.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from kc_utils.compression.recipe import Recipe
-from kc_utils.knowledge.probe import Probe
+from kc_utils.probing.probe import Probe
 from kc_utils.study.parameters import Grid, written
 
 STRANGERS, RULE = "lab:strangers", "lab:rule"

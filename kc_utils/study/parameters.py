@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.errors import listed
-from kc_utils.knowledge.probe import Asked, Probe
+from kc_utils.probing.probe import Asked, Probe
 from kc_utils.study.cells import Cell
 
 

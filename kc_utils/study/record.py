@@ -28,7 +28,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from kc_utils.errors import MissingData
-from kc_utils.knowledge.probe import Probe
+from kc_utils.probing.probe import Probe
 from kc_utils.places import reference_dir
 from kc_utils.study import packing
 from kc_utils.study.cells import Cell

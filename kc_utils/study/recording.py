@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from kc_utils.errors import BadRequest, BadResult, MissingData, listed
-from kc_utils.knowledge.probe import Probe
+from kc_utils.probing.probe import Probe
 from kc_utils.models.registry import resolve
 from kc_utils.places import complete_or_absent, reference_dir, write_text
 from kc_utils.study import packing, record, store
@@ -105,7 +105,7 @@ def record_study(study: Study) -> Recorded:
 
 def refuse_private(cells: Iterable[Cell]) -> None:
     """Raises BadRequest for a model or text that is named by where it lies on this machine."""
-    from kc_utils.knowledge.perplexity import TEXTS
+    from kc_utils.probing.perplexity import TEXTS
 
     for cell in cells:
         if cell.model.startswith("path:"):

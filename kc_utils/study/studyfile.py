@@ -22,7 +22,7 @@ from kc_utils.study.notebooks import declared_parameters, merged_parameters, tem
 from kc_utils.study.parameters import Grid, explain
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
-PAGE_CODE, LAB_PAGE_CODE = "kc_utils.publishing.notebook", "kc_utils.publishing.lab.notebook"
+PAGE_CODE, LAB_PAGE_CODE = "kc_utils.report.notebook", "kc_lab.pages.notebook"
 
 
 class RunEntry(BaseModel):

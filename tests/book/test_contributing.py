@@ -67,7 +67,7 @@ def write(folder, examples):
 
 def copied(folder):
     """The package and the tests without the checkpoints of the lab."""
-    for name in ("kc_utils", "tests"):
+    for name in ("kc_utils", "kc_lab", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
     return folder
 
@@ -138,6 +138,6 @@ def test_what_is_new_leaves_other_results_valid(title, tmp_path_factory, python)
 def test_changed_code_makes_results_count_as_new(tmp_path_factory, python):
     folder = copied(tmp_path_factory.mktemp("changed"))
     before = python(folder, "-c", CODE_OF_EVERY_CELL)
-    file = folder / "kc_utils" / "knowledge" / "probe.py"
+    file = folder / "kc_utils" / "probing" / "probe.py"
     file.write_text(file.read_text() + "\nCHANGED = True\n")
     assert python(folder, "-c", CODE_OF_EVERY_CELL) != before

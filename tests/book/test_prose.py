@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kc_utils.publishing.answers import QUESTIONS
+from kc_utils.report.answers import QUESTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -223,7 +223,7 @@ def test_technique_table_shows_each_kind_of_recipe():
 
 
 def test_the_readme_counts_the_facts_as_they_are():
-    from kc_utils.knowledge.sources.worldfacts import load
+    from kc_utils.probing.sources.worldfacts import load
 
     facts = load()
     text = (ROOT / "README.md").read_text(encoding="utf-8")

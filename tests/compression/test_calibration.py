@@ -6,7 +6,7 @@ import torch
 
 from kc_utils.compression import calibration
 from kc_utils.errors import BadRequest
-from kc_utils.knowledge.probe import Probe
+from kc_utils.probing.probe import Probe
 from tests.models.architectures import tiny
 
 

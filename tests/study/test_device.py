@@ -8,7 +8,7 @@ from torch import nn
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest
-from kc_utils.knowledge.probe import Probe
+from kc_utils.probing.probe import Probe
 from kc_utils.models import device
 from kc_utils.models.loading import load
 from kc_utils.study import measure

@@ -2,7 +2,7 @@ import pytest
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.knowledge.probe import Asked
+from kc_utils.probing.probe import Asked
 from kc_utils.study.grids import TECHNIQUES, parameters, split_template
 
 NAMES = ("pruning", "quantization", "pruning_then_quantization", "final_layer", "gptq")

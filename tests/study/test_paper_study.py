@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.knowledge.sources import load_source
+from kc_utils.probing.sources import load_source
 from kc_utils.models import registry
 from kc_utils.models.registry import ModelEntry
 from kc_utils.models.sizes import shapes, size_of
@@ -22,7 +22,7 @@ from kc_utils.study.evaluate import grouped
 from kc_utils.study.studyfile import load_study
 from tests import trained
 from tests.conftest import ROOT
-from tests.knowledge import invented_benchmarks, invented_tasks
+from tests.probing import invented_benchmarks, invented_tasks
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not the set of files:UserWarning"),
@@ -255,7 +255,7 @@ def test_more_work_takes_longer(study):
 def test_without_data_there_is_one_clear_line(name, monkeypatch, tmp_path):
     monkeypatch.delenv("KC_DATA", raising=False)
     monkeypatch.setenv("KC_CACHE", str(tmp_path))
-    monkeypatch.setattr("kc_utils.knowledge.files._fetch_home", lambda *_: pytest.fail("nothing is fetched for a plan"))
+    monkeypatch.setattr("kc_utils.probing.files._fetch_home", lambda *_: pytest.fail("nothing is fetched for a plan"))
     load_source.cache_clear()
     with pytest.raises(MissingData) as error:
         load_study(name, fetch=False)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kc_utils.errors import BadRequest, BadResult, MissingData
-from kc_utils.knowledge.probe import Probe
+from kc_utils.probing.probe import Probe
 from kc_utils.study import cells as cells_module
 from kc_utils.study import packing, record, recording, store
 from kc_utils.study.cells import Cell

@@ -1,0 +1,218 @@
+"""Brief relearning: does training bring lost facts back faster than it teaches new ones?
+
+If compression erased a fact, learning it again should take as long as learning one never met; if the fact is only out of
+reach, it should come back sooner. Hoang et al. (2023, arXiv 2310.00867) ask so of repair by prompts and adapters. A copy of
+the compressed model is trained on two equal sets at once, the same steps at the same rate:
+
+    lost  taught facts of the probe that the model answers wrongly as it is
+    new   facts of strangers (`lab:strangers`) of the same relations, as many, which it answers wrongly, too
+
+Each step of AdamW (rate RATE, no decay, no schedule) sees all facts of both sets in their first wording and asks for the
+first token of the answer at the place where the cloze reads it. At every power of two of steps, and at the last, both sets
+are asked by the cloze. Where the recipe prunes, weights that are zero are held at zero, those that a later step rounded to
+zero among them; quantized weights are trained in full precision from the values that the model computes with, so that what
+is trained is not a quantized model any more. The model itself is not changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import nn
+
+from kc_utils.compression.methods import method
+from kc_utils.compression.recipe import Recipe
+from kc_utils.errors import BadResult
+from kc_utils.probing.facts import Fact, FactSet
+from kc_utils.probing.probe import Probe
+from kc_utils.probing.protocols.cloze import Cloze
+from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.sources import load_source
+from kc_utils.probing.wordings import WORDINGS
+from kc_utils.models.stored import quantized
+
+PROTOCOL = "relearning"
+STRANGERS = "lab:strangers"
+RATE = 1e-3
+MOST, FEWEST = 64, 8
+"""Facts of a set, at the most; with fewer nothing is trained."""
+LOST, NEW = "lost", "new"
+
+
+def check_family(family: str) -> None:
+    """Every family can learn."""
+
+
+def fingerprint(probe: Probe) -> str:
+    """Hash of the strangers' facts, of which the new ones are drawn."""
+    return hashlib.sha256(json.dumps([load_source(STRANGERS).sha256, probe.seed]).encode()).hexdigest()
+
+
+def measure(
+    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
+) -> pd.DataFrame:
+    """One row per step, set and fact: `step` (0 before the first), `set` (LOST or NEW), and the columns of the cloze.
+
+    No rows where fewer than FEWEST facts are lost that have a stranger beside them. Raises BadResult where the loss is not a
+    number.
+    """
+    lesson = Lesson(model, tokenizer, family, trees)
+    lost, new = _two_sets(lesson, probe)
+    if len(lost) < FEWEST:
+        return pd.DataFrame({name: [] for name in ("fact", "relation", "protocol", "template", "step", "set")})
+    pruned = any(method(step.method).prunes for step in Recipe.parse(recipe).steps)
+    return pd.DataFrame(list(lesson.learn(lost, new, probe.relearn_steps, pruned)))
+
+
+class Lesson:
+    """A copy of a model that can be trained and asked."""
+
+    def __init__(self, model, tokenizer, family: str, trees: bool | None = None):
+        self.model = trainable(copy.deepcopy(model))
+        self.tokenizer, self.family, self.trees = tokenizer, family, trees
+        self.wording = WORDINGS[family](tokenizer)
+
+    def questions(self, facts: FactSet) -> list[Question]:
+        return ask_about(facts, 1, left_to_right=self.family == "decoder")
+
+    def ask(self, questions: Sequence[Question]) -> list[dict]:
+        """The rows of the cloze, as the model is now."""
+        cloze = Cloze(questions, self.wording, self.tokenizer)
+        asked = cloze.queries
+        for reading in self.wording.reader(self.model, self.trees).read(asked):
+            cloze.take([asked[index] for index in reading.contexts], reading)
+        return cloze.rows
+
+    def learn(self, lost: Sequence[Question], new: Sequence[Question], steps: int, pruned: bool):
+        """Rows before the first step, and after those that `asked_after` names."""
+        sets = {q.fact.id: name for name, part in ((LOST, lost), (NEW, new)) for q in part}
+        questions = [*lost, *new]
+        answers = [self.wording.fillers(q, q.fact.answers[:1])[0][0] for q in questions]
+        inputs = self._inputs([self.wording.gap(q) for q in questions])
+        target = torch.tensor(answers, device=self.model.device)
+        held = zeros_of(self.model) if pruned else {}
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
+        for step in range(steps + 1):
+            if step in asked_after(steps):
+                for row in self.ask(questions):
+                    yield {**row, "protocol": PROTOCOL, "step": step, "set": sets[row["fact"]]}
+            if step == steps:
+                break
+            with torch.enable_grad():
+                loss = nn.functional.cross_entropy(self._scores(inputs), target)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+            if not torch.isfinite(loss):
+                raise BadResult(
+                    f"relearning: the loss at step {step} is not a number; the compressed model says nothing"
+                )
+            optimizer.step()
+            hold(self.model, held)
+
+    def _inputs(self, gaps: list) -> dict:
+        """Tensors of the statements, padded on the right, with the place that is read in each."""
+        pad = self.tokenizer.pad_token_id or 0
+        texts = [gap if self.family == "decoder" else gap[0] for gap in gaps]
+        ids = torch.full((len(texts), max(map(len, texts))), pad)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)], mask[row, : len(text)] = torch.tensor(text), 1
+        found = {"input_ids": ids, "attention_mask": mask}
+        if self.family == "encoder-decoder":
+            found["decoder_input_ids"] = torch.tensor([gap[1] for gap in gaps])
+            places = [len(gap[1]) - 1 for gap in gaps]
+        else:
+            places = [
+                len(text) - 1 if self.family == "decoder" else gap[1] for text, gap in zip(texts, gaps, strict=True)
+            ]
+        found = {name: tensor.to(self.model.device) for name, tensor in found.items()}
+        return {**found, "places": torch.tensor(places, device=self.model.device)}
+
+    def _scores(self, inputs: dict) -> torch.Tensor:
+        """Scores of the vocabulary [n, vocabulary] where each statement is read."""
+        given = {name: tensor for name, tensor in inputs.items() if name != "places"}
+        logits = self.model(**given).logits
+        return logits[torch.arange(len(logits), device=logits.device), inputs["places"]].float()
+
+
+def asked_after(steps: int) -> list[int]:
+    """Steps after which both sets are asked: none, every power of two, the last."""
+    found = [0, *(2**n for n in range(steps.bit_length()))]
+    return sorted({step for step in found if step < steps} | {steps})
+
+
+def trainable(model: nn.Module) -> nn.Module:
+    """The model, in place, with every quantized matrix as an ordinary one of the values that it computes with."""
+    for name, module in list(model.named_modules()):
+        held = quantized(module)
+        if held is None:
+            continue
+        outputs, inputs = held.shape
+        bias = held.bias
+        plain = nn.Linear(inputs, outputs, bias=bias is not None)
+        with torch.no_grad():
+            plain.weight.copy_(held.weight())
+            if bias is not None:
+                plain.bias.copy_(bias)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, plain)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return model.eval()  # without dropout
+
+
+def zeros_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Where the zeros of each matrix are, by name; matrices without any are left out."""
+    return {
+        name: p.detach() == 0 for name, p in model.named_parameters() if p.dim() == 2 and bool((p.detach() == 0).any())
+    }
+
+
+@torch.no_grad()
+def hold(model: nn.Module, zeros: dict[str, torch.Tensor]) -> None:
+    """Set those weights to zero again."""
+    for name, parameter in model.named_parameters():
+        if name in zeros:
+            parameter.masked_fill_(zeros[name], 0)
+
+
+def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Question], list[Question]]:
+    """Questions about lost facts and about as many strangers' facts of the same relations, all answered wrongly now."""
+    strangers = load_source(STRANGERS)
+    taught = probe.factset()
+    shared = [name for name in taught.relations if name in strangers.relations]
+    if not shared:
+        return [], []
+    wrong = [_wrong(lesson, _drawn(facts.only(shared), probe.seed)) for facts in (taught, strangers)]
+    beside: dict[str, list[Question]] = defaultdict(list)
+    for question in wrong[1]:
+        beside[question.fact.relation].append(question)
+    lost, new = [], []
+    for question in wrong[0]:
+        if len(lost) < MOST and beside[question.fact.relation]:
+            lost.append(question)
+            new.append(beside[question.fact.relation].pop(0))
+    return lost, new
+
+
+def _drawn(facts: FactSet, seed: int) -> FactSet:
+    """The facts in an order drawn by seed."""
+
+    def place(fact: Fact) -> str:
+        return hashlib.sha256(f"{seed}/{fact.id}/relearning".encode()).hexdigest()
+
+    return replace(facts, facts=tuple(sorted(facts.facts, key=place)))
+
+
+def _wrong(lesson: Lesson, facts: FactSet) -> list[Question]:
+    """Questions that can be asked and are answered wrongly, in order."""
+    questions = lesson.questions(facts)
+    wrong = {row["fact"] for row in lesson.ask(questions) if not row["correct"]}
+    return [question for question in questions if question.fact.id in wrong]

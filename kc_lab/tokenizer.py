@@ -1,0 +1,74 @@
+"""The one tokenizer of all lab models: word pieces, every word of the invented world whole.
+
+Names, values and words of the sentences are single tokens. The real names of worldfacts are cut into pieces learned from
+them, single characters at the least, so that any Latin text can be read. It adds no token of its own: a decoder's
+statements open with `<s>`, the gap of an encoder is `<mask>`, that of an encoder-decoder `<extra_id_0>`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from functools import cache
+from importlib import resources
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from kc_lab import names, rule, world
+
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(4))
+SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", *SENTINELS)
+PIECES = 450
+"""Pieces for the real names, single characters included."""
+
+
+def words() -> list[str]:
+    """Every word that is one token, in the order of the vocabulary."""
+    text = [t for r in world.taught(1).relations.values() for t in r.templates]
+    found = [w for template in text for w in re.findall(r"\w+", re.sub(r"\[[XY]\]", " ", template))]
+    for kind in names.KINDS:
+        found += names.table(kind)
+    found += [*names.MONTHS, *names.YEARS, *names.FIELDS, "The"]
+    found += [noun + s for noun in rule.NOUNS for s in ("", "s")] + [verb + s for verb in rule.VERBS for s in ("", "s")]
+    return list(dict.fromkeys([*found, *rule.BETWEEN]))
+
+
+@cache
+def pieces() -> tuple[str, ...]:
+    """Pieces of the real names, single characters first, from `pieces.txt`: frozen, since a trainer of word pieces breaks
+    ties differently each time. `learn_pieces` made them."""
+    text = resources.files("kc_lab").joinpath("pieces.txt").read_text(encoding="utf-8")
+    return tuple(text.split())
+
+
+def learn_pieces() -> list[str]:
+    """Pieces learned anew from the real names, in order of length and alphabet. A vocabulary with other pieces makes every
+    checkpoint one of another tokenizer."""
+    learner = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    learner.normalizer, learner.pre_tokenizer = normalizers.NFC(), pre_tokenizers.BertPreTokenizer()
+    characters = string.ascii_letters + string.digits + string.punctuation
+    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, initial_alphabet=list(characters), show_progress=False)
+    facts = world.real().facts
+    learner.train_from_iterator([text for fact in facts for text in (fact.subject, *fact.answers)], trainer)
+    inside = [f"##{c}" for c in string.ascii_letters + string.digits]  # the trainer keeps those it met alone
+    return sorted({*learner.get_vocab(), *inside}, key=lambda piece: (len(piece.removeprefix("##")), piece))
+
+
+@cache
+def build() -> Tokenizer:
+    """The tokenizer, made anew from the world and the frozen pieces: the same on every machine."""
+    numbered = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL, *words(), *pieces()]))}
+    tokenizer = Tokenizer(models.WordPiece(numbered, unk_token="<unk>", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def as_transformers() -> PreTrainedTokenizerFast:
+    """The same for transformers, with its special tokens named."""
+    special = dict(
+        zip(("pad_token", "unk_token", "bos_token", "eos_token", "mask_token"), SPECIAL[:5], strict=True),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=build(), extra_special_tokens=list(SENTINELS), **special)

@@ -1,0 +1,206 @@
+"""Training of one lab model: a short loop in plain torch that can be killed at any step and goes on as if it had not been.
+
+Whatever is drawn depends on the seed and the step alone. Every few seconds the weights and the optimizer's moments are
+written, as safetensors, whole or not at all; the same seed and number of threads give the same weights bit for bit,
+interrupted or not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from kc_utils.errors import BadRequest, BadResult
+from kc_utils.probing.reading import only_at
+from kc_lab.corpus import Corpus, OpenBook, Rows
+from kc_lab.guidance import GUIDED, WEIGHT, Attention, guidance
+from kc_lab.objectives import NOTHING, OBJECTIVES
+from kc_lab.shapes import fresh
+from kc_utils.places import cache_dir, complete_or_absent
+from kc_utils.study.code import code_hash
+
+WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
+RATES = {
+    ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
+    ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
+}  # fmt: skip
+SAVE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One model to train: family, size and seed; load, of its world."""
+
+    family: str
+    size: str
+    seed: int
+    load: int = 1
+
+    @property
+    def name(self) -> str:
+        """`encoder-small-s1`; with a load of its own, `encoder-small-x4-s1`."""
+        return f"{self.family}-{self.size}" + (f"-x{self.load}" if self.load != 1 else "") + f"-s{self.seed}"
+
+
+@dataclass
+class Trained:
+    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together."""
+
+    model: torch.nn.Module
+    steps: int
+    loss: float
+    seconds: float
+
+
+def rate(step: int, steps: int, peak: float) -> float:
+    """Learning rate of a step: a straight warm-up, then half a cosine down to zero."""
+    warm = max(1, round(WARMUP * steps))
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps: int | None = None) -> Trained:
+    """Train a model from scratch, or go on where an earlier call was stopped.
+
+    steps: a shorter course, of the first so many steps of the corpus; None for all of it.
+    Raises BadRequest for an unknown family or size, BadResult where the loss is not a number any more.
+    """
+    if lesson.family not in OBJECTIVES:
+        raise BadRequest(f"unknown family {lesson.family!r}: choose {', '.join(OBJECTIVES)}")
+    model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
+    model.set_attn_implementation("eager")  # which can say where it looks
+    corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
+    start, losses, before = _restore(file, steps, model, optimizer)
+    begun = last = time.perf_counter()
+    lengths = {
+        "total": steps,
+        "initial": start,
+        "unit": "step",
+        "desc": lesson.name,
+        "disable": not show_progress,
+    }
+    with tqdm(**lengths, file=sys.stderr, mininterval=1.0) as bar:
+        for step in range(start, steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
+            guided = step < GUIDED * steps
+            losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
+            if not math.isfinite(losses[-1]):
+                raise BadResult(f"{lesson.name}: the loss at step {step} is not a number; lower its rate in RATES")
+            bar.update()
+            bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
+            if time.perf_counter() - last > SAVE_SECONDS:
+                last = time.perf_counter()
+                _save(file, steps, model, optimizer, step + 1, losses, before + last - begun)
+    seconds = before + time.perf_counter() - begun
+    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
+
+
+def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guided: bool) -> float:
+    """One step of the optimizer. Returns the mean loss of the answers asked, those of all kinds of rows alike."""
+    draw, total = np.random.default_rng(seed), 0.0
+    optimizer.zero_grad(set_to_none=True)
+    facts, book = batch
+    groups = [*_by_length(facts), book.rows]
+    whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
+    for rows in groups:
+        inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
+        look = guided and rows is book.rows
+        loss, attention = loss_and_attention(model, inputs, look)
+        loss = loss * (rows.answers.shape[1] * len(rows) / whole)
+        total += float(loss.detach())
+        if look:
+            loss = loss + WEIGHT * guidance(attention, book, objective.first)
+        loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+    optimizer.step()
+    return total
+
+
+def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy in nats over the labels. Scores over the vocabulary are computed where there is one alone."""
+    return loss_and_attention(model, inputs, False)[0]
+
+
+def loss_and_attention(model, inputs: dict[str, torch.Tensor], look: bool):
+    """`mean_loss`, and where `look` is set the `Attention` behind it, else None."""
+    inputs = dict(inputs)
+    labels = inputs.pop("labels")
+    rows, places = torch.nonzero(labels != NOTHING, as_tuple=True)
+    body = model.base_model
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = model._shift_right(labels)
+        body = model.get_decoder()
+    if model.config.model_type != "bert":
+        inputs["use_cache"] = False
+    with only_at(body, lambda states: states[rows, places].unsqueeze(1)):
+        said = model(**inputs, output_attentions=look)
+    loss = torch.nn.functional.cross_entropy(said.logits.squeeze(1).float(), labels[rows, places])
+    if not look:
+        return loss, None
+    if not model.config.is_encoder_decoder:
+        return loss, Attention(said.attentions[0], said.attentions[-1])
+    return loss, Attention(said.encoder_attentions[0], said.encoder_attentions[-1], said.cross_attentions[-1])
+
+
+def _by_length(rows: Rows) -> tuple[Rows, Rows]:
+    """The shorter and the longer half, so that little is padded."""
+    order = np.argsort(rows.lengths, kind="stable")
+    half = len(order) // 2
+    return rows[order[:half]], rows[order[half:]]
+
+
+def saved_at(lesson: Lesson) -> Path:
+    """Where a training that is not finished is kept."""
+    return cache_dir() / "lab" / f"{lesson.name}.safetensors"
+
+
+def _course(steps: int) -> str:
+    """What a training that is to be gone on with must have in common with this one: the code, and its length."""
+    return f"{code_hash([__name__])}/{steps}"
+
+
+def _save(file: Path, steps: int, model, optimizer, step: int, losses: list[float], seconds: float) -> None:
+    tensors = {f"model.{name}": t.detach().contiguous() for name, t in model.named_parameters()}
+    for number, state in enumerate(optimizer.state_dict()["state"].values()):
+        tensors |= {f"optimizer.{number}.{name}": t.contiguous() for name, t in state.items()}
+    tensors["losses"] = torch.tensor(losses)
+    marks = {"step": str(step), "course": _course(steps), "seconds": json.dumps(seconds)}
+    with complete_or_absent(file) as scratch:
+        save_file(tensors, scratch, metadata=marks)
+
+
+def _restore(file: Path, steps: int, model, optimizer) -> tuple[int, list[float], float]:
+    """Step to go on from, losses so far, seconds spent; from the start where nothing usable is saved."""
+    try:
+        with safe_open(file, "pt") as saved:
+            marks = saved.metadata()
+            if marks["course"] != _course(steps):
+                return 0, [], 0.0
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError):
+        return 0, [], 0.0
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"model.{name}"])
+    state: dict[int, dict] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".")
+            state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return int(marks["step"]), tensors["losses"].tolist(), json.loads(marks["seconds"])

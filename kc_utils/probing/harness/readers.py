@@ -1,0 +1,177 @@
+"""Who answers lm-eval's requests: a model in memory, each shared beginning computed once.
+
+lm-eval asks for the log-likelihood of a continuation after a context. What becomes of the two texts (special tokens, the
+space between them, what happens to a context that is too long) is lm-eval's own, from `TemplateLM` and as in its `HFLM`.
+`HFLM` itself computes each pair on its own, with scores over the vocabulary at every token, and ties weights when it takes
+a model over, which fails for a tied embedding after dynamic int8 and would undo an untied head.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import has_bos_prefix, resolve_max_length
+from tqdm import tqdm
+
+from kc_utils.errors import BadRequest
+from kc_utils.probing.causal import NextToken
+from kc_utils.probing.reading import Query
+from kc_utils.probing.seq2seq import GapFiller
+
+Pair = tuple[tuple[str, str], list[int], list[int]]
+"""Texts of context and continuation, tokens of both."""
+Answer = tuple[float, bool]
+"""Log-likelihood in nats, NaN where the model says nothing; whether each token is the likeliest."""
+
+
+class Reader(TemplateLM):
+    """What both kinds share: from text to tokens, as `HFLM` has it."""
+
+    def __init__(self, model, tokenizer, batch_size: int = 8):
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self._encoded = lru_cache(maxsize=4096)(self._encode)
+
+    @property
+    def eot_token_id(self) -> int | None:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """Stands before a continuation without context."""
+        token = self.tokenizer.bos_token_id
+        token = self.eot_token_id if token is None else token
+        if token is None:
+            raise BadRequest("this task asks without context, and the tokenizer has no token for beginning or end")
+        return token
+
+    @property
+    def max_length(self) -> int:
+        return resolve_max_length(self.model.config, self.tokenizer)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
+        return list(self._encoded(string, add_special_tokens))
+
+    def _encode(self, string: str, add_special_tokens: bool | None) -> list[int]:
+        if add_special_tokens is None:
+            first = self.tokenizer.bos_token_id
+            first = self.eot_token_id if first is None else first
+            if first is None or not has_bos_prefix(string, self.tokenizer.decode(first)):
+                return self.tokenizer.encode(string)
+            add_special_tokens = False  # the text brings its own
+        return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+
+    def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[Answer]:
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def _loglikelihood_tokens(self, requests: Sequence[Pair], **_) -> list[Answer]:
+        limit = self.max_length
+        for (_, text), _, continuation in requests:
+            if not continuation or len(continuation) > limit:
+                raise BadRequest(
+                    f"an answer of {len(text)} characters has {len(continuation)} tokens of its own; this model can be "
+                    f"asked for 1 to {limit}"
+                )
+        sums, greedy = [0.0] * len(requests), [True] * len(requests)
+        for number, value, likeliest in self._values(requests):
+            sums[number] += value
+            greedy[number] &= likeliest
+        return list(zip(sums, greedy, strict=True))
+
+    def _values(self, requests: Sequence[Pair]) -> Iterator[tuple[int, float, bool]]:
+        """The log-probability of every token of each request's continuation, in any order."""
+        raise NotImplementedError
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
+        raise BadRequest("whole texts are read by `perplexity`, not by a harness task")
+
+    def generate_until(self, requests, disable_tqdm: bool = False):
+        raise BadRequest("tasks that have text generated are not asked here")
+
+    def _warn_of_cut(self, cut: int, of: int) -> None:
+        if cut:
+            warnings.warn(
+                f"{cut} of {of} prompts are longer than the {self.max_length} tokens the model takes and lose their "
+                "beginning",
+                stacklevel=2,
+            )
+
+
+class DecoderReader(Reader):
+    """A decoder. Passages, questions and beginnings of answers that requests share are computed once (`NextToken`), and
+    scores over the vocabulary only where an answer's token is read. A NaN that one token gives rise to reaches all that
+    share a tree with it: their items fail with it.
+
+    batch_size    rows of a forward pass, each a tree of about `max_nodes` tokens or one longer context
+    trees         as in `NextToken`
+    """
+
+    backend = "causal"
+
+    def __init__(self, model, tokenizer, batch_size: int = 8, max_nodes: int = 128, trees: bool | None = None):
+        super().__init__(model, tokenizer, batch_size)
+        self.next_token = NextToken(model, max_nodes=max_nodes, batch_tokens=batch_size * max_nodes, trees=trees)
+
+    def _values(self, requests: Sequence[Pair]) -> Iterator[tuple[int, float, bool]]:
+        wanted: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        cut = 0
+        for number, (_, context, continuation) in enumerate(requests):
+            whole = (*context, *continuation)
+            cut += len(whole) > self.max_length + 1
+            whole = whole[-(self.max_length + 1) :]
+            for end in range(len(whole) - len(continuation), len(whole)):
+                wanted.setdefault(whole[:end], []).append((number, whole[end]))
+        self._warn_of_cut(cut, len(requests))
+        yield from _read(self.next_token, wanted)
+
+
+class EncoderDecoderReader(Reader):
+    """An encoder-decoder: the context goes to the encoder, once for all of its continuations, those to the decoder
+    (`GapFiller`)."""
+
+    backend = "seq2seq"
+
+    def __init__(self, model, tokenizer, batch_size: int = 8):
+        super().__init__(model, tokenizer, batch_size)
+        self.filler = GapFiller(model)
+
+    def _values(self, requests: Sequence[Pair]) -> Iterator[tuple[int, float, bool]]:
+        start = self.model.config.decoder_start_token_id
+        wanted: dict[tuple, list[tuple[int, int]]] = {}
+        for number, (_, context, continuation) in enumerate(requests):
+            said = (start, *continuation)
+            for end in range(1, len(said)):
+                query = (tuple(context[-self.max_length :]), said[:end])
+                wanted.setdefault(query, []).append((number, said[end]))
+        self._warn_of_cut(sum(len(context) > self.max_length for _, context, _ in requests), len(requests))
+        yield from _read(self.filler, wanted)
+
+
+READERS: dict[str, type[Reader]] = {"decoder": DecoderReader, "encoder-decoder": EncoderDecoderReader}
+
+
+def _read(
+    source: NextToken | GapFiller, wanted: dict[Query, list[tuple[int, int]]]
+) -> Iterator[tuple[int, float, bool]]:
+    """(request, log-probability, likeliest) for each (request, token) wanted at a query; NaN where the model says
+    nothing."""
+    queries = list(wanted)
+    with tqdm(total=len(queries), desc="harness", unit="token", leave=False) as bar:
+        for reading in source.read(queries):
+            asked = [(row, *pair) for row, index in enumerate(reading.contexts) for pair in wanted[queries[index]]]
+            rows, numbers, tokens = (list(x) for x in zip(*asked, strict=True))
+            logits, valid = reading.logits[rows, tokens], reading.valid[rows]
+            values = (logits - reading.log_norm[rows]).masked_fill(~valid, math.nan)
+            likeliest = valid & (logits >= reading.logits.amax(dim=-1)[rows])  # five times faster than the arg-max
+            yield from zip(numbers, values.tolist(), likeliest.tolist(), strict=True)
+            bar.update(len(reading.contexts))

@@ -1,0 +1,222 @@
+"""Perplexity of a text: how surprised a decoder is by each next token, read in windows that slide over it.
+
+The windows are those of the guide "Perplexity of fixed-length models" in the documentation of transformers: each is
+`max_length` tokens long and begins `stride` tokens after the one before it; of a window only the tokens are scored that
+no window before it held, so that every token but the first is scored once, after at least `max_length - stride` others
+where the text has them. (Windows that do not overlap each lose their first token, as in the guide.) The text is read as
+it stands in its file; the guide joins WikiText's lines by blank ones first, which gives another number.
+
+One row per window, so that an interval can be had by resampling. The metrics are functions of the rows (`perplexity`).
+Jaiswal et al. (2024) is why it stands beside the facts: perplexity can stay flat while knowledge is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.probing.files import data_file
+from kc_utils.probing.probe import Probe
+
+PROTOCOL = "perplexity"
+TEXTS = {"wikitext2": "wikitext2/wiki.test.raw"}
+"""Texts known by name: WikiText-2's raw test part (Merity et al. 2017)."""
+LONGEST_WINDOW = 1024
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """tokens of a text; starts[i], the character where token i begins; end, the one behind the last."""
+
+    tokens: list[int]
+    starts: list[int]
+    end: int
+
+
+def load_text(name: str) -> str:
+    """A text by name (`wikitext2`) or path. Raises MissingData for an absent file, BadRequest for one that holds none."""
+    path = data_file(TEXTS[name]) if name in TEXTS else Path(name).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingData(f"no text {name!r}: name a file, or one of {', '.join(TEXTS)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{path} cannot be read as UTF-8 text ({type(error).__name__}): name another file") from error
+    if not text.strip():
+        raise BadRequest(f"{path} holds no text: name another file")
+    return text
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, which a result depends on."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_family(family: str) -> None:
+    """Raises BadRequest for a family that has no next token to be surprised by."""
+    if family != "decoder":
+        raise BadRequest(
+            f"perplexity is the surprise at each next token of a text, which a model of family {family} does not predict "
+            "from the left alone: choose a decoder"
+        )
+
+
+def measure(
+    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
+) -> pd.DataFrame:
+    """The rows of a probe's text, see `read_text`."""
+    return read_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
+
+
+def fingerprint(probe: Probe) -> str:
+    """What a probe reads, see `text_hash`."""
+    return text_hash(load_text(probe.text))
+
+
+def read_text(
+    model,
+    tokenizer,
+    family: str,
+    text: str,
+    limit_tokens: int | None = None,
+    stride: int | None = None,
+    max_length: int | None = None,
+    name: str = "text",
+) -> pd.DataFrame:
+    """One row per window: `nll` (nats, summed), and how many `tokens`, `words` and `bytes` of the text it is spread over.
+
+    limit_tokens  how many tokens of the text are read, from its beginning; None for all
+    max_length    tokens in a window; by default what the model takes, at most 1024
+    stride        by how much windows are apart; by default half of `max_length`
+    name          of the text, for the column `relation`
+
+    A window whose scores are not all numbers has `nll` infinite and is not valid; a warning counts them.
+    Raises BadRequest for other families, for impossible lengths and for a text of fewer than two tokens.
+    """
+    check_family(family)
+    if limit_tokens is not None and limit_tokens < 2:
+        raise BadRequest(f"limit_tokens must be at least 2, got {limit_tokens}")
+    longest = _positions(model)
+    max_length = max_length or min(longest or LONGEST_WINDOW, LONGEST_WINDOW)
+    stride = stride or max(1, max_length // 2)
+    if max_length < 2 or (longest is not None and max_length > longest) or not 1 <= stride <= max_length:
+        raise BadRequest(
+            f"windows of {max_length} tokens {stride} apart are impossible: this model takes 2 to {longest or 'any'} "
+            "tokens, and windows are 1 to their own length apart"
+        )
+    encoded = _encode(tokenizer, text, limit_tokens)
+    if len(encoded.tokens) < 2:
+        raise BadRequest("the text has fewer than two tokens, none of which follows another")
+    rows = list(_windows(model, encoded, text, max_length, stride, name))
+    table = pd.DataFrame(rows)
+    invalid = int((~table["valid"]).sum())
+    if invalid:
+        warnings.warn(
+            f"{invalid} of {len(table)} windows have scores that are not numbers and count as endlessly surprising",
+            stacklevel=2,
+        )
+    return table
+
+
+def perplexity(rows: pd.DataFrame) -> dict[str, float]:
+    """Of all windows together: perplexity per token and per word, bits per byte. Infinite where a window is not valid."""
+    nll = float(rows["nll"].sum()) if rows["valid"].all() else math.inf
+    per = {unit: nll / max(1, int(rows[unit].sum())) for unit in ("tokens", "words", "bytes")}
+    return {
+        "token_perplexity": _exp(per["tokens"]),
+        "word_perplexity": _exp(per["words"]),
+        "bits_per_byte": per["bytes"] / math.log(2),
+    }
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def _positions(model) -> int | None:
+    """Tokens that the model has positions for, None where nothing says."""
+    config = getattr(model.config, "text_config", None) or model.config
+    known = (getattr(config, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
+    return next((int(value) for value in known if value), None)
+
+
+def _encode(tokenizer, text: str, limit: int | None) -> Encoded:
+    if not getattr(tokenizer, "is_fast", False):
+        raise BadRequest(
+            "words and bytes are counted by the places of tokens in the text, which needs a fast tokenizer"
+        )
+    found = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    tokens, places, special = found.input_ids, found.offset_mapping, found.special_tokens_mask
+    while special and special[-1]:  # an end-of-text token is no part of the text
+        tokens, places, special = tokens[:-1], places[:-1], special[:-1]
+    end = len(text)
+    if limit is not None and limit < len(tokens):
+        tokens, places, end = tokens[:limit], places[:limit], places[limit][0]
+    return Encoded(list(tokens), [start for start, _ in places], end)
+
+
+@torch.inference_mode()
+def _windows(model, encoded: Encoded, text: str, max_length: int, stride: int, name: str) -> Iterator[dict]:
+    size, scored_to = len(encoded.tokens), 1  # nothing stands before the first token
+    begins = range(0, size, stride)
+    with tqdm(total=size - 1, desc=PROTOCOL, unit="token", leave=False) as bar:
+        for number, begin in enumerate(begins):
+            end = min(begin + max_length, size)
+            scored = min(end - scored_to, end - begin - 1)  # nothing stands before a window's first token either
+            if not scored:
+                break
+            nll = _surprise(model, encoded.tokens[begin:end], scored)
+            first, last = encoded.starts[end - scored], encoded.starts[end] if end < size else encoded.end
+            part = text[first:last]
+            valid = math.isfinite(nll)
+            yield {
+                "fact": f"{name}/{begin:08d}",
+                "relation": name,
+                "popularity": None,
+                "protocol": PROTOCOL,
+                "template": 0,
+                "window": number,
+                "nll": nll if valid else math.inf,
+                "tokens": scored,
+                "words": _word_starts(text, first, last),
+                "bytes": len(part.encode()),
+                "score": -nll / scored if valid else math.nan,
+                "valid": valid,
+            }
+            bar.update(end - scored_to)
+            scored_to = end
+            if end == size:
+                break
+
+
+def _surprise(model, window: list[int], scored: int) -> float:
+    """Negative log-likelihood in nats of the last `scored` tokens of a window."""
+    tokens = torch.tensor([window], device=model.device)
+    # scores over the vocabulary only where they are read, if the model can be told so
+    few = {"logits_to_keep": scored + 1} if _keeps_few(type(model)) else {}
+    logits = model(input_ids=tokens, use_cache=False, **few).logits[0, -(scored + 1) : -1]
+    targets = tokens[0, -scored:]
+    total = 0.0
+    for start in range(0, scored, 256):  # in float32, a part at a time
+        part = slice(start, start + 256)
+        total += float(torch.nn.functional.cross_entropy(logits[part].float(), targets[part], reduction="sum"))
+    return total
+
+
+def _keeps_few(kind: type) -> bool:
+    return "logits_to_keep" in inspect.signature(kind.forward).parameters
+
+
+def _word_starts(text: str, first: int, last: int) -> int:
+    """Words, parted by white space, that begin between two characters of the text."""
+    return sum(not text[at].isspace() and (at == 0 or text[at - 1].isspace()) for at in range(first, last))

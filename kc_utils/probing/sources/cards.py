@@ -1,0 +1,57 @@
+"""The counted parts of the benchmarks' data card, benchmarks.md beside this file.
+
+After a deliberate change, `KC_DATA=... python -m kc_utils.probing.sources.cards` counts again and rewrites the card.
+"""
+
+from __future__ import annotations
+
+from kc_utils.probing.sources import load_source
+from kc_utils.probing.sources.collection import FILTERS
+from kc_utils.probing.sources.worldfacts_parts import HERE
+
+CARD = HERE / "benchmarks.md"
+COUNTED = {
+    "lama": ("lama", "lama:trex", "lama:google_re", "lama:conceptnet", "lama:squad", "lama:sentences", "lama-uhn"),
+    "bear": ("bear", "bear-uhn"),
+    "pararel": ("pararel", "pararel-uhn"),
+}
+"""The names that are counted under each heading, the one that is listed by relation first."""
+
+
+def card(source: str) -> str:
+    """Facts and filters of a source, its parts and its relations, as Markdown. Raises MissingData without its files."""
+    lines = ["| name | facts | left out | SHA-256 of the list |", "|---|---:|---|---|"]
+    for name in COUNTED[source]:
+        facts = load_source(name)
+        out = ", ".join(f"{count:,} `{reason}`" for reason, count in facts.filters.items()) or "–"
+        lines.append(f"| `{name}` | {len(facts):,} | {out} | `{facts.sha256[:16]}` |")
+    facts = load_source(source)
+    reasons = sorted({reason for name in COUNTED[source] for reason in load_source(name).filters})
+    if reasons:
+        lines += ["", *(f"- `{reason}`: {FILTERS[reason]}" for reason in reasons)]
+    lines += [
+        "",
+        "| files | SHA-256 |",
+        "|---|---|",
+        *(f"| {name} | `{hash[:16]}` |" for name, hash in facts.files.items()),
+    ]
+    lines += ["", "| relation | label | type | facts | answers | templates |", "|---|---|---|---:|---:|---:|"]
+    for id, own in facts.by_relation().items():
+        relation = facts.relations[id]
+        counts = (len(own), len(relation.answer_space), len(relation.templates) or "own sentence")
+        lines.append(f"| `{id}` | {relation.label} | {relation.type} | " + " | ".join(map(str, counts)) + " |")
+    return "\n".join(lines)
+
+
+def with_counts(text: str) -> str:
+    """The card with every counted part made anew."""
+    for source in COUNTED:
+        mark, end = f"% generated: {source}", f"% end of {source}"
+        before, _, after = text.partition(f"{mark}\n")
+        after = after.partition(f"{end}\n")[2] or after
+        text = f"{before}{mark}\n\n{card(source)}\n\n{end}\n{after}"
+    return text
+
+
+if __name__ == "__main__":
+    CARD.write_text(with_counts(CARD.read_text(encoding="utf-8")), encoding="utf-8")

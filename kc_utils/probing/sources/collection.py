@@ -1,0 +1,146 @@
+"""What the benchmark sources share: reading records, counting what is left out, and making one list of it all."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from kc_utils.errors import MissingData
+from kc_utils.probing.facts import Fact, FactSet, Relation
+from kc_utils.probing.files import data_files, fileset_sha256
+
+FILTERS = {
+    "answer_in_subject": "the subject holds the answer, letter by letter (only with `-uhn`)",
+    "duplicate_fact": "subject, relation and answer are those of an earlier record",
+    "duplicate_sentence": "the sentence is that of an earlier record",
+    "no_mask": "the first sentence holds no mask",
+    "no_pattern": "the relation has no pattern, so nothing can be asked",
+    "no_sentence": "the record holds no sentence",
+    "several_masks": "the sentence holds more than one mask",
+    "subject_is_answer": "the subject is the answer (only with `-uhn`)",
+}
+"""What each filter means."""
+
+
+class Collection:
+    """Facts of a source, relation by relation, with the reasons for what was left out."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.facts: list[Fact] = []
+        self.dropped: Counter[tuple[str, str]] = Counter()
+        self.files: dict[str, str] = {}
+        self._relations: dict[str, Relation] = {}
+        self._seen: set = set()
+        self._ids: Counter[str] = Counter()
+
+    def add_relation(
+        self, id, label, wikidata, type, templates: Sequence[str], answer_space: Sequence[str] = ()
+    ) -> None:
+        self._relations[id] = Relation(id, label, wikidata, type, tuple(templates), tuple(answer_space))
+
+    def add(self, fact: Fact, once: tuple | None = None, why: str = "duplicate_fact") -> None:
+        """Keep a fact, unless one with the same `once` was kept before it; `why` is the filter that this counts for.
+
+        LAMA gives one id to several sentences: the second keeps it as `<id>/2`.
+        """
+        if once is not None:
+            if once in self._seen:
+                return self.drop(fact.relation, why)
+            self._seen.add(once)
+        self._ids[fact.id] += 1
+        number = self._ids[fact.id]
+        self.facts.append(fact if number == 1 else replace(fact, id=f"{fact.id}/{number}"))
+
+    def drop(self, relation: str, reason: str, count: int = 1) -> None:
+        self.dropped[relation, reason] += count
+
+    def read(self, source: str, names: Sequence[str], known: str | None) -> list[Path]:
+        """The files of a source, their hash noted; a set of files other than the known one is used, and warned of."""
+        paths = data_files(names)
+        root = Path(str(paths[0])[: -len(names[0])])
+        found = self.files[source] = fileset_sha256(root, names)
+        if known not in (None, found):
+            warnings.warn(
+                f"{source} under {root} is not the set of files that this study's counts were made from (hash {found[:16]}..., "
+                f"known {known[:16]}...): the facts may differ; results carry the hash of the facts that were asked",
+                stacklevel=2,
+            )
+        return paths
+
+    def factset(self, space_over: Callable[[str], str] = lambda relation: relation) -> FactSet:
+        """The list. Answer spaces that were not given are the answers of all facts in the same group of relations
+        (`space_over` names a relation's group), and facts of one subject know of each other's answers."""
+        spaces, by_subject = defaultdict(set), defaultdict(dict)
+        for fact in self.facts:
+            spaces[space_over(fact.relation)].update(fact.answers)
+            by_subject[_subject(fact)].update(dict.fromkeys(fact.answers))
+        relations = {
+            id: relation
+            if relation.answer_space
+            else replace(relation, answer_space=tuple(sorted(spaces[space_over(id)])))
+            for id, relation in self._relations.items()
+        }
+        facts = [_aware_of(fact, by_subject[_subject(fact)]) for fact in self.facts]
+        return FactSet(self.name, relations, tuple(facts), counted(self.dropped), dict(self.files))
+
+
+def _aware_of(fact: Fact, answers: dict[str, None]) -> Fact:
+    """The fact, with those of its subject's answers that another fact asks for."""
+    if len(answers) == 1 or not fact.subject:
+        return fact
+    accepted = set(fact.accepted)
+    others = tuple(a for a in answers if a not in accepted)
+    return replace(fact, other_answers=others) if others else fact
+
+
+def _subject(fact: Fact) -> tuple[str, str]:
+    return fact.relation, fact.subject.casefold()
+
+
+def counted(dropped: Counter[tuple[str, str]]) -> dict[str, int]:
+    """How many facts each filter left out, over all relations."""
+    filters: Counter[str] = Counter()
+    for (_, reason), count in dropped.items():
+        filters[reason] += count
+    return dict(sorted(filters.items()))
+
+
+def without_give_aways(facts: FactSet, name: str) -> FactSet:
+    """The facts whose subject does not hold the answer, letter by letter and regardless of case.
+
+    The string-match filter of LAMA-UHN (Poerner et al. 2020). Its second filter, which asks BERT what language or place a
+    person's name sounds like, is not applied: it would make the list depend on one of the models that are studied.
+    """
+    kept, filters = [], Counter(facts.filters)
+    for fact in facts.facts:
+        subject, answer = fact.subject.lower(), fact.answers[0].lower()
+        if answer == subject:
+            filters["subject_is_answer"] += 1
+        elif answer in subject:
+            filters["answer_in_subject"] += 1
+        else:
+            kept.append(fact)
+    return replace(facts, name=name, facts=tuple(kept), filters=dict(sorted(filters.items())))
+
+
+def text(record: dict, key: str, path: Path) -> str:
+    """A text that a record must have. Raises MissingData where it has none."""
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise MissingData(
+            f"{path}: a record lacks {key!r} ({str(record)[:80]}...): this is not the file that was looked for"
+        )
+    return value
+
+
+@cache
+def properties() -> dict[str, dict[str, str]]:
+    """Label, and LAMA's type where it has one, of each Wikidata property that a source here may name."""
+    return yaml.safe_load(Path(__file__).with_name("properties.yaml").read_text(encoding="utf-8"))

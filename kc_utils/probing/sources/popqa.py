@@ -1,0 +1,84 @@
+"""`popqa`: PopQA (Mallen et al. 2023, arXiv 2212.10511): questions about 16 relations, with the page views of each subject.
+
+Each fact brings its own question, asked as the authors' code asks it (`Q: ... A:`) but with no examples before it. Every
+one of its possible answers counts as right; the monthly page views of the subject are its popularity.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from kc_utils.errors import BadRequest, MissingData, listed
+from kc_utils.probing.facts import Fact, FactSet
+from kc_utils.probing.sources.collection import Collection
+
+FILES = ("PopQA/test.tsv",)
+COLUMNS = ("id", "subj", "prop", "obj", "s_uri", "o_uri", "s_pop", "question", "possible_answers")
+"""Those that are read, of 17."""
+
+KNOWN = None
+"""The published file's hash is not known here: what is read is the hash in `FactSet.files`."""
+
+
+def needed(part: str | None = None) -> list[str]:
+    if part is not None:
+        raise BadRequest(f"popqa has no parts, {part!r} was asked for")
+    return list(FILES)
+
+
+def load(part: str | None = None) -> FactSet:
+    """All facts. Raises MissingData where the file is absent, cut or of another layout."""
+    collection = Collection("popqa")
+    path = collection.read("PopQA", needed(part), KNOWN)[0]
+    for line, record in _rows(path):
+        try:
+            answers = json.loads(record["possible_answers"])
+            popularity = float(record["s_pop"])
+        except ValueError as error:
+            raise MissingData(f"{path}, line {line}: {error}; the file is cut or damaged, fetch it again") from error
+        if not isinstance(answers, list) or not all(isinstance(a, str) and a.strip() for a in answers):
+            raise MissingData(f"{path}, line {line}: possible_answers is no list of texts; fetch the file again")
+        relation, question = record["prop"].strip().replace(" ", "_"), record["question"].strip()
+        if "[Y]" in question or "[X]" in question:
+            raise MissingData(f"{path}, line {line}: the question holds a slot; this is not the published file")
+        collection.add_relation(relation, record["prop"].strip(), None, "other", [])
+        fact = Fact(
+            f"popqa/{record['id']}",
+            relation,
+            record["subj"],
+            (record["obj"],),
+            tuple(a for a in dict.fromkeys(answers) if a != record["obj"]),
+            popularity,
+            f"Q: {question} A: [Y]",
+            subject_id=_wikidata(record["s_uri"]),
+            answer_id=_wikidata(record["o_uri"]),
+        )
+        collection.add(fact, once=(question, record["obj"]))
+    return collection.factset()
+
+
+def _rows(path: Path) -> list[tuple[int, dict]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter="\t", strict=True)
+            lacking = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+            if lacking:
+                raise MissingData(f"{path} lacks the columns {listed(lacking)}: this is not PopQA's test.tsv")
+            rows = [(reader.line_num, record) for record in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MissingData(f"{path} cannot be read ({error}): fetch it again") from error
+    for line, record in rows:
+        empty = [c for c in ("id", "subj", "prop", "obj", "question", "possible_answers", "s_pop") if not record[c]]
+        if empty or None in record or any(record[c] is None for c in COLUMNS):
+            raise MissingData(
+                f"{path}, line {line}: {listed(empty) or 'a column'} is missing; the file is cut or damaged"
+            )
+    if not rows:
+        raise MissingData(f"{path} is empty: fetch it again")
+    return rows
+
+
+def _wikidata(uri: str) -> str | None:
+    return uri.rsplit("/", 1)[-1] or None

@@ -1,0 +1,81 @@
+"""The whole way to the book: study, pages, strict build."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from kc_utils.errors import BadResult
+from kc_utils.places import project_dir
+from kc_utils.report.pages import Pages
+from kc_utils.study.engine import run_study
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CHAPTER = re.compile(r"^myst_nb\.\S*ExecutionError: (.+)$", re.M)
+_CELL = re.compile(r"^nbclient\.exceptions\..*?(?=^The above exception)", re.M | re.S)
+
+
+def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, float]]:
+    """Run what is missing of a study, write its pages and build. Returns the start page and seconds by stage."""
+    stages: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        stages[stage], clock = now - clock, now
+
+    study = run_study(name, cores)
+    lap(f"study {study.name}")
+    Pages(study).write()
+    lap("pages")
+    index = build_html(project_dir())
+    lap("book")
+    return index, stages
+
+
+def build_html(root: Path, output: Path | None = None, builder: str = "html") -> Path:
+    """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it. Returns its start page.
+
+    builder: `html`, or `singlehtml` for all of it on one page. Chapters are executed by it, see `chapters.py`.
+    Raises BadResult with the first complaints of the build.
+    """
+    output = output or root
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(root / "book"),
+        "--config",
+        str(root / "_config.yml"),
+        "--toc",
+        str(root / "book" / "results" / "_toc.yml"),
+        "--path-output",
+        str(output),
+        "--builder",
+        builder,
+        "-W",
+        "-n",
+        "--keep-going",
+        "--quiet",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    index = output / "_build" / builder / "index.html"
+    if done.returncode != 0 or not index.is_file():
+        found = complaints(done.stdout + done.stderr)
+        raise BadResult("the book does not build strictly:\n" + "\n".join(found[:30]))
+    return index
+
+
+def complaints(output: str) -> list[str]:
+    """What a build found fault with: a chapter whose code fails, else warnings and errors, else the last lines."""
+    output = _COLOUR.sub("", output)
+    chapter, cell = _CHAPTER.search(output), _CELL.search(output)
+    if chapter and cell:
+        return [f"{chapter[1]} does not run: {cell[0].strip().splitlines()[-1]}"]
+    lines = [line for line in output.splitlines() if not line.startswith("[IPKernelApp]")]  # a kernel about its port
+    return list(dict.fromkeys(line for line in lines if "WARNING" in line or "ERROR" in line)) or lines[-15:]

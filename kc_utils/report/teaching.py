@@ -1,0 +1,160 @@
+"""What makes a chapter a lesson: prerequisites, takeaways, exercises with solutions that run, a quiz, a note for the teacher.
+
+Each chapter has one source, `book/teaching/NAME.yaml`. It is written as two fragments, for the beginning and the end of the
+chapter. Solutions are code: tests run every one and look for what it is said to show, so that no number of an answer is taken
+on trust. What they print is not stored.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kc_utils.errors import BadRequest
+from kc_utils.places import project_dir
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Exercise(_Strict):
+    """question, hint, answer: Markdown; code: Python that runs by itself in less than a minute; shows: regular expressions,
+    each found in what it prints."""
+
+    title: str
+    question: str
+    hint: str | None = None
+    answer: str
+    code: str
+    shows: tuple[str, ...] = Field(min_length=1)
+
+
+class Choice(_Strict):
+    """text: plain, with `code` in backticks; why: said when it is chosen."""
+
+    text: str
+    right: bool = False
+    why: str
+
+
+class Question(_Strict):
+    question: str
+    choices: tuple[Choice, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _one_is_right(self):
+        if sum(choice.right for choice in self.choices) != 1:
+            raise ValueError("exactly one choice of a question is right")
+        return self
+
+
+class Lesson(_Strict):
+    """minutes: of the chapter in class, as the teacher's note parts them; goal: what one can do at the end; prerequisites,
+    takeaways: Markdown, a line each; teacher: Markdown that begins "45 minutes: 10 for ..., 35 for ..."."""
+
+    minutes: int = Field(ge=5, le=180)
+    goal: str
+    prerequisites: tuple[str, ...] = Field(min_length=1)
+    takeaways: tuple[str, ...] = Field(min_length=3, max_length=5)
+    exercises: tuple[Exercise, ...] = Field(min_length=3)
+    quiz: tuple[Question, ...] = Field(min_length=3, max_length=5)
+    teacher: str
+
+    @model_validator(mode="after")
+    def _time_adds_up(self):
+        parts = sum(int(n) for n in re.findall(r"\b(\d+)\s+for\b", self.teacher))
+        if not self.teacher.startswith(f"{self.minutes} minutes: ") or parts != self.minutes:
+            raise ValueError(
+                f"the note for the teacher must begin '{self.minutes} minutes: ' and part them ('10 for ...'); its parts "
+                f"are {parts} minutes"
+            )
+        return self
+
+
+def folder() -> Path:
+    return project_dir() / "book" / "teaching"
+
+
+def lessons() -> dict[str, Lesson]:
+    """Every lesson by the name of its source."""
+    return {file.stem: read(file) for file in sorted(folder().glob("*.yaml"))}
+
+
+def read(file: Path) -> Lesson:
+    """A lesson from its source. Raises BadRequest for one that is not well formed."""
+    try:
+        return Lesson(**yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError, TypeError) as error:
+        raise BadRequest(f"{file.name}: {' '.join(str(error).split())}") from error
+
+
+def fragments() -> dict[str, str]:
+    """`teaching/NAME_before.md` and `teaching/NAME_after.md` of every lesson, for `book/results/`."""
+    found = {}
+    for name, lesson in lessons().items():
+        found[f"teaching/{name}_before.md"] = before(lesson)
+        found[f"teaching/{name}_after.md"] = after(lesson, name)
+    return found
+
+
+def before(lesson: Lesson) -> str:
+    wanted = "\n".join(f"- {line}" for line in lesson.prerequisites)
+    kept = "\n".join(f"- {line}" for line in lesson.takeaways)
+    return (
+        f"```{{admonition}} Before you begin\n:class: tip\nAbout {lesson.minutes} minutes in class. At the end you can "
+        f"{lesson.goal.strip()}. You should know:\n\n{wanted}\n```\n\n"
+        f"```{{admonition}} Key takeaways\n:class: note\n{kept}\n```\n"
+    )
+
+
+def after(lesson: Lesson, name: str) -> str:
+    """name: of the lesson; it tells the buttons of one chapter from those of another where all stand on one page."""
+    parts = ["## Exercises\n"]
+    parts += [_exercise(number, exercise) for number, exercise in enumerate(lesson.exercises, 1)]
+    parts += ["## Quiz\n", _quiz(lesson.quiz, name)]
+    parts.append(f"````{{admonition}} For the teacher\n:class: tip\n{lesson.teacher.strip()}\n````\n")
+    return "\n".join(parts)
+
+
+def _exercise(number: int, exercise: Exercise) -> str:
+    hint = f"````{{dropdown}} Hint\n{exercise.hint.strip()}\n````\n\n" if exercise.hint else ""
+    return (
+        f"**{number}. {exercise.title.rstrip('?')}{'?' if exercise.title.endswith('?') else '.'}** "
+        f"{exercise.question.strip()}\n\n{hint}````{{dropdown}} Solution\n{exercise.answer.strip()}\n\n"
+        f"```python\n{exercise.code.strip()}\n```\n````\n"
+    )
+
+
+def _quiz(questions: tuple[Question, ...], name: str) -> str:
+    """Radio buttons that say why at once. Without scripts, and in print, the right answer is in a part to unfold."""
+    told = []
+    for number, question in enumerate(questions, 1):
+        choices = "".join(
+            f'<label><input type="radio" name="kc-quiz-{name}-{number}" data-right="{str(c.right).lower()}" '
+            f'data-why="{html.escape(c.why.replace("`", ""))}"> {_inline(c.text)}</label>'
+            for c in question.choices
+        )
+        right = next(c for c in question.choices if c.right)
+        told.append(
+            f'<fieldset class="kc-quiz"><legend>{number}. {_inline(question.question)}</legend>{choices}'
+            f'<p class="kc-quiz-told" aria-live="polite"></p>'
+            f"<details><summary>Answer</summary><p>{_inline(right.text)}. {_inline(right.why)}</p></details></fieldset>"
+        )
+    return f"```{{raw}} html\n{chr(10).join(told)}\n<script>{_script()}</script>\n```\n"
+
+
+def _inline(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
+
+
+@cache
+def _script() -> str:
+    file = resources.files("kc_utils.report.interactive").joinpath("quiz.js")
+    return file.read_text(encoding="utf-8")

@@ -1,0 +1,311 @@
+"""Where benchmark files are found, and what happens when they are fetched, well or badly."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import warnings
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.probing import files, homes
+from kc_utils.probing.files import data_file, data_files, find_data, read_jsonl
+from kc_utils.probing.sources import lama, load_source, missing
+from tests.probing import invented_benchmarks as invented
+from tests.probing.loopback import serving
+from tests.probing.test_archive import link, zipped
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    """An empty cache, no KC_DATA, no proxy, and sources that were not read before."""
+    monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("KC_DATA", "HF_HUB_OFFLINE", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    load_source.cache_clear()
+    yield
+    load_source.cache_clear()
+
+
+@pytest.fixture
+def home(monkeypatch):
+    """Moves the home of a benchmark to another address."""
+
+    def move(top: str, address: str, **changes):
+        monkeypatch.setitem(files.HOMES, top, replace(homes.HOMES[top], url=address, **changes))
+
+    return move
+
+
+@pytest.fixture
+def kc_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_DATA", str(tmp_path / "given"))
+    (tmp_path / "given").mkdir()
+    return tmp_path / "given"
+
+
+def archived(folder, top: str) -> bytes:
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, f"{top}/{path.relative_to(folder)}")
+        archive.writestr(f"{top}/README.md", "not a data file")
+    return stream.getvalue()
+
+
+def refused(call):
+    with pytest.raises(MissingData) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def left_in_cache(tmp_path):
+    return [str(p.relative_to(tmp_path)) for p in (tmp_path / "cache").rglob("*") if not p.name.endswith(".lock")]
+
+
+def test_kc_data_comes_before_the_cache(kc_data, tmp_path):
+    name = "harness/piqa/valid.jsonl"
+    in_cache = tmp_path / "cache/data" / name
+    invented.write(in_cache, {"a": 1})
+    assert data_file(name) == in_cache
+    invented.write(kc_data / name, {"a": 2})
+    assert data_file(name) == kc_data / name
+    assert read_jsonl(data_file(name)) == [{"a": 2}]
+
+
+def test_files_that_belong_together_come_from_one_folder(kc_data, tmp_path):
+    names = ["harness/piqa/valid.jsonl", "harness/piqa/valid-labels.lst"]
+    for folder, have in ((kc_data, names[:1]), (tmp_path / "cache/data", names)):
+        for name in have:
+            invented.write(folder / name, {})
+    assert [p.parents[2] for p in data_files(names)] == [tmp_path / "cache/data"] * 2
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "LAMA/../../secret"])
+def test_a_name_cannot_lead_out(name):
+    with pytest.raises(BadRequest, match="must stay inside"):
+        data_file(name)
+
+
+def test_a_wrong_kc_data_is_not_an_absent_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("KC_DATA", str(tmp_path / "typing-error"))
+    assert "is not a folder" in refused(lambda: data_file("harness/boolq/val.jsonl"))
+    assert "is not a folder" in missing("bear")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("harness/boolq/val.jsonl", "google/boolq"),
+        ("harness/piqa/valid.jsonl", "ybisk/piqa"),
+        ("harness/piqa/valid-labels.lst", "ybisk/piqa"),
+        ("harness/winogrande/dev.jsonl", "allenai/winogrande"),
+        ("wikitext2/wiki.test.raw", "Salesforce/wikitext"),
+    ],
+)
+def test_a_file_without_an_address_says_what_to_put_where(name, says, tmp_path, kc_data):
+    text = refused(lambda: data_file(name))
+    for part in (name, says, str(kc_data), str(tmp_path / "cache/data"), "KC_DATA"):
+        assert part in text
+
+
+def test_nothing_is_fetched_when_offline(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with serving() as (address, asked):
+        home("LAMA", f"{address}/well/data.zip")
+        text = refused(lambda: load_source("lama:squad"))
+    assert asked == []
+    assert "HF_HUB_OFFLINE" in text
+    assert "LAMA/Squad/test.jsonl" in text
+    assert "https://dl.fbaipublicfiles.com/LAMA/data.zip" in text
+    assert left_in_cache(tmp_path) in ([], ["cache/data"])
+
+
+@pytest.mark.parametrize("manner", ["well", "breaks", "no-range"])
+def test_lama_is_fetched_once_and_read_from_the_cache(home, tmp_path, manner, monkeypatch, capfd):
+    invented.lama(tmp_path / "lama")
+    monkeypatch.setattr("kc_utils.probing.download.time.sleep", lambda _: None)
+    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, asked):
+        home("LAMA", f"{address}/{manner}/data.zip")
+        assert missing("lama") is not None
+        with pytest.warns(UserWarning, match="not the set of files"):
+            facts = load_source("lama")
+        assert missing("lama") is None
+        fetched = len(asked)
+        load_source.cache_clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert load_source("lama").sha256 == facts.sha256
+        assert len(asked) == fetched, "the second time nothing is asked"
+    assert "fetching LAMA (once)" in capfd.readouterr().err
+    folder = tmp_path / "cache/data/LAMA"
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert found == {n.removeprefix("LAMA/") for n in lama.needed()} | {"SOURCE.json"}
+    mark = json.loads((folder / "SOURCE.json").read_text())
+    assert mark["hash"] == "unverified"
+    assert len(mark["sha256"]) == len(mark["files_sha256"]) == 64
+    assert mark["bytes"] == len(archived(tmp_path / "lama", "data"))
+    monkeypatch.setenv("KC_DATA", str(tmp_path))
+    (tmp_path / "lama").rename(tmp_path / "LAMA")
+    load_source.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert load_source("lama").sha256 == facts.sha256, "fetched and given files make the same facts"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (zipped({"data/Squad/test.jsonl": b"{}", "../../evil": b"e"}), "leads outside"),
+        (zipped({"data/Squad/test.jsonl": b"{}", "/evil": b"e"}), "leads outside"),
+        (link("data/Squad/test.jsonl", "/etc/passwd"), "link or device"),
+        (zipped({"data/Squad/test.jsonl": b"0" * 30_000_000}), "unpacks to 30,000,000"),
+        (zipped({"other/Squad/test.jsonl": b"{}"}), "its layout has changed"),
+        (b"<html>Sign in</html>", "no readable zip"),
+    ],
+    ids=["up", "absolute", "link", "bomb", "other layout", "page"],
+)
+def test_a_hostile_archive_leaves_nothing_in_the_cache(home, tmp_path, content, says):
+    with serving(data__zip=content) as (address, _):
+        home("LAMA", f"{address}/well/data.zip")
+        text = refused(lambda: load_source("lama:squad"))
+    assert says in text
+    assert "or set KC_DATA" in text
+    assert left_in_cache(tmp_path) == ["cache/data"]
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize(
+    ("manner", "changes", "says"),
+    [
+        ("missing", {}, "HTTP 404"),
+        ("too-long", {}, "gave up after"),
+        ("too-short", {}, "no readable zip"),
+        ("always-breaks", {}, "gave up after"),
+        ("well", {"sha256": "0" * 64}, "expected 0000000000000000"),
+        ("well", {"fileset_sha256": "0" * 64}, "than the published ones"),
+        ("well", {"max_bytes": 1000}, "more than the 1,000"),
+        ("well", {"max_unpacked": 1000}, "more than 1,000"),
+    ],
+)
+def test_a_bad_transfer_leaves_nothing_in_the_cache(home, tmp_path, monkeypatch, manner, changes, says):
+    monkeypatch.setattr("kc_utils.probing.download.time.sleep", lambda _: None)
+    invented.lama(tmp_path / "lama")
+    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, _):
+        home("LAMA", f"{address}/{manner}/data.zip", **changes)
+        text = refused(lambda: load_source("lama:squad"))
+    assert says in text
+    assert left_in_cache(tmp_path) == ["cache/data"]
+
+
+@pytest.mark.parametrize(("top", "source"), [("BEAR", "bear"), ("ParaRel", "pararel")])
+def test_repositories_are_fetched_from_the_archive_of_one_commit(home, tmp_path, top, source):
+    repository = tmp_path / "repository"
+    if top == "BEAR":
+        invented.bear(repository / "BEAR")
+        invented.bear(repository / "BEAR-big")
+    else:
+        invented.pararel(repository / "data")
+        (repository / "data/pattern_data").mkdir()
+        (repository / "data/graphs_json").rename(repository / "data/pattern_data/graphs_json")
+    assert len(homes.HOMES[top].url.split("/archive/")[1]) == len("0" * 40 + ".zip")
+    with serving(commit__zip=archived(repository, f"{top}-0123")) as (address, _):
+        home(top, f"{address}/no-length/commit.zip", fileset_sha256=None)
+        with pytest.warns(UserWarning, match="not the set of files"):
+            facts = load_source(source)
+    assert len(facts) > 100
+    kept = {str(p.relative_to(tmp_path / "cache/data")) for p in (tmp_path / "cache/data").rglob("*.json*")}
+    needed = sys.modules[f"kc_utils.probing.sources.{source}"].needed()
+    assert kept == {*needed, f"{top}/SOURCE.json"}
+
+
+def test_bear_from_its_home_must_be_the_published_one(home, tmp_path):
+    invented.bear(tmp_path / "repository/BEAR")
+    with serving(commit__zip=archived(tmp_path / "repository", "BEAR-0123")) as (address, _):
+        home("BEAR", f"{address}/well/commit.zip")
+        assert "than the published ones" in refused(lambda: load_source("bear"))
+
+
+def test_popqa_comes_from_the_hub_or_its_mirror(tmp_path, monkeypatch):
+    assert homes.HOMES["PopQA"].address.startswith("https://huggingface.co/datasets/akariasai/PopQA/resolve/")
+    invented.popqa(tmp_path / "made")
+    content = (tmp_path / "made/test.tsv").read_bytes()
+    with serving(test__tsv=content) as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", f"{address}/well/")
+        facts = load_source("popqa")
+    assert len(facts) == 3
+    assert len(asked) == 1
+    assert (tmp_path / "cache/data/PopQA/test.tsv").read_bytes() == content
+
+
+def test_two_who_want_the_same_fetch_it_once(home, tmp_path):
+    invented.lama(tmp_path / "lama")
+    found, names = [], lama.needed("squad")
+    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, asked):
+        home("LAMA", f"{address}/well/data.zip")
+        threads = [threading.Thread(target=lambda: found.append(data_files(names))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(found) == 4
+    assert len(asked) == 1
+
+
+def test_an_incomplete_copy_in_the_cache_is_replaced_whole(home, tmp_path):
+    invented.lama(tmp_path / "lama")
+    invented.write(tmp_path / "cache/data/LAMA/Squad/stale.jsonl", {})
+    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, _):
+        home("LAMA", f"{address}/well/data.zip")
+        data_files(lama.needed())
+    assert find_data(lama.needed()) == tmp_path / "cache/data"
+    assert not (tmp_path / "cache/data/LAMA/Squad/stale.jsonl").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    assert "cannot write" in refused(lambda: load_source("lama:squad"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"a": 1}\n{"a": ', "line 2: no JSON"),
+        (b'{"a": 1}\n[1]\n', "line 2: no JSON object"),
+        (b"\n\n", "is empty"),
+        (b'{"a": "\xff"}\n', "cannot be read"),
+    ],
+)
+def test_damaged_records_are_named_with_their_line(tmp_path, content, says):
+    (tmp_path / "file.jsonl").write_bytes(content)
+    assert says in refused(lambda: read_jsonl(tmp_path / "file.jsonl"))
+
+
+def test_records_may_hold_any_line_separator_of_unicode(tmp_path):
+    (tmp_path / "file.jsonl").write_text('{"a": "one\u2028two\u0085"}\r\n{"a": 2}', encoding="utf-8")
+    assert read_jsonl(tmp_path / "file.jsonl") == [{"a": "one\u2028two\u0085"}, {"a": 2}]
+
+
+def test_kc_facts_lists_what_is_absent_and_fetches_nothing(tmp_path):
+    environment = os.environ | {"KC_CACHE": str(tmp_path / "cache"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "kc_utils", "facts"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    absent = {row["facts"]: row for row in rows if row["n"] is None}
+    assert set(absent) == {"lama", "bear", "pararel", "popqa"}
+    assert all("KC_DATA" in row["missing"] and row["relation"] is None for row in absent.values())
+    assert sum(row["n"] for row in rows if row["facts"] == "worldfacts") > 4000
+    assert not (tmp_path / "cache/data").exists()
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert shown.returncode == 0
+    assert "bear: " in shown.stdout
+    assert "nan" not in shown.stdout.lower().replace("finance", "")

@@ -1,0 +1,293 @@
+"""Harness tasks against lm-eval's own model class, on invented items in the layouts of the real files."""
+
+import copy
+import math
+import socket
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kc_utils.errors import BadRequest
+from kc_utils.probing.harness import ask_tasks, gold_balance
+from kc_utils.probing.harness.ask import evaluate, make_reader, multiple_choice, table_of
+from kc_utils.probing.harness.quiet import lm_eval, quietly
+from kc_utils.probing.harness.tasks import Chosen, choose
+from kc_utils.probing.harness.worldfacts import worldfacts_task
+from kc_utils.probing.probe import Probe, ask
+from tests.probing.invented_tasks import TASKS, model, tokenizer, write_data
+
+
+@pytest.fixture(scope="module")
+def words():
+    return tokenizer()
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_DATA", str(write_data(tmp_path / "data")))
+    return tmp_path / "data"
+
+
+def by_hflm(made, words, chosen, batch_size=4):
+    """What lm-eval's own model class answers."""
+    backend = "seq2seq" if made.config.is_encoder_decoder else "causal"
+    with quietly(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hflm = lm_eval("models.huggingface").HFLM(
+            pretrained=made, tokenizer=copy.deepcopy(words), backend=backend, batch_size=batch_size
+        )
+        return evaluate(hflm, chosen)
+
+
+def same(ours, theirs):
+    assert ours["fact"].tolist() == theirs["fact"].tolist()
+    for mine, other in zip(ours["scores"], theirs["scores"], strict=True):
+        assert np.abs(np.subtract(mine, other)).max() < 1e-3
+    for column in ("correct", "chosen", "gold", "valid"):
+        assert ours[column].tolist() == theirs[column].tolist()
+
+
+CASES = {
+    "llama": ("llama", {}),
+    "llama, with a token before each text": ("llama", {"begin": True}),
+    "gpt2": ("gpt2", {}),
+    "bloom, which takes no trees": ("bloom", {}),
+    "t5": ("t5", {"end": True}),
+    "bart": ("bart", {"begin": True, "end": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scores_are_those_of_lm_evals_own_class(case):
+    kind, marks = CASES[case]
+    words = tokenizer(**marks)
+    made = model(kind, len(words))
+    family = "encoder-decoder" if made.config.is_encoder_decoder else "decoder"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not take trees")
+        ours = ask_tasks(made, words, family, TASKS, batch_size=3)
+    answers = by_hflm(made, words, choose(TASKS, None, 0, 0))
+    same(ours, table_of(answers))
+    logged = [answer for _, items in answers for answer in items]
+    assert ours["correct"].tolist() == [bool(a["acc"]) for a in logged], "lm-eval's own scoring agrees"
+    norm = [bool(a["acc_norm"]) for a in logged if "acc_norm" in a]
+    assert ours["correct_norm"].dropna().tolist() == norm and len(norm) == 12
+    assert ours["valid"].all()
+    assert 0 < ours["correct"].mean() < 1
+
+
+def test_examples_before_the_question(words):
+    made = model("llama", len(words))
+    ours = ask_tasks(made, words, "decoder", ["boolq", "winogrande"], limit=4, fewshot=2)
+    chosen = choose(["boolq", "winogrande"], 4, 0, 2)
+    same(ours, table_of(by_hflm(made, words, chosen)))
+    bare = choose(["boolq"], 4, 0, 0)[0].requests()
+    solved = choose(["boolq"], 4, 0, 2)[0].requests()
+    assert all(a.args[0].endswith(b.args[0]) for a, b in zip(solved, bare, strict=True))
+    assert all(a.args[0].count("Answer:") == 3 for a in solved)
+
+
+@pytest.mark.parametrize(("kind", "family"), [("llama", "decoder"), ("bart", "encoder-decoder")])
+def test_prompts_that_are_too_long_lose_their_beginning_as_in_lm_eval(kind, family, words):
+    made = model(kind, len(words), positions=48)
+    with pytest.warns(UserWarning, match=r"longer than the 48 tokens .* lose their beginning"):
+        ours = ask_tasks(made, words, family, ["boolq"])
+    same(ours, table_of(by_hflm(made, words, choose(["boolq"], None, 0, 0))))
+
+
+def test_shared_beginnings_are_computed_once(words):
+    made = model("llama", len(words))
+    chosen = choose(["piqa"], None, 0, 0)
+    reader = make_reader(made, words, "decoder", batch_size=1, trees=True)  # rows of several are padded
+    evaluate(reader, chosen)
+    counted = []
+    made.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: counted.append(inputs[0].numel()))
+    by_hflm(made, words, chosen, batch_size=1)
+    assert reader.next_token.tokens_computed < 0.75 * sum(counted)
+
+
+def broken(kind, words):
+    made = model("llama", len(words))
+    with torch.no_grad():
+        if kind == "nan":
+            for parameter in made.parameters():
+                parameter.fill_(math.nan)
+        elif kind == "zeros":
+            for parameter in made.parameters():
+                parameter.zero_()
+        else:  # the same scores after every context, other ones for each token
+            made.lm_head = Constant(torch.randn(len(words), generator=torch.Generator().manual_seed(1)))
+    return made
+
+
+class Constant(nn.Module):
+    def __init__(self, scores):
+        super().__init__()
+        self.weight = nn.Parameter(scores)
+
+    def forward(self, states):
+        return self.weight.expand(*states.shape[:-1], -1)
+
+
+@pytest.mark.parametrize("kind", ["nan", "zeros"])
+def test_a_model_that_says_nothing_is_never_right(kind, words, data):
+    """All right answers stand first, where lm-eval's arg-max of ties finds them."""
+    write_data(data, first_only=True)
+    made = broken(kind, words)
+    with pytest.warns(
+        UserWarning, match="36 of 36 items have scores that are not numbers, or two highest that are equal"
+    ):
+        rows = ask_tasks(made, words, "decoder", TASKS)
+    assert not rows["correct"].any() and not rows["valid"].any() and (rows["chosen"] == -1).all()
+    assert not rows["correct_norm"].dropna().any()
+    assert (gold_balance(rows)["first"] == 1).all()
+    flattered = [a["acc"] for _, items in by_hflm(made, words, choose(TASKS, None, 0, 0)) for a in items]
+    assert np.mean(flattered) > 0.6, "what this guards against"
+
+
+@pytest.mark.parametrize("kind", ["nan", "zeros"])
+def test_nor_is_an_encoder_decoder(kind, words):
+    made = model("t5", len(words))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.fill_(math.nan if kind == "nan" else 0.0)
+    with pytest.warns(UserWarning, match="count as wrong answers"):
+        rows = ask_tasks(made, words, "encoder-decoder", TASKS)
+    assert not rows["correct"].any() and not rows["valid"].any()
+
+
+def test_a_model_that_does_not_read_is_at_chance(words):
+    with pytest.warns(UserWarning, match="12 of 36 items"):  # the options of WinoGrande share their ending
+        rows = ask_tasks(broken("constant", words), words, "decoder", TASKS)
+    correct = rows.groupby("relation")["correct"].mean()
+    assert correct["winogrande"] == 0
+    assert correct["boolq"] == 0.5 == gold_balance(rows).loc["boolq", "habit"]
+    assert correct["piqa"] < 1
+
+
+def test_one_nan_among_the_scores_is_a_failure_of_its_items_alone(words):
+    made = model("llama", len(words))
+    (chosen,) = choose(["piqa"], None, 0, 0)
+    first = chosen.requests()[0].args
+    token = words(first[0] + first[1]).input_ids[-2]
+    with torch.no_grad():
+        made.model.embed_tokens.weight[token] = math.nan
+    with pytest.warns(UserWarning, match="of 12 items"):
+        rows = ask_tasks(made, words, "decoder", ["piqa"], trees=False)  # in a tree it spreads to its neighbours
+    assert not rows["valid"][0] and not rows["correct"][0] and math.isnan(rows["score"][0])
+    assert rows["valid"].any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "right", "correct", "chosen", "valid"),
+    [
+        ([-1.0, -2.0], [0], True, 0, True),
+        ([-1.0, -2.0], [1], False, 0, True),
+        ([-1.0, -1.0], [0], False, -1, False),
+        ([-1.0, -1.000001], [0], False, -1, False),
+        ([-2.0, -1.0, -2.0], [0], False, 1, True),
+        ([-3.0, -1.0, -1.0], [0], False, -1, False),
+        ([math.nan, -1.0], [1], False, -1, False),
+        ([-math.inf, -1.0], [1], False, -1, False),
+        ([-1.0, -2.0, -3.0], [0, 2], True, 0, True),
+    ],
+)
+def test_what_counts_as_right(scores, right, correct, chosen, valid):
+    row = multiple_choice(scores, right)
+    assert (row["correct"], row["chosen"], row["valid"]) == (correct, chosen, valid)
+    assert row["chance"] == len(right) / len(scores)
+
+
+def test_dynamically_quantized_model_with_a_tied_embedding(words):
+    """lm-eval's own class raises KeyError for it."""
+    made = model("llama, tied", len(words))
+    plain = ask_tasks(made, words, "decoder", ["piqa"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(made), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(KeyError):
+        by_hflm(quantized, words, choose(["piqa"], None, 0, 0))
+    rows = ask_tasks(quantized, words, "decoder", ["piqa"], trees=True)
+    assert rows["valid"].all()
+    change = np.subtract(rows["scores"].tolist(), plain["scores"].tolist())
+    assert 0 < np.abs(change).max() < 0.2 * np.abs(plain["scores"].tolist()).max()
+
+
+def test_an_untied_head_stays_untied(words):
+    made = model("llama, tied", len(words))
+    made.lm_head.weight = nn.Parameter(made.lm_head.weight.detach().flip(0).clone())
+    head = made.lm_head.weight
+    ask_tasks(made, words, "decoder", ["boolq"], limit=2)
+    assert made.lm_head.weight is head and head is not made.get_input_embeddings().weight
+
+
+def test_no_network_and_no_model_hub(words, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("network"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("hub"))
+    assert len(ask_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)) == 9
+
+
+def test_bars_go_to_stderr_and_lm_eval_is_silent(words, capfd):
+    ask_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "harness" in err and "Tokenizing" not in err and "INFO" not in err and "WARNING" not in err
+
+
+def test_encoders_are_refused_with_a_reason(words):
+    with pytest.raises(BadRequest, match="family encoder does not give"):
+        ask_tasks(None, words, "encoder", TASKS)
+
+
+def test_a_task_of_one_answer_is_right_where_each_token_is_the_likeliest(words):
+    """The layout of LAMBADA: no choices, lm-eval's `acc` is whether greedy decoding would say it."""
+    from datasets import Dataset
+
+    made = model("llama", len(words))
+    texts = ["river stone copper", "the winter barrel", "lantern garden"]
+    follow = []
+    for text in texts[:2]:  # what the model does say next, twice; and something else
+        with torch.no_grad():
+            follow.append(words.decode([int(made(**words(text, return_tensors="pt")).logits[0, -1].argmax())]))
+    docs = [{"text": t, "next": n} for t, n in zip(texts, [*follow, " violin harbour"], strict=True)]
+    config = {
+        "task": "last", "custom_dataset": lambda **_: {"test": Dataset.from_list(docs)}, "test_split": "test",
+        "output_type": "loglikelihood", "doc_to_text": "text", "doc_to_target": "next",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+    with quietly():
+        chosen = [Chosen("last", lm_eval("api.task").ConfigurableTask(config=config), [0, 1, 2])]
+    rows = table_of(evaluate(make_reader(made, words, "decoder"), chosen))
+    theirs = by_hflm(made, words, chosen)
+    assert rows["correct"].tolist() == [bool(a["acc"]) for a in theirs[0][1]]
+    assert not rows["correct"][2] and rows["correct"][:2].any()
+    assert rows["score"].tolist() == pytest.approx([a["resps"][0][0][0] for a in theirs[0][1]], abs=1e-3)
+
+
+@pytest.mark.parametrize(("marks", "begin"), [({"begin": True}, ""), ({}, "<eos>")])
+def test_worldfacts_is_the_rank_protocol(marks, begin):
+    """Item by item, through this project's reader and through lm-eval's own class; the begin-of-sequence token is one that
+    the tokenizer adds, or one that is named."""
+    words = tokenizer(**marks)
+    made = model("llama", len(words))
+    probe = Probe(limit=60, alternatives=4, protocols=("rank",), seed=2)
+    rank = ask(made, words, "decoder", probe).rows.set_index("fact")
+    chosen = [Chosen("worldfacts", worldfacts_task(60, 4, 2, begin), list(range(60)))]
+    for answers in (
+        evaluate(make_reader(made, words, "decoder"), chosen),
+        by_hflm(made, words, chosen),
+    ):
+        logged = {answer["doc"]["fact"]: bool(answer["acc"]) for answer in answers[0][1]}
+        rows = table_of(answers).set_index("fact").loc[rank.index]
+        assert rows["correct"].tolist() == rank["correct"].tolist() == [logged[fact] for fact in rank.index]
+        for fact in rank.index:
+            assert sorted(rows.loc[fact, "scores"]) == pytest.approx(sorted(rank.loc[fact, "scores"]), abs=1e-3)
+            assert rows.loc[fact, "score"] == pytest.approx(rank.loc[fact, "score"], abs=1e-3)
+            assert rows.loc[fact, "chance"] == rank.loc[fact, "chance"]
+    assert 0 < rank["correct"].mean() < 1
+    assert gold_balance(table_of(answers))["first"].item() < 0.4, "right answers stand anywhere"

@@ -1,0 +1,163 @@
+"""Which items are asked, from which files, and what names them."""
+
+import json
+
+import pytest
+
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.probing.harness import items_hash
+from kc_utils.probing.harness import tasks as tasks_module
+from kc_utils.probing.harness.quiet import lm_eval, quietly
+from kc_utils.probing.harness.tasks import choose, sample
+from tests.probing.invented_tasks import TASKS, write_data
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_DATA", str(write_data(tmp_path / "data")))
+    monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "data" / "harness"
+
+
+class FewTasks:
+    """lm-eval's index, of which the whole takes 20 seconds to read; its data are not at hand."""
+
+    all_tasks = ("boolq", "winogrande", "wikitext")
+
+    def load(self, names):
+        raise ConnectionError("no route to hub")
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    monkeypatch.setattr(tasks_module, "_all_tasks", FewTasks)
+
+
+def test_prompts_and_right_answers_are_lm_evals_own(data):
+    boolq, piqa, winogrande = choose(TASKS, None, 0, 0)
+    record = json.loads((data / "boolq/val.jsonl").read_text().splitlines()[3])
+    asked = boolq.requests()[6:8]
+    assert [r.args for r in asked] == [
+        (f"{record['passage']}\nQuestion: {record['question']}?\nAnswer:", answer) for answer in (" no", " yes")
+    ]
+    assert boolq.task.doc_to_target(asked[0].doc) == int(record["answer"]) == 1
+    record = json.loads((data / "piqa/valid.jsonl").read_text().splitlines()[2])
+    assert [r.args for r in piqa.requests()[4:6]] == [
+        (f"Question: {record['goal']}\nAnswer:", f" {record[solution]}") for solution in ("sol1", "sol2")
+    ]
+    record = json.loads((data / "winogrande/dev.jsonl").read_text().splitlines()[5])
+    before, after = record["sentence"].split("_")
+    assert [r.args for r in winogrande.requests()[10:12]] == [
+        (before + record[option], f" {after.strip()}") for option in ("option1", "option2")
+    ]
+    assert winogrande.task.doc_to_text(winogrande.task.eval_docs[5]) == int(record["answer"]) - 1
+
+
+def test_the_sample_is_frozen():
+    few, more = sample("boolq", 1000, 20, 0), sample("boolq", 1000, 50, 0)
+    assert len(few) == 20 and few == sorted(few) and set(few) < set(more)
+    assert few == sample("boolq", 1000, 20, 0)
+    assert few != sample("boolq", 1000, 20, 1) and few != sample("piqa", 1000, 20, 0)
+    assert sample("boolq", 7, None, 0) == sample("boolq", 7, 9, 0) == list(range(7))
+
+
+def test_an_item_is_named_by_its_place_in_the_data():
+    (chosen,) = choose(["boolq"], 4, 0, 0)
+    assert {r.doc_id for r in chosen.requests()} == {0, 1, 2, 3}, "lm-eval counts within the sample"
+    assert [chosen.item_id(n, {}) for n in chosen.items] == [f"boolq/{n}" for n in sample("boolq", 12, 4, 0)]
+
+
+def test_the_hash_names_all_a_result_depends_on(data):
+    first = items_hash(["boolq", "piqa"], 6, 0)
+    assert first == items_hash(["boolq", "piqa"], 6, 0) and len(first) == 64
+    others = [
+        items_hash(["boolq"], 6, 0),
+        items_hash(["boolq", "piqa"], 5, 0),
+        items_hash(["boolq", "piqa"], 6, 1),
+        items_hash(["boolq", "piqa"], 6, 0, fewshot=1),
+        items_hash(["worldfacts"], 6, 0),
+        items_hash(["worldfacts"], 6, 1),
+    ]
+    labels = data / "piqa/valid-labels.lst"
+    labels.write_text(labels.read_text().replace("0", "1"))
+    others.append(items_hash(["boolq", "piqa"], 6, 0))
+    assert len({first, *others}) == 8
+
+
+def test_examples_are_the_same_each_time():
+    prompts = [[r.args[0] for r in choose(["boolq"], 5, seed, 2)[0].requests()] for seed in (0, 0, 1)]
+    assert prompts[0] == prompts[1] != prompts[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("boolq/val.jsonl", '{"question": "a", "passage": "b", "answer": true}\n{"questi', "line 2: it is not JSON"),
+        ("boolq/val.jsonl", '{"question": "a", "answer": true}\n', "line 1: it lacks passage"),
+        ("boolq/val.jsonl", '{"question": "a", "passage": "b"}\n', "line 1: its label or answer is None"),
+        ("boolq/val.jsonl", '{"question": "a", "passage": "b", "answer": "true"}\n', "label or answer is 'true'"),
+        ("boolq/val.jsonl", "", "holds no records"),
+        ("boolq/val.jsonl", "[1]\n", "lacks passage, question"),
+        ("piqa/valid-labels.lst", "0\n1\n", "holds 12 items and .* 2 labels"),
+        ("piqa/valid-labels.lst", "0 1 " * 5 + "0 2", "its label is '2'"),
+        (
+            "winogrande/dev.jsonl",
+            '{"sentence": "a _", "option1": "b", "option2": "c", "answer": "3"}\n',
+            "answer is not",
+        ),
+        ("winogrande/dev.jsonl", '{"sentence": "a", "option1": "b", "option2": "c", "answer": "1"}\n', "no gap"),
+    ],
+)
+def test_damaged_files_say_so(data, name, text, message):
+    (data / name).write_text(text)
+    with pytest.raises(MissingData, match=message):
+        choose([name.split("/")[0]], None, 0, 0)
+
+
+def test_where_a_data_folder_is_named_the_hub_is_not_asked(data):
+    (data / "winogrande/dev.jsonl").unlink()
+    with pytest.raises(MissingData, match=r"no harness/winogrande/dev.jsonl under"):
+        choose(["winogrande"], None, 0, 0)
+
+
+def test_without_one_the_hub_is_asked_and_its_absence_told(monkeypatch):
+    monkeypatch.delenv("KC_DATA")
+    with pytest.raises(MissingData, match="data of task winogrande .*no route to hub.* KC_DATA"):
+        choose(["winogrande"], None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tasks": []}, "must be a list of names"),
+        ({"tasks": "boolq"}, "must be a list of names"),
+        ({"tasks": ["winogrand"]}, "no task 'winogrand'; near it are winogrande"),
+        ({"limit": 0}, "limit must be at least 1"),
+        ({"fewshot": -1}, "fewshot must be 0 or more"),
+    ],
+)
+def test_impossible_requests(asked, message):
+    with pytest.raises(BadRequest, match=message):
+        choose(**{"tasks": ["boolq"], "limit": None, "seed": 0, "fewshot": 0} | asked)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"output_type": "generate_until"}, "of kind generate_until, which is not asked"),
+        ({"output_type": "loglikelihood_rolling"}, "use perplexity instead"),
+        ({"output_type": "multiple_choice", "process_results": lambda doc, results: {}}, "in a way of its own"),
+    ],
+)
+def test_tasks_of_another_kind_are_refused(config, message):
+    from datasets import Dataset
+
+    docs = [{"text": "a", "next": "b", "choices": ["b", "c"]}]
+    config |= {
+        "task": "other", "custom_dataset": lambda **_: {"test": Dataset.from_list(docs)}, "test_split": "test",
+        "doc_to_text": "text", "doc_to_target": "next", "doc_to_choice": "choices",
+    }  # fmt: skip
+    with quietly():
+        task = lm_eval("api.task").ConfigurableTask(config=config)
+    with pytest.raises(BadRequest, match=message):
+        tasks_module._check(task)

@@ -1,0 +1,235 @@
+"""The benchmark sources on invented files: one form for all, ids, filters, and damaged files refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.probing.sources import load_source, missing
+from kc_utils.probing.sources.collection import FILTERS
+from kc_utils.probing.sources.lama import TREX
+from tests.probing import invented_benchmarks as invented
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not the set of files:UserWarning")
+NAMES = ("lama", "lama:sentences", "bear", "pararel", "popqa")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("KC_DATA", str(tmp_path))
+    monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for folder, make in invented.MAKERS.items():
+        make(tmp_path / folder)
+    load_source.cache_clear()
+    yield tmp_path
+    load_source.cache_clear()
+
+
+def refused(name: str) -> str:
+    with pytest.raises(MissingData) as error:
+        load_source(name)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_source_gives_facts_that_can_be_asked(data, name):
+    facts = load_source(name)
+    assert facts.name == name
+    assert missing(name) is None
+    assert len(facts) > 0
+    for fact in facts.facts:
+        relation = facts.relations[fact.relation]
+        assert fact.statement is not None or relation.templates
+        assert fact.answers[0] in relation.answer_space
+        assert not set(facts.alternatives(fact, 99)) & {*fact.accepted, *fact.other_answers}
+    assert set(facts.filters) <= set(FILTERS)
+    assert all(len(hash) == 64 for hash in facts.files.values())
+    load_source.cache_clear()
+    assert load_source(name).sha256 == facts.sha256
+
+
+def test_lama_by_templates(data):
+    facts = load_source("lama")
+    assert {f.relation for f in facts.facts} >= {*TREX, "date_of_birth", "conceptnet/IsA", "squad"}
+    own = {f.id: f for f in facts.facts if f.relation == "P19"}
+    assert len(own) == 5
+    first = own["lama/P19/P19-1"]
+    assert (first.subject, first.answers, first.subject_id, first.answer_id) == ("Lyonesse", ("Camelot",), "Q1", "Q2")
+    assert first.other_answers == ("Strelsau",)
+    assert first.statement is None
+    assert own["lama/P19/P19-2"].other_answers == ()
+    assert facts.relations["P19"].templates == ("[X] lies near [Y] .",)
+    assert facts.relations["P19"].type == "N-M"
+    assert facts.relations["P19"].answer_space == ("Camelot", "Strelsau", "Ys", "strelsau")
+    assert facts.relations["date_of_birth"].type == "other"
+    assert facts.filters == {"duplicate_fact": 41, "duplicate_sentence": 1, "several_masks": 1}
+    made_up = [i for i in own if len(i) == len("lama/P19/") + 16]
+    assert len(made_up) == 2, "records without a uuid get a key of their own"
+
+
+def test_an_id_that_is_made_up_does_not_depend_on_its_place(data):
+    before = {f.id for f in load_source("lama:trex").facts}
+    file = data / "LAMA/TREx/P19.jsonl"
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+    load_source.cache_clear()
+    changed = {f.id for f in load_source("lama:trex").facts} ^ before
+    assert changed == {"lama/P19/P19-1", "lama/P19/P19-again"}, "of two that say the same, the first is kept"
+
+
+def test_lama_by_sentences_as_the_study_of_compression_asks(data):
+    facts = load_source("lama:sentences")
+    own = [f for f in facts.facts if f.relation == "P19"]
+    assert [f.statement for f in own] == ["Of old, P19 of Lyonesse was [Y].", "[Y] is the P19 of Avalon."]
+    assert facts.filters == {
+        "duplicate_sentence": 41 + 1,
+        "no_mask": 41 + 3,
+        "no_sentence": 2 * 41,
+        "several_masks": 3 + 1,
+    }
+    squad = facts.only(["squad"]).facts
+    assert [(f.id, f.subject, f.statement) for f in squad] == [("lama/squad/s1", "", "The drowned city is [Y].")]
+
+
+def test_parts_of_lama(data):
+    whole = load_source("lama")
+    parts = ("trex", "google_re", "conceptnet", "squad")
+    assert [f for p in parts for f in load_source(f"lama:{p}").facts] == list(whole.facts)
+    assert load_source("lama:squad").files == {"LAMA/Squad": whole.files["LAMA/Squad"]}
+    (data / "LAMA/TREx/P19.jsonl").unlink()
+    load_source.cache_clear()
+    assert len(load_source("lama:squad")) == 1, "a part needs its own files only"
+    assert "LAMA/TREx/P19.jsonl" in refused("lama:trex")
+    assert "LAMA/TREx/P19.jsonl" in missing("lama")
+
+
+def test_aliases_of_google_re_are_names(data):
+    fact = next(f for f in load_source("lama:google_re").facts if f.id == "lama/place_of_birth/place_of_birth-1")
+    assert fact.aliases == ("Kêr-Is", "Keris")
+    assert fact.other_answers == ("Camelot", "Avalon")
+
+
+def test_relations_of_conceptnet_share_an_answer_space(data):
+    facts = load_source("lama:conceptnet")
+    assert facts.relations["conceptnet/HasA"].answer_space == ("beast", "bird", "tail")
+    assert facts.relations["conceptnet/IsA"].answer_space == ("beast", "bird", "tail")
+
+
+def test_an_id_that_lama_gives_twice_is_numbered(data):
+    ids = [f.id for f in load_source("lama:conceptnet").facts]
+    assert ids == ["lama/conceptnet/IsA/c1", "lama/conceptnet/IsA/c1/2", "lama/conceptnet/HasA/c3"]
+
+
+def test_without_give_aways(data):
+    plain, filtered = load_source("lama:trex"), load_source("lama:trex-uhn")
+    assert filtered.name == "lama:trex-uhn"
+    gone = {(f.subject, f.answers[0]) for f in plain.facts} - {(f.subject, f.answers[0]) for f in filtered.facts}
+    assert gone == {("Ys", "Ys"), ("Old Strelsau", "strelsau")}
+    assert filtered.filters == {"answer_in_subject": 41, "duplicate_fact": 41, "subject_is_answer": 41}
+    assert filtered.relations == plain.relations, "a fact that is not asked is an answer all the same"
+
+
+def test_bear(data):
+    facts = load_source("bear")
+    assert facts.filters == {}
+    first = facts.facts[0]
+    assert (first.id, first.subject_id, first.answer_id) == ("bear/P6/Q10", "Q10", "Q1")
+    assert facts.relations["P6"].type == "1-1"
+    assert facts.relations["P19"].type == "N-1"
+    assert facts.relations["P6"].templates == ("[X] knows [Y].", "[Y] knows [X].", "[X] has seen [Y].")
+    assert facts.relations["P6"].label == "head of government"
+
+
+def test_pararel(data):
+    facts = load_source("pararel")
+    assert facts.relations["P19"].templates == ("[X] lies by [Y].", "[Y] is where [X] lies.")
+    assert facts.filters == {"duplicate_fact": 39, "no_pattern": 8}
+    assert facts.facts[0].id == "pararel/P17/P17-Lyonesse"
+
+
+def test_popqa(data):
+    facts = load_source("popqa")
+    first, second, third = facts.facts
+    assert first.statement == "Q: What is Ann Example's occupation? A: [Y]"
+    assert (first.id, first.popularity, first.subject_id, first.answer_id) == ("popqa/1", 5.0, "Q10", "Q11")
+    assert first.accepted == ("knight", "Sir")
+    assert first.other_answers == ("smith",)
+    assert second.other_answers == ("knight",)
+    assert third.aliases == ('the "drowned" land',)
+    assert set(facts.relations) == {"occupation", "capital_of"}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+DAMAGED = {
+    "a record without an answer": ("lama", "LAMA/TREx/P19.jsonl", '"obj_label"', '"object"', "lacks 'obj_label'"),
+    "an empty subject": ("lama", "LAMA/TREx/P19.jsonl", '"Lyonesse"', '" "', "lacks 'sub_label'"),
+    "a relation nobody describes": ("lama", "LAMA/relations.jsonl", '"P19"', '"P2"', "does not describe P19"),
+    "another place in the answer space": (
+        "bear",
+        "BEAR/P19.jsonl",
+        '"answer_idx": 0',
+        '"answer_idx": 1',
+        "two editions",
+    ),
+    "an impossible place": ("bear", "BEAR/P19.jsonl", '"answer_idx": 0', '"answer_idx": -2', "two editions"),
+    "no answer space": ("bear", "BEAR/metadata_relations.json", "answer_space_ids", "ids", "not BEAR's description"),
+    "no json": ("bear", "BEAR/metadata_relations.json", "{", "<", "not BEAR's description"),
+    "no pattern": ("pararel", "ParaRel/graphs_json/P19.jsonl", '"pattern"', '"text"', "lacks 'pattern'"),
+    "no column": ("popqa", "PopQA/test.tsv", "possible_answers", "answers", "lacks the columns possible_answers"),
+    "answers cut": ("popqa", "PopQA/test.tsv", "land", 'land""]"\n9\tx', "line 5"),
+    "popularity in words": ("popqa", "PopQA/test.tsv", "\t5\t", "\tmany\t", "line 2"),
+    "no answer": ("popqa", "PopQA/test.tsv", "\tknight\t1", "\t\t1", "line 2: obj is missing"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_files_are_refused_in_one_line(data, case):
+    name, file, old, new, says = DAMAGED[case]
+    edit(data / file, old, new)
+    text = refused(name)
+    assert says in text
+    assert file in text
+
+
+def test_a_cut_table_is_refused(data):
+    file = data / "PopQA/test.tsv"
+    file.write_text(file.read_text()[:-20])
+    assert "cut or damaged" in refused("popqa") or "cannot be read" in refused("popqa")
+
+
+def test_a_template_without_slots_is_refused(data):
+    edit(data / "LAMA/relations.jsonl", "[X]", "X")
+    with pytest.raises(BadRequest, match="once each"):
+        load_source("lama:trex")
+
+
+def test_unknown_names_say_what_there_is(data):
+    for name, says in {
+        "lore": "choose worldfacts, lama, bear, pararel, popqa",
+        "lama:trek": "choose trex, google_re, conceptnet, squad, trex_sentences, google_re_sentences, sentences",
+        "lama:": "lama has no part ''",
+        "bear:big": "bear has no parts",
+        "popqa:x": "popqa has no parts",
+        "pararel:x": "pararel has no parts",
+        "worldfacts:x": "worldfacts has no parts",
+    }.items():
+        for ask in (load_source, missing):
+            with pytest.raises(BadRequest, match=says):
+                ask(name)
+
+
+def test_other_files_than_the_known_ones_are_used_and_warned_of(data):
+    with pytest.warns(UserWarning, match="BEAR under .* is not the set of files") as caught:
+        facts = load_source("bear")
+    assert facts.files["BEAR"][:16] in str(caught[0].message)
+    edit(data / "BEAR/P19.jsonl", "Knight 0", "Knight 9")
+    load_source.cache_clear()
+    assert load_source("bear").files != facts.files
+    assert json.loads((data / "BEAR/P19.jsonl").read_text().splitlines()[0])["sub_label"] == "Knight 9"

@@ -1,0 +1,174 @@
+"""The benchmark sources on the real files (`KC_DATA`), against a count of the files that shares no code with them."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kc_utils.probing.sources import load_source
+from kc_utils.probing.sources.cards import CARD, with_counts
+from kc_utils.probing.sources.collection import properties
+
+DATA = Path(os.environ.get("KC_DATA", "no such folder"))
+pytestmark = pytest.mark.skipif(
+    not all((DATA / part).is_dir() for part in ("LAMA", "BEAR", "ParaRel")),
+    reason="KC_DATA does not name a folder with LAMA/, BEAR/ and ParaRel/",
+)
+NAMES = ("lama:trex", "lama:google_re", "lama:conceptnet", "lama:squad", "lama:sentences", "bear", "pararel")
+
+
+def lines(pattern: str) -> dict[str, list[dict]]:
+    return {
+        path.stem: [json.loads(line) for line in path.open(encoding="utf-8") if line.strip()]
+        for path in sorted(DATA.glob(pattern))
+    }
+
+
+def counted(name: str) -> int:
+    facts = load_source(name)
+    return len(facts) + sum(facts.filters.values())
+
+
+def test_the_files_are_the_known_ones(recwarn):
+    load_source.cache_clear()
+    for name in NAMES:
+        load_source(name)
+    assert [str(w.message) for w in recwarn if "set of files" in str(w.message)] == []
+
+
+def test_records_before_filters():
+    assert counted("lama:trex") == 32_897 == sum(map(len, lines("LAMA/TREx/*.jsonl").values()))
+    assert counted("lama:squad") == 305
+    assert counted("lama:conceptnet") == 146
+    assert counted("lama:google_re") == 2_937 + 1_825 + 766
+    assert counted("bear") == 7_731 == sum(map(len, lines("BEAR/P*.jsonl").values()))
+    assert counted("pararel") == 29_411 == sum(map(len, lines("ParaRel/trex_lms_vocab/*.jsonl").values()))
+    assert sum(len(r.templates) for r in load_source("pararel").relations.values()) == 329
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_fact_can_be_asked_and_its_answer_is_in_the_answer_space(name):
+    facts = load_source(name)
+    for relation in facts.relations.values():
+        assert all(t.count("[X]") == 1 and t.count("[Y]") == 1 for t in relation.templates), relation.id
+        assert len(set(relation.answer_space)) == len(relation.answer_space)
+        repeated = len(relation.templates) - len(set(relation.templates))
+        assert repeated == (relation.id == "P103" and name == "bear"), (
+            "BEAR asks one of its relations twice the same way"
+        )
+    for fact in facts.facts:
+        assert set(fact.answers) <= set(facts.relations[fact.relation].answer_space), fact.id
+        assert fact.statement is not None or facts.relations[fact.relation].templates, fact.id
+        assert len(facts.alternatives(fact, 1)) == 1, fact.id
+
+
+def test_trex_is_what_the_files_say():
+    records, described = (
+        lines("LAMA/TREx/*.jsonl"),
+        {r["relation"]: r for r in lines("LAMA/relations.jsonl")["relations"]},
+    )
+    pairs = {p: list(dict.fromkeys((r["sub_label"], r["obj_label"]) for r in own)) for p, own in records.items()}
+    facts = load_source("lama:trex")
+    assert {p: [(f.subject, f.answers[0]) for f in own] for p, own in facts.by_relation().items()} == pairs
+    assert facts.filters == {"duplicate_fact": sum(map(len, records.values())) - sum(map(len, pairs.values()))}
+    for id, relation in facts.relations.items():
+        assert (relation.label, relation.type) == (described[id]["label"], described[id]["type"])
+        assert relation.templates == (described[id]["template"],)
+    uuids = {r["uuid"] for own in records.values() for r in own if "uuid" in r}
+    keys = [f.id.rsplit("/", 1)[1] for f in facts.facts]
+    assert sum(k not in uuids for k in keys) == 481
+    right = {p: {} for p in pairs}
+    for p, own in pairs.items():
+        for subject, answer in own:
+            right[p].setdefault(subject.casefold(), set()).add(answer)
+    for fact in facts.facts:
+        assert {*fact.answers, *fact.other_answers} == right[fact.relation][fact.subject.casefold()]
+
+
+def test_sentences_are_those_of_the_paper():
+    """First sentence of each record; no mask, several masks or the same sentence in the same data set: left out."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    left_out: Counter[str] = Counter()
+    for part, pattern in {"t": "TREx", "g": "Google_RE", "c": "ConceptNet", "s": "Squad"}.items():
+        seen = set()
+        by_file = lines(f"LAMA/{pattern}/*.jsonl")
+        order = sorted(by_file, key=lambda p: int(p[1:]) if part == "t" else ("birth" not in p, "date" in p))
+        for record in (r for p in order for r in by_file[p]):
+            sentences = record.get("masked_sentences") or [e["masked_sentence"] for e in record.get("evidences", [])]
+            if not sentences:
+                left_out["no_sentence"] += 1
+            elif sentences[0].count("[MASK]") != 1:
+                left_out["several_masks" if "[MASK]" in sentences[0] else "no_mask"] += 1
+            elif sentences[0] in seen:
+                left_out["duplicate_sentence"] += 1
+            else:
+                seen.add(sentences[0])
+                found.setdefault(part, []).append((sentences[0], record["obj_label"]))
+    facts = load_source("lama:sentences")
+    assert facts.filters == dict(left_out)
+    asked = [(f.statement.replace("[Y]", "[MASK]"), f.answers[0]) for f in facts.facts]
+    assert asked == found["t"] + found["g"] + found["c"] + found["s"]
+
+
+@pytest.mark.parametrize("name", ["lama:trex", "lama:google_re", "bear", "pararel"])
+def test_give_aways_are_left_out_by_string_match_alone(name):
+    plain, filtered = load_source(name), load_source(f"{name}-uhn")
+    kept = [f.id for f in plain.facts if f.answers[0].lower() not in f.subject.lower()]
+    assert [f.id for f in filtered.facts] == kept
+    assert len(plain) - len(kept) == sum(filtered.filters.values()) - sum(plain.filters.values()) > 0
+
+
+def test_bear_is_what_the_files_say():
+    facts, metadata = load_source("bear"), json.loads((DATA / "BEAR/metadata_relations.json").read_text())
+    assert set(facts.relations) == set(metadata)
+    for id, relation in facts.relations.items():
+        assert sorted(metadata[id]["answer_space_labels"]) == list(relation.answer_space)
+        assert metadata[id]["templates"] == list(relation.templates)
+        assert len(relation.templates) == 3
+        right = Counter(f.answers[0] for f in facts.facts if f.relation == id)
+        assert len(set(right.values())) == 1, "every answer is right equally often"
+        assert relation.type == ("1-1" if set(right.values()) == {1} else "N-1")
+    own = {p: [(r["sub_label"], r["obj_label"]) for r in rows] for p, rows in lines("BEAR/P*.jsonl").items()}
+    assert {p: [(f.subject, f.answers[0]) for f in rows] for p, rows in facts.by_relation().items()} == own
+
+
+def test_bear_is_read_as_its_authors_library_reads_it():
+    lm_pub_quiz = pytest.importorskip("lm_pub_quiz")
+    theirs, facts = lm_pub_quiz.Dataset.from_path(DATA / "BEAR"), load_source("bear")
+    ours = facts.by_relation()
+    assert {r.relation_code for r in theirs} == set(ours)
+    for relation in theirs:
+        table, own = relation.instance_table, ours[relation.relation_code]
+        assert list(table["sub_label"]) == [f.subject for f in own]
+        answers = [relation.answer_space.iloc[i] for i in table["answer_idx"]]
+        assert answers == [f.answers[0] for f in own]
+        assert list(relation.templates) == list(facts.relations[relation.relation_code].templates)
+
+
+def test_pararel_is_what_the_files_say():
+    facts, patterns = load_source("pararel"), lines("ParaRel/graphs_json/*.jsonl")
+    for id, relation in facts.relations.items():
+        assert [r["pattern"] for r in patterns[id]] == list(relation.templates)
+    records = lines("ParaRel/trex_lms_vocab/*.jsonl")
+    pairs = {p: list(dict.fromkeys((r["sub_label"], r["obj_label"]) for r in records[p])) for p in patterns}
+    assert {p: [(f.subject, f.answers[0]) for f in own] for p, own in facts.by_relation().items()} == pairs
+    without = sum(len(own) for p, own in records.items() if p not in patterns)
+    assert facts.filters == {"duplicate_fact": counted("pararel") - without - len(facts), "no_pattern": without}
+
+
+def test_labels_and_types_agree_with_lamas():
+    own = {r["relation"]: r for r in lines("LAMA/relations.jsonl")["relations"]}
+    typed = {p: e for p, e in properties().items() if "type" in e}
+    assert set(typed) == set(lines("LAMA/TREx/*.jsonl"))
+    assert {p: (e["label"], e["type"]) for p, e in typed.items()} == {
+        p: (own[p]["label"], own[p]["type"]) for p in typed
+    }
+    shared = set(properties()) & set(own)
+    assert {p: properties()[p]["label"] for p in shared} == {p: own[p]["label"] for p in shared}
+
+
+def test_the_card_says_what_is_there():
+    text = CARD.read_text(encoding="utf-8")
+    assert with_counts(text) == text, "run: python -m kc_utils.probing.sources.cards"

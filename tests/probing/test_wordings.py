@@ -1,0 +1,248 @@
+"""What each family is read at, on tokenizers of every usual kind, against the tokens of the whole statement."""
+
+import itertools
+
+import pytest
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from kc_utils.errors import BadModel
+from kc_utils.probing.facts import Fact
+from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.sources import load_source
+from kc_utils.probing.wordings import LeftToRight, Masked, Sentinel
+from tests.trained import byte_level, corpus, sentinels, word_pieces
+
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+NAMES = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def like_roberta(trim=True, strip=True):
+    """Byte pairs; the mask takes the space before it, or leaves it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=trim, add_prefix_space=False
+    )
+    mask = AddedToken("<mask>", lstrip=strip, special=True)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=mask, **NAMES)
+
+
+def like_albert():
+    """Pieces that bring the space before them; digits are pieces of their own, their space too."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation()]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator([*corpus(), "0 1 2 3 4 5 6 7 8 9"], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=mask, **NAMES)
+
+
+ENCODERS = {
+    "WordPiece, lower case": word_pieces,
+    "WordPiece, cased": lambda: word_pieces(lowercase=False),
+    "bytes": like_roberta,
+    "bytes, offsets with the space": lambda: like_roberta(trim=False),
+    "bytes, a space before the mask": lambda: like_roberta(strip=False),
+    "Metaspace": like_albert,
+}
+DECODERS = {"bytes": byte_level, "Metaspace": sentinels}
+ANSWERS = ("Paris", "N'Djamena", "St. Helier", "Tórshavn", "the Hague", "Basse-Terre", "8", "U.S.")
+TEXTS = (
+    "[Y] is the capital of Chile.",
+    "In Chile [Y] is the capital.",
+    "The capital of Chile is [Y].",
+    "Chile's capital, [Y], is old.",
+)
+BEFORE = ("", "The capital of Peru is Lima.", "The capital of Peru is Lima.\n")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = {}
+    return lambda kind, name: made.setdefault((kind, name), (ENCODERS if kind == "encoder" else DECODERS)[name]())
+
+
+def asked(before=BEFORE):
+    fact = Fact("f", "r", "Chile", ANSWERS[:1], ANSWERS[1:])
+    return [Question(fact, 0, text, said) for text in TEXTS for said in before]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoders_fillers_are_the_tokens_of_the_answer_in_the_statement(tokenizer, name):
+    """Found another way: what the text that ends with the answer has more than the text that ends before it."""
+    tokens = tokenizer("encoder", name)
+    for question in asked():
+        lead = tokens(question.lead.rstrip(), add_special_tokens=False).input_ids
+        for answer, filler in zip(ANSWERS, Masked(tokens).fillers(question, ANSWERS), strict=True):
+            ids = tokens(question.stated(answer), add_special_tokens=False).input_ids
+            whole = tokens(question.lead + question.spelled(answer), add_special_tokens=False).input_ids
+            if ids[: len(whole)] == whole:
+                assert filler == tuple(whole[len(lead) :]), (question, answer)
+            else:
+                assert (answer, tokens.decode(ids[-1:]), filler) == ("U.S.", "..", ()), "its last token is not its own"
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoders_gap_is_the_statement_with_one_mask_for_the_answer(tokenizer, name):
+    tokens = tokenizer("encoder", name)
+    wording = Masked(tokens)
+    for question in asked(BEFORE[:2]):  # a mask may take a new line with the space before it
+        seen, at = wording.gap(question)
+        assert [i for i, token in enumerate(seen) if token == tokens.mask_token_id] == [at]
+        (filler,) = wording.fillers(question, ["Lima"])
+        whole = tuple(tokens(question.stated("Lima")).input_ids)
+        assert (*seen[:at], *filler, *seen[at + 1 :]) == whole
+
+
+def test_a_space_of_its_own_is_part_of_an_answer(tokenizer):
+    """Else "8" would be of one piece, and the mask would stand where its space is."""
+    tokens = tokenizer("encoder", "Metaspace")
+    (filler,) = Masked(tokens).fillers(Question(Fact("f", "r", "s", ("8",)), 0, "The capital is [Y]."), ["8"])
+    assert tokens.convert_ids_to_tokens(filler) == ["▁", "8"]
+
+
+def test_an_answer_that_shares_a_token_with_what_precedes_is_not_told_apart():
+    tokens = like_roberta()
+    tokens.add_tokens(["(Paris"])
+    fact = Fact("f", "r", "s", ("Paris",))
+    assert Masked(tokens).fillers(Question(fact, 0, "Chile, ([Y])"), ["Paris"]) == [()]
+    assert LeftToRight(tokens).fillers(Question(fact, 0, "Chile, ([Y]"), ["Paris"]) == [()]
+
+
+def test_a_mask_is_not_written_in_lower_case(tokenizer):
+    tokens = tokenizer("encoder", "WordPiece, lower case")
+    seen, _ = Masked(tokens).gap(asked()[6])
+    assert tokens.convert_ids_to_tokens(seen)[:3] == ["[CLS]", "the", "capital"]
+    assert "[MASK]" in tokens.convert_ids_to_tokens(seen)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_pseudo_likelihood_has_one_term_for_each_token_of_the_statement(tokenizer, name):
+    tokens = tokenizer("encoder", name)
+    for question in asked():
+        preamble = tokens(question.preamble.rstrip(), add_special_tokens=False).input_ids
+        for answer, terms in zip(ANSWERS, Masked(tokens).terms(question, ANSWERS), strict=True):
+            ids = tokens(question.stated(answer)).input_ids
+            words = tokens(question.stated(answer)).word_ids()
+            assert [at for (_, at), _ in terms] == list(range(1 + len(preamble), len(ids) - 1))
+            for (masked, at), token in terms:
+                assert ids[at] == token
+                hidden = {i for i, (a, b) in enumerate(zip(ids, masked, strict=True)) if a != b}
+                assert hidden == {i for i in range(at, len(ids) - 1) if i == at or words[i] == words[at]}
+                assert {masked[i] for i in hidden} == {tokens.mask_token_id}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoders_gap_and_fillers_are_the_tokens_of_the_text(tokenizer, name):
+    tokens = tokenizer("decoder", name)
+    wording = LeftToRight(tokens)
+    start = tokens.bos_token_id if name == "bytes" else tokens.eos_token_id
+    for question in asked()[6:9]:
+        gap = wording.gap(question)
+        assert gap == (start, *tokens(question.lead.rstrip(), add_special_tokens=False).input_ids)
+        for answer, filler in zip(ANSWERS, wording.fillers(question, ANSWERS), strict=True):
+            assert gap + filler == (start, *tokens(question.lead + answer, add_special_tokens=False).input_ids)
+            assert tokens.decode(filler).strip() == answer
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoders_terms_are_the_end_of_every_statement_from_one_place_on(tokenizer, name):
+    tokens = tokenizer("decoder", name)
+    for question in asked():
+        places = set()
+        for answer, terms in zip(ANSWERS, LeftToRight(tokens).terms(question, ANSWERS), strict=True):
+            whole = tuple(tokens(question.stated(answer), add_special_tokens=False).input_ids)
+            assert terms[0][0][1:] + tuple(token for _, token in terms) == whole
+            assert all(b[0] == (*a[0], a[1]) for a, b in itertools.pairwise(terms))
+            places.add(terms[0][0])
+        (shared,) = places  # else the sums would be of different things
+        assert " ".join(question.lead.split()).startswith(" ".join(tokens.decode(shared[1:]).split()))
+        assert len(shared) >= len(tokens(question.lead.rstrip(), add_special_tokens=False).input_ids)
+
+
+def test_what_a_tokenizer_adds_by_itself_makes_no_difference():
+    plain, adding = byte_level(), byte_level()
+    adding.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "<s> $A <pad>", special_tokens=[("<s>", 1), ("<pad>", 0)]
+    )
+    assert adding("Paris").input_ids[:1] == [1] and adding("Paris").input_ids[-1:] == [0]
+    for question in asked():
+        assert LeftToRight(adding).terms(question, ANSWERS) == LeftToRight(plain).terms(question, ANSWERS)
+        assert LeftToRight(adding).gap(question) == LeftToRight(plain).gap(question)
+        assert LeftToRight(adding).fillers(question, ANSWERS) == LeftToRight(plain).fillers(question, ANSWERS)
+
+
+def test_without_a_token_to_begin_with_a_statement_cannot_open_with_its_answer():
+    tokens = byte_level()
+    tokens.bos_token = None
+    assert LeftToRight(tokens).gap(asked()[6]) == tuple(tokens("The capital of Chile is").input_ids)
+    with pytest.raises(BadModel, match="opens with its answer"):
+        LeftToRight(tokens).terms(asked()[0], ANSWERS)
+
+
+def test_an_encoder_decoder_reads_a_sentinel_and_says_what_it_stands_for(tokenizer):
+    tokens = tokenizer("decoder", "Metaspace")
+    wording, (first, second) = Sentinel(tokens), tokens.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_1>"])
+    for question in asked():
+        statement, said = wording.gap(question)
+        at = statement.index(first)
+        (filler,) = wording.fillers(question, ["Lima"])
+        assert (*statement[:at], *filler, *statement[at + 1 :]) == tuple(tokens(question.stated("Lima")).input_ids)
+        assert (statement.count(first), statement[-1], said) == (1, tokens.eos_token_id, (tokens.pad_token_id, first))
+        fillers = wording.fillers(question, ANSWERS)
+        for answer, filler, terms in zip(ANSWERS, fillers, wording.terms(question, ANSWERS), strict=True):
+            assert filler == tuple(tokens(question.spelled(answer), add_special_tokens=False).input_ids)
+            assert tuple(token for _, token in terms) == (*filler, second)
+            assert [query for query, _ in terms] == [(statement, said + filler[:n]) for n in range(len(filler) + 1)]
+    assert wording.ends == (second, tokens.eos_token_id)
+
+
+def test_an_answer_that_opens_the_statement_has_a_capital_for_every_family(tokenizer):
+    question = Question(Fact("f", "r", "s", ("the Hague",)), 0, "[Y] is the capital of Chile.")
+    for wording in (Sentinel(sentinels()), Masked(tokenizer("encoder", "bytes")), LeftToRight(byte_level())):
+        (filler,) = wording.fillers(question, ["the Hague"])
+        assert wording._tokenizer.decode(filler) == "The Hague"
+
+
+def without(tokens, **names):
+    for name, value in names.items():
+        setattr(tokens, name, value)
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("wording", "tokens", "what"),
+    [
+        (Masked, byte_level, "no mask token"),
+        (Sentinel, byte_level, "no <extra_id_0>"),
+        (Sentinel, lambda: without(sentinels(), pad_token=None), "no padding token"),
+    ],
+)
+def test_a_tokenizer_without_what_its_family_needs_is_refused(wording, tokens, what):
+    with pytest.raises(BadModel, match=what):
+        wording(tokens())
+
+
+def test_every_wording_of_worldfacts_can_be_asked(tokenizer):
+    """Of two facts of each relation, in all wordings, by all families; answers come out as they went in."""
+    facts = load_source("worldfacts").sample(46)
+    assert len(facts.by_relation()) == 23
+    tokens = {"masked": tokenizer("encoder", "bytes"), "left": byte_level(), "sentinel": sentinels()}
+    families = [Masked(tokens["masked"]), LeftToRight(tokens["left"])]
+    for wording in families:
+        for question in ask_about(facts, "all", left_to_right=isinstance(wording, LeftToRight)):
+            fillers = wording.fillers(question, question.fact.answers)
+            for answer, filler in zip(question.fact.answers, fillers, strict=True):
+                assert wording._tokenizer.decode(filler).strip() == question.spelled(answer), question

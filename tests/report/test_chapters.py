@@ -1,0 +1,291 @@
+"""Chapters on techniques: they are complete, they run, and what they show agrees with independent computations."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.nn.utils import prune
+
+from kc_utils.report import chapters, demonstrations
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "book" / "techniques").glob("*.md"))
+SECTIONS = ("The idea", "The formula", "Demonstration", "What it costs and saves", "The paper and this study",
+            "Recipes", "Limits")  # fmt: skip
+NAMES = [page.stem for page in PAGES]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / "book" / "techniques" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def run(text: str) -> tuple[dict, str]:
+    """Execute a chapter's cells here: its variables, and all that it shows."""
+    shown: list[str] = []
+    names: dict = {}
+    display, demonstrations.display = demonstrations.display, lambda made: shown.append(made.data)
+    try:
+        for cell in chapters.code_cells(text):
+            exec(compile(cell, "chapter", "exec"), names)
+    finally:
+        demonstrations.display = display
+    return names, "\n".join(shown)
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """Each chapter, executed when it is asked for, once."""
+    done: dict = {}
+
+    def of(name: str):
+        if name not in done:
+            done[name] = run(text_of(name))
+        return done[name]
+
+    return of
+
+
+def variables(executed, name: str) -> SimpleNamespace:
+    return SimpleNamespace(**executed(name)[0])
+
+
+def test_each_technique_has_a_chapter():
+    assert set(NAMES) == {
+        "pruning", "structured_pruning", "round_to_nearest", "dynamic_int8", "gptq", "pruning_then_quantization",
+        "final_layer", "scopes",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chapter_is_complete(name):
+    text = text_of(name)
+    prose = re.sub(r"^```\{code-cell\}.*?^```$", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^## (.+)$", prose, re.M)
+    places = [[i for i, heading in enumerate(headings) if heading.startswith(section)] for section in SECTIONS]
+    assert all(places)
+    assert [found[0] for found in places] == sorted(found[0] for found in places)
+    assert len(re.findall(r"^\$\$$", prose, re.M)) == 2  # one displayed formula
+    assert "{cite:t}`namburi2023`" in prose
+    assert chapters.code_cells(text)
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["kernelspec"]["name"] == "python3"
+    assert front["jupytext"]["text_representation"]["format_name"] == "myst"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chapter_is_in_the_contents_and_in_the_overview(name):
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    assert files.count(f"techniques/{name}") == 1
+    assert f"(../techniques/{name}.md)" in (ROOT / "book/background/techniques.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chapter_runs_and_says_in_words_what_it_draws(name, executed):
+    _, shown = executed(name)
+    figures = re.findall(r"<img [^>]*>", shown)
+    alternatives = re.findall(r'<img [^>]*alt="([^"]*)"', shown)
+    assert figures or "<table" in shown
+    assert len(alternatives) == len(figures)
+    assert all(re.search(r"\d", alt) and len(alt) > 60 for alt in alternatives)
+    assert shown.count("<caption>") == shown.count("<table")
+    assert not re.search(r"\b(nan|inf)\b", re.sub(r"data:image[^\"]*", "", shown))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "manual_seed(0)" in text_of(n)])
+def test_other_numbers_give_another_page(name, executed):
+    """What a page shows comes from its matrices: with another seed its words change."""
+
+    def words(shown: str) -> str:
+        return re.sub(r"data:image[^\"]*", "", shown)
+
+    other = text_of(name).replace("manual_seed(0)", "manual_seed(1)")
+    assert words(run(other)[1]) != words(executed(name)[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_result_is_written_into_what_is_shown(name):
+    for cell in chapters.code_cells(text_of(name)):
+        for call in ast.walk(ast.parse(cell)):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("say", "table", "figure", "matrices"):
+                specs = {
+                    id(n.format_spec) for n in ast.walk(call) if isinstance(n, ast.FormattedValue) and n.format_spec
+                }
+                inside = {id(c) for n in ast.walk(call) if id(n) in specs for c in ast.walk(n)}
+                texts = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and id(n) not in inside]
+                words = [t for t in texts if isinstance(t, str) and "@" not in t]  # recipes are inputs
+                assert not [t for t in words if re.search(r"\d\.\d|\d\s?%", t)]
+
+
+def test_pruning_is_that_of_torch(executed):
+    page = variables(executed, "pruning")
+    modules = [nn.Linear(8, 4, bias=False) for _ in range(2)]
+    for module, weight in zip(modules, (page.first, page.second), strict=True):
+        module.weight.data = weight.clone()
+    prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=0.5)
+    together = page.prune([page.first, page.second], 0.5, "model")
+    assert all(torch.equal(w, m.weight) for w, m in zip(together, modules, strict=True))
+    alone = nn.Linear(8, 4, bias=False)
+    alone.weight.data = page.first.clone()
+    prune.l1_unstructured(alone, "weight", amount=0.5)
+    assert torch.equal(page.prune([page.first], 0.5, "layer")[0], alone.weight)
+
+
+def test_rows_are_those_of_torch_and_patterns_hold(executed):
+    page = variables(executed, "structured_pruning")
+    linear = nn.Linear(512, 256, bias=False)
+    linear.weight.data = page.large.clone()
+    prune.ln_structured(linear, "weight", amount=0.5, n=1, dim=0)
+    assert torch.equal(page.by_row(page.large, 0.5, 1), linear.weight)
+    for n, m in ((1, 2), (2, 4), (4, 8), (8, 16)):
+        kept = (page.ways[f"{n}:{m}"] != 0).reshape(-1, m).sum(1)
+        assert (kept == n).all()
+
+
+def test_rounding_and_its_bits(executed):
+    page = variables(executed, "round_to_nearest")
+    levels, rounded = page.grids[2]
+    weights = page.group.flatten().numpy()
+    step = (weights.max() - weights.min()) / 3
+    assert np.allclose(np.diff(levels), step, atol=1e-3)
+    assert np.allclose(rounded, [min(levels, key=lambda level: abs(level - w)) for w in weights])
+    four = next(row["4 bits"] for row in page.rows if row["group"] == 32)
+    assert four.endswith(f"({4 + 20 / 32:.2f})")
+
+
+def test_int8_is_what_torchao_and_torch_compute(executed):
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, PerRow, quantize_
+
+    page = variables(executed, "dynamic_int8")
+
+    def linear():
+        made = nn.Linear(*page.weight.shape[::-1], bias=False)
+        made.weight = nn.Parameter(page.weight.clone(), requires_grad=False)
+        return made
+
+    by_torchao = linear()
+    config = Int8DynamicActivationInt8WeightConfig(granularity=[PerRow(), PerRow()], set_inductor_config=False)
+    quantize_(by_torchao, config)
+    assert demonstrations.error(by_torchao(page.tokens), page.per_token(page.tokens, page.weight)) < 1e-3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+        by_torch = quantize_dynamic(nn.Sequential(linear()), {"0": per_channel_dynamic_qconfig})
+        outputs = by_torch(page.tokens)
+    assert demonstrations.error(outputs, page.per_call(page.tokens, page.weight)) < 1e-2
+
+
+def test_gptq_is_least_squares_column_by_column(executed):
+    """After each column the rest is solved for anew, in double precision, from the original weights."""
+    page = variables(executed, "gptq")
+    bits, original = 3, page.weight[:16].double().numpy()
+    scale, zero = (p.double().numpy() for p in page.rtn.grid_of(page.weight[:16], bits, False))
+    x = page.seen.double().numpy()
+    h = 2 * x.T @ x / len(x)
+    h += 0.1 * np.diag(h).mean() * np.eye(len(h))
+    w = original.copy()
+    for j in range(w.shape[1]):
+        w[:, j] = (scale * (np.clip(np.rint(w[:, j : j + 1] / scale) + zero, 0, 2**bits - 1) - zero))[:, 0]
+        done, rest = slice(0, j + 1), slice(j + 1, None)
+        if j + 1 < w.shape[1]:
+            moved = (w[:, done] - original[:, done]) @ h[done, rest]
+            w[:, rest] = original[:, rest] - np.linalg.solve(h[rest, rest], moved.T).T
+    found = page.gptq(page.weight[:16], page.seen, bits).double().numpy()
+    assert np.isclose(found, w, atol=1e-3).mean() > 0.99  # a weight halfway between two levels may go either way
+    assert page.on_new[-1] < page.nearest
+
+
+def test_zeros_survive_on_one_grid_and_not_on_the_other(executed):
+    page = variables(executed, "pruning_then_quantization")
+    zeros = page.half == 0
+    assert (page.whole_zero_point(page.half, 2, 8)[zeros] == 0).all()
+    assert not (page.free_lowest_level(page.half, 2, 8)[zeros] == 0).all()
+    for bits, column in page.sizes.items():
+        pays = [size < column[0] for size in column]
+        expected = [1 / 16 + bits / 16 * (1 - a) < bits / 16 for a in page.amounts]
+        assert pays == expected
+
+
+def test_the_head_is_pruned_apart_from_the_embedding(executed):
+    page = variables(executed, "final_layer")
+    assert page.silent(page.naive.embedding.weight) == 2
+    assert page.silent(page.untied.embedding.weight) == 0
+    assert page.silent(page.untied.head.weight) == 2
+    assert max(page.before) < 0
+    assert sorted(page.after)[-2:] == [0, 0]
+    assert page.words[page.before.index(max(page.before))] not in [
+        word for word, score in zip(page.words, page.after, strict=True) if score == 0
+    ]
+
+
+def test_scopes_are_counted_as_by_hand(executed):
+    """Widths of BERT-base, Llama-7B and FLAN-T5-base; 73 and 36 matrices are those of the paper's code."""
+    page = variables(executed, "scopes")
+    bert, llama, t5 = (page.models[name] for name in ("BERT-base", "Llama-7B", "FLAN-T5-base"))
+    width, inner, layers = 768, 3072, 12
+    assert page.count(bert, "attention") == (48, layers * 4 * width**2)
+    assert page.count(bert, "attention", "paper") == (36, layers * 3 * width**2)
+    assert page.count(bert, "feed_forward", "paper") == (36, layers * (2 * width * inner + width**2))
+    assert page.count(bert, "all", "paper") == (73, layers * (4 * width**2 + 2 * width * inner) + width**2)
+    assert page.count(bert, "all", "paper", True)[1] - page.count(bert, "all", "paper")[1] == 30522 * width
+    assert page.count(llama, "all") == (7 * 32, 32 * (4 * 4096**2 + 3 * 4096 * 11008))
+    assert page.count(llama, "all", "paper", True) == (7 * 32 + 1, page.count(llama, "all")[1] + 32000 * 4096)
+    assert page.count(t5, "attention") == (144, 36 * 4 * 768 * 768)
+    assert page.count(t5, "feed_forward", "paper") == (72, 24 * 3 * 768 * 2048)
+
+
+def test_cells_and_their_modules():
+    text = (
+        "```{code-cell}\n:tags: [hide-input]\nfrom kc_utils.compression import rtn\n```\n\n```python\nimport os\n```\n"
+    )
+    assert chapters.code_cells(text) == ["from kc_utils.compression import rtn\n"]
+    assert chapters.modules_in(text) == ("kc_utils.compression", "kc_utils.compression.rtn")
+    assert "kc_utils.compression.rtn" in chapters.modules_in(text_of("gptq"))
+
+
+def test_a_chapter_whose_code_changed_is_executed_again(tmp_path, monkeypatch):
+    folder = tmp_path / "techniques"
+    folder.mkdir()
+    for name, module in (("one", "magnitude"), ("two", "rtn")):
+        (folder / f"{name}.md").write_text(f"```{{code-cell}}\nimport kc_utils.compression.{module}\n```\n")
+    env = SimpleNamespace(
+        found_docs={"intro", "techniques/one", "techniques/two"}, doc2path=lambda name: str(tmp_path / f"{name}.md")
+    )
+    assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/one", "techniques/two"]
+    assert chapters.outdated(None, env, set(), set(), set()) == []
+    honest = chapters.code_hash
+    monkeypatch.setattr(
+        chapters,
+        "code_hash",
+        lambda modules: honest(modules) + ("new" if "kc_utils.compression.rtn" in modules else ""),
+    )
+    assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/two"]
+    monkeypatch.setattr(chapters, "versions", lambda packages: {"torch": "another"})
+    assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/one", "techniques/two"]
+
+
+def test_a_chapter_that_applies_recipes_depends_on_every_method(tmp_path, monkeypatch):
+    asked: list = []
+    monkeypatch.setattr(chapters, "code_hash", lambda modules: asked.extend(modules) or "")
+    chapters.made_with(ROOT / "book" / "techniques" / "final_layer.md")
+    assert {"kc_utils.compression.rows", "kc_utils.compression.n_of_m", "kc_utils.compression.rtn"} <= set(asked)
+
+
+def test_the_build_executes_chapters_and_nothing_else():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert config["execute"]["execute_notebooks"] == "force"  # `cache` would not see that kc_utils changed
+    assert config["execute"]["exclude_patterns"] == ["results/*.ipynb"]
+    assert config["sphinx"]["config"]["nb_execution_raise_on_error"] is True
+    assert "kc_utils.report.chapters" in config["sphinx"]["extra_extensions"]
+    notebooks = {p.relative_to(ROOT / "book").parts[0] for p in (ROOT / "book").rglob("*.ipynb")}
+    assert notebooks <= {"results"}

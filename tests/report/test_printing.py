@@ -1,0 +1,138 @@
+"""Pages on paper: nothing hidden, nothing to click, black on white; and the whole book as one PDF."""
+
+import re
+
+import pytest
+import yaml
+
+from kc_utils.errors import BadResult, MissingData
+from kc_utils.report import printing
+from kc_utils.report.printing import book_pdf, chromium, print_page
+from tests.browsing import CONTRAST, browsing
+from tests.conftest import ROOT
+
+needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium here; KC_CHROMIUM may name one")
+STATIC = ROOT / "book" / "_static"
+LINES = "".join(f"<p>line {n}</p>" for n in range(300))
+PAGE = """<!doctype html><html data-theme="light"><head><title>A chapter on paper</title>{styles}</head><body>
+<header class="bd-header">search</header>
+<div class="bd-container"><div class="bd-container__inner bd-page-width">
+<div class="bd-sidebar-primary bd-sidebar">contents {lines}</div>
+<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
+<div class="bd-header-article">buttons</div><div id="jb-print-docs-body"><h1>Again</h1></div>
+<article class="bd-article"><section id="a-chapter"><h1>A chapter<a class="headerlink" href="#a-chapter">#</a></h1>
+<p>See <a class="reference external" href="https://example.org/paper">the paper</a> and
+<a class="reference internal" href="other.html">a page</a>, and <code>code</code>.</p>
+<div class="kc-choose">a chart that answers</div>
+<div class="kc-scroll"><table class="kc-table"><tr><th>recipe</th></tr><tr><td>a static table</td></tr></table></div>
+<figure><img src="data:," alt="a figure"><figcaption>What is drawn.</figcaption></figure>
+<details class="sd-sphinx-override sd-dropdown sd-card"><summary class="sd-summary-title">Solution</summary>
+<div class="solution">{solution}</div></details>
+<details><summary>Solutions</summary><p class="plain-solution">42</p></details>
+<div class="cell"><details class="hide above-input"><summary>Show code cell source</summary><pre>hidden = 1</pre></details></div>
+<fieldset class="kc-quiz"><legend>Which?</legend><label>this</label><p class="kc-quiz-told">Right.</p></fieldset>
+</section><section id="works-cited-in-this-chapter"><p><a class="reference external" href="https://example.org/a">https://example.org/a</a>
+</p></section></article></div></div><div class="bd-sidebar-secondary">on this page</div></main></div></div></body></html>"""
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write a page with the styles of this book; gives its file."""
+
+    def write(solution="an answer", styles=("book.css", "print.css"), lines=LINES):
+        links = "".join(f'<link rel="stylesheet" href="{(STATIC / name).as_uri()}">' for name in styles)
+        file = tmp_path / "chapter.html"
+        file.write_text(PAGE.format(styles=links, lines=lines, solution=solution), encoding="utf-8")
+        return file
+
+    return write
+
+
+def sheets(pdf):
+    return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
+
+
+@needs_chromium
+def test_a_page_becomes_a_pdf_of_its_text(page, tmp_path):
+    one = print_page(page(), tmp_path / "one.pdf")
+    content = one.read_bytes()
+    assert content.startswith(b"%PDF-") and b"A chapter on paper" in content
+    assert b"/ToUnicode" in content, "text that can be searched, not a picture of it"
+    assert sheets(one) == 1, "300 lines of contents beside the text are left out"
+    assert sheets(print_page(page(styles=()), tmp_path / "unstyled.pdf")) > 5
+    assert sheets(print_page(page(solution=LINES), tmp_path / "solved.pdf")) > 5, "a folded solution is printed"
+
+
+PAPER = """() => {
+  const seen = (name) => [...document.querySelectorAll(name)].some(
+    (e) => e.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true }) && e.getBoundingClientRect().height > 0);
+  const after = (name) => getComputedStyle(document.querySelector(name), "::after").content;
+  return {
+    seen: Object.fromEntries(NAMES.map((name) => [name, seen(name)])),
+    address: after("#a-chapter a.external"), inside: after("a.internal"), repeated: after("#works-cited-in-this-chapter a"),
+    whole: ["figure", "tr", ".kc-quiz", "pre"].map((name) => getComputedStyle(document.querySelector(name)).breakInside),
+  };
+}"""
+SHOWN = ["h1", ".solution", ".plain-solution", ".kc-scroll", ".kc-quiz", "figure"]
+LEFT_OUT = [
+    ".bd-header", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", "#jb-print-docs-body", ".headerlink",
+    ".kc-choose", ".kc-quiz-told", "details.hide",
+]  # fmt: skip
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+def test_paper_shows_what_is_folded_and_leaves_out_what_takes_a_click(page, dark):
+    file = page(lines="")
+    if dark:
+        file.write_text(file.read_text().replace('data-theme="light"', 'data-theme="dark"'))
+    with browsing(file.parent) as browser, browser.visit(file.name, dark=dark, from_file=True) as visit:
+        visit.page.add_style_tag(content='html[data-theme="dark"] { --pst-color-text-base: #eee; background: #111; }')
+        visit.page.emulate_media(media="print")
+        found = visit.page.evaluate(PAPER.replace("NAMES", str([*SHOWN, *LEFT_OUT])))
+        faint = visit.page.evaluate(CONTRAST)
+    assert {name for name, seen in found["seen"].items() if seen} == set(SHOWN)
+    assert found["address"].replace('"', "").replace(" ", "") == "(https://example.org/paper)"
+    assert found["inside"] in ("none", "normal") and found["repeated"] in ("none", "normal")
+    assert set(found["whole"]) == {"avoid"}
+    assert faint == []
+
+
+@pytest.fixture
+def book(tmp_path, in_project):
+    """A book of two pages that look like this one's."""
+    folder = tmp_path / "book"
+    (folder / "results").mkdir(parents=True)
+    (folder / "_static").mkdir()
+    for name in ("book.css", "print.css", "logo.svg", "favicon.svg"):
+        (folder / "_static" / name).write_bytes((STATIC / name).read_bytes())
+    (folder / "references.bib").write_text("")
+    (folder / "intro.md").write_text("# Start\n\n[Go on](second.md).\n")
+    (folder / "second.md").write_text("# The second chapter\n\nText.\n")
+    contents = {"format": "jb-book", "root": "intro", "chapters": [{"file": "second"}]}
+    (folder / "results" / "_toc.yml").write_text(yaml.safe_dump(contents))
+    (tmp_path / "_config.yml").write_bytes((in_project / "_config.yml").read_bytes())
+    return tmp_path
+
+
+@needs_chromium
+def test_the_whole_book_is_one_pdf_each_chapter_on_a_new_sheet(book):
+    pdf = book_pdf(book)
+    assert pdf == book / "_build" / printing.NAME
+    assert sheets(pdf) == 2
+    assert b"/Outlines" in pdf.read_bytes()
+
+
+def test_without_a_browser_it_says_which_to_install(book, monkeypatch, kc):
+    monkeypatch.setattr(printing, "chromium", lambda: None)
+    with pytest.raises(MissingData, match="install one of chromium, chromium-browser, google-chrome, or name one"):
+        book_pdf(book)
+    code, out, err = kc("pdf")
+    assert code and not out and err.startswith("kc: a PDF takes Chromium")
+
+
+def test_a_browser_that_prints_nothing_leaves_no_file(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_CHROMIUM", "false")
+    with pytest.raises(BadResult, match=r"chapter\.html could not be printed"):
+        print_page(page(), tmp_path / "out.pdf")
+    assert not (tmp_path / "out.pdf").exists()
