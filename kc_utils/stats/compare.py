@@ -1,47 +1,142 @@
-"""Compressed models against uncompressed ones, fact by fact: one line per model, recipe and protocol."""
+"""Compressed models against uncompressed ones, fact by fact: one line per model, recipe and protocol.
+
+Accuracies carry Wilson intervals; differences and retentions a bootstrap over facts that scores both recipes on the same
+draw (`bootstrap`); losses McNemar's exact test, corrected by Holm's method over the recipes of a model and protocol.
+A loss is *clear* where the corrected p lies below 0.05 and accuracy fell. Overlapping intervals decide nothing.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from kc_utils.errors import BadRequest
-from kc_utils.stats.pair_tests import corrected
-from kc_utils.stats.statistics import compare as compare_pair
-from kc_utils.stats.statistics import flat
-from kc_utils.stats.summary import questions_of, recipe_fields
+from kc_utils.errors import BadRequest, BadResult, listed
+from kc_utils.stats.bootstrap import Resamples
+from kc_utils.stats.intervals import LEVEL, NAN, clustered_wilson, holm, mcnemar
+from kc_utils.stats.items import Answers, aligned, questions_of, refuse_missing, sample_of
+from kc_utils.stats.names import canonical, recipe_fields
 from kc_utils.study.rows import REPORTED
 
-LEVEL = 0.05
 
-
-def compare(rows: pd.DataFrame, against: str | Mapping[str, str] = "none", by: str | Sequence[str] = ()) -> pd.DataFrame:
+def compare(
+    rows: pd.DataFrame, against: str | Mapping[str, str] = "none", by: str | Sequence[str] = ()
+) -> pd.DataFrame:
     """Compare every recipe with the uncompressed model, or with another recipe, on the same facts.
 
-    rows: of `evaluate`; against: a recipe, or a mapping of recipes to the one each is compared with; by: columns that
-    split the facts (`relation`). Raises BadRequest where the recipe to compare with was not evaluated.
+    rows     of `evaluate` or `results`; text windows and relearning are passed over, a harness task is the protocol
+             `task NAME`
+    against  a recipe that all are compared with, or a mapping of recipes to the one that each is compared with
+    by       columns that split the facts, such as `relation`; rows without a value belong to no line
 
-    >>> table = compare(rows)
+    Returns a table, one line per model, recipe and protocol (and facts, probe, where the rows name them; and value of
+    `by`): n questions, clusters (facts); accuracy with its interval low, high; chance; baseline_accuracy, of the recipe named in
+    `against`; difference and retention with *_low and *_high; lost and gained, shares of all questions that only one of
+    the two answers rightly; p of McNemar's test, p_holm and clear; the fields of the recipe (`names.recipe_fields`) and
+    what of it was measured (`touched_fraction`, `sparsity`, `compression_ratio` ...). Intervals are 95 %.
+
+    retention = (accuracy - chance) / (baseline_accuracy - chance): 1 nothing lost, 0 guessing; missing where the baseline
+    does not beat chance. A model that equals its baseline in every stored value has intervals of no length.
+
+    Raises BadRequest for unknown columns and recipes, where the recipe to compare with was not evaluated, and where two
+    recipes did not answer the same questions; BadResult for answers that are missing.
+
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame({"model": "m", "protocol": "rank", "template": 0, "chance": 0.1, "fact": list("abcdefgh") * 2,
+    ...     "recipe": ["none"] * 8 + ["rtn@all=3"] * 8, "correct": [True] * 7 + [False] + [True] * 4 + [False] * 4})
+    >>> compare(rows)[["recipe", "n", "accuracy", "baseline_accuracy", "lost", "clear"]]
+          recipe  n  accuracy  baseline_accuracy   lost  clear
+    0       none  8     0.875              0.875  0.000  False
+    1  rtn@all=3  8     0.500              0.875  0.375  False
     """
     by = [by] if isinstance(by, str) else list(by)
-    rivals = against if isinstance(against, Mapping) else dict.fromkeys(rows["recipe"].unique(), against)
-    rows = questions_of(rows)
+    refuse_missing(rows, ["model", "recipe", "protocol", "correct", "chance", *by])
+    rows = questions_of(rows).dropna(subset=by)
+    if rows.empty:
+        raise BadResult(f"no rows to compare: none is a question{f' with a {listed(by)}' * bool(by)}")
+    rivals = _rivals(rows, against)
+    family = [*sample_of(rows), "protocol"]
+    keys = list(dict.fromkeys([*family, *by]))
     lines = []
-    for keys, part in rows.groupby(["model", "protocol", *by], sort=False, observed=True):
-        recipes = dict(iter(part.groupby("recipe", sort=False)))
-        for recipe, rival in rivals.items():
-            if recipe not in recipes:
+    for values, part in rows.groupby(keys, sort=bool(by), observed=True, dropna=False):
+        found = aligned(part)
+        named = dict(zip(keys, values, strict=True))
+        for recipe in found.recipes:
+            if recipe not in rivals:
                 continue
-            if rival not in recipes:
-                raise BadRequest(f"{keys[0]}: {rival} was not evaluated beside {recipe}; evaluate both on the same facts")
-            mine = recipes[recipe]
-            named = dict(zip(["model", "protocol", *by], keys, strict=True))
-            shown = {c: mine[c].iloc[0] for c in REPORTED}
-            lines.append(named | recipe_fields(recipe) | flat(compare_pair(mine, recipes[rival])) | shown)
-    table = pd.DataFrame(lines)
-    table["p_holm"] = float("nan")
-    for _, part in table[table["recipe"] != "none"].groupby(["model", "protocol", *by]):
-        table.loc[part.index, "p_holm"] = corrected(part["p_mcnemar"], "holm")
-    table["clear"] = (table["p_holm"] < LEVEL) & (table["difference"] < 0)
-    return table.rename(columns={"p_mcnemar": "p"})
+            if rivals[recipe] not in found.recipes:
+                raise BadRequest(
+                    f"{named['model']}: {rivals[recipe]} was not evaluated beside {recipe}; evaluate both on the same facts"
+                )
+        shown = part.drop_duplicates("recipe").set_index("recipe").reindex(columns=list(REPORTED))
+        lines += [
+            named | recipe_fields(recipe) | line | shown.loc[recipe].to_dict()
+            for recipe, line in compared(found, rivals).items()
+        ]
+    return _corrected(pd.DataFrame(lines), family)
+
+
+def compared(found: Answers, rivals: Mapping[str, str], seed: int = 0) -> dict[str, dict]:
+    """Return a line of numbers for each recipe that has a rival among the answers."""
+    drawn = Resamples.of(found.right, found.chance, found.facts, seed)
+    chance, clusters, lines = float(found.chance.mean()), int(found.facts.max()) + 1, {}
+    for recipe, i in found.recipes.items():
+        if recipe not in rivals:
+            continue
+        rival = rivals[recipe]
+        j = found.recipes[rival]
+        after, before = found.right[i], found.right[j]
+        accuracy, baseline = float(after.mean()), float(before.mean())
+        kept, same = retention(accuracy, baseline, chance), found.same(recipe, rival)
+        low, high = clustered_wilson(after, found.facts)
+        apart = (0.0, 0.0) if same else drawn.interval(drawn.difference(i, j))
+        kept_in = NAN if math.isnan(kept) else (kept, kept) if same else drawn.interval(drawn.retention(i, j))
+        lines[recipe] = {
+            "against": rival, "n": len(after), "clusters": clusters,
+            "accuracy": accuracy, "low": low, "high": high, "chance": chance, "baseline_accuracy": baseline,
+            "difference": accuracy - baseline, "difference_low": apart[0], "difference_high": apart[1],
+            "retention": kept, "retention_low": kept_in[0], "retention_high": kept_in[1],
+            "lost": float((before & ~after).mean()), "gained": float((~before & after).mean()),
+            "p": mcnemar(before, after, found.facts),
+        }  # fmt: skip
+    return lines
+
+
+def retention(accuracy: float, baseline: float, chance: float) -> float:
+    """Return the share of the knowledge above chance that is kept; NaN where the baseline does not beat chance."""
+    return (accuracy - chance) / (baseline - chance) if baseline > chance else math.nan
+
+
+def _rivals(rows: pd.DataFrame, against: str | Mapping[str, str]) -> dict[str, str]:
+    """What each recipe is compared with, both in canonical form."""
+    present = list(rows["recipe"].unique())
+    if isinstance(against, str):
+        return dict.fromkeys(present, canonical(against))
+    rivals = {canonical(recipe): canonical(rival) for recipe, rival in against.items()}
+    if missing := [r for pair in rivals.items() for r in pair if r not in present]:
+        raise BadRequest(f"no rows of {listed(dict.fromkeys(missing))}; the rows hold {listed(present)}")
+    return rivals
+
+
+def _corrected(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
+    """Add p_holm over the lines of a family in which two recipes are compared, and `clear`."""
+    if table.empty:
+        raise BadRequest("none of the recipes to compare was evaluated: name recipes of the rows")
+    tested = table["p"].where(table["recipe"] != table["against"])
+    p_holm = tested.groupby([table[c] for c in family], observed=True, dropna=False).transform(holm)
+    clear = (p_holm < LEVEL) & (table["difference"] < 0)
+    at = table.columns.get_loc("p") + 1
+    table.insert(at, "p_holm", p_holm)
+    table.insert(at + 1, "clear", clear)
+    return table
+
+
+def halves(rows: pd.DataFrame) -> pd.Series:
+    """Return `head` for the more popular half of each relation's facts, `tail` for the other; missing without a popularity.
+
+    For `compare(rows.assign(half=halves(rows)), by="half")`.
+    """
+    known = rows.assign(popularity=pd.to_numeric(rows["popularity"], errors="coerce")).drop_duplicates("fact")
+    rank = known.set_index("fact").groupby("relation", observed=True)["popularity"].rank(pct=True, method="first")
+    return rows["fact"].map((rank > 0.5).map({True: "head", False: "tail"}).where(rank.notna()))

@@ -14,11 +14,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from kc_utils.stats.averages import types_of
+from kc_utils.errors import BadRequest, BadResult
 from kc_utils.stats.intervals import clustered_wilson
 from kc_utils.stats.items import ITEM, checked, clusters_of, paired
 from kc_utils.stats.statistics import along, chance_of, compare_by, retention
-from kc_utils.errors import BadRequest, BadResult
+
+
+def types_of(rows: pd.DataFrame, types: Mapping[str, str]) -> pd.Series:
+    """The type of each row's relation. Raises BadRequest for a relation that has none."""
+    unknown = sorted(set(rows["relation"]) - set(types))
+    if unknown:
+        raise BadRequest(f"no type is given for {', '.join(unknown)}: name the type of every relation")
+    return rows["relation"].map(types).rename("type")
 
 
 def known_items(rows: pd.DataFrame, baseline: pd.DataFrame, measure: str = "correct") -> pd.DataFrame:

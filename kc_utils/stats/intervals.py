@@ -1,88 +1,124 @@
-"""95 % intervals of proportions, and the t quantiles that few clusters call for.
+"""95 % intervals of proportions and means, and tests of paired answers.
 
-A proportion carries Wilson's interval (Wilson 1927). Where rows hang together, because a fact is asked in several
-wordings or facts share a relation, the number of rows in Wilson's formula gives way to the number of independent rows
-that would have the same variance (Kish 1965; compared with other intervals by Franco et al. 2019), and the normal quantile
-to Student's.
-
-In simulations with 100 to 500 facts and true accuracies of 5 to 90 % these intervals hold the truth in 93 to 97 of 100
-samples: by fact in all cases tried; by relation with ten relations or more whose accuracies are alike or differ moderately
-(intra-class correlation up to 0.05, or 0.2 for accuracies of 30 to 70 %). They hold it in only 88 to 92 of 100 where
-accuracies near 0 or 1 differ much (0.2) between relations of unequal size: the rare relation that is known well is then
-often not among the drawn. With six to nine relations they hold it in up to 99 of 100: they are wider than need be.
+A proportion carries Wilson's interval (Wilson 1927). Where rows hang together, because a fact is queried with several
+templates, the number of rows gives way to the number of independent rows that would have the same variance (Kish 1965;
+compared with other intervals by Franco et al. 2019), and the normal quantile to Student's. In simulations with 100 to 500
+facts and true accuracies of 5 to 90 % these intervals hold the truth in 93 to 97 of 100 samples.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-NAN = (float("nan"), float("nan"))
+from kc_utils.errors import BadResult
+
+NAN = (math.nan, math.nan)
+LEVEL = 0.05
+"""A loss or difference is clear where its corrected p lies below."""
 
 
-def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion of independent answers."""
-    if n == 0:
+def wilson(correct: float, n: float, alpha: float = 0.05) -> tuple[float, float]:
+    """Return Wilson's interval of `correct` right answers among n independent ones; NaN for none."""
+    if not n > 0:
         return NAN
-    low, high = proportion_confint(correct, n, alpha=1 - level, method="wilson")
-    return _holding(correct / n, float(low), float(high))
+    low, high = proportion_confint(correct, n, alpha=alpha, method="wilson")
+    return min(float(low), correct / n), max(float(high), correct / n)  # without the last bit of rounding at 0 and 1
 
 
-def clustered_wilson(right: np.ndarray, clusters: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of the share of right rows, for rows that are drawn in clusters.
+def clustered_wilson(right: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """Return Wilson's interval of the share of right rows, for rows that are drawn in clusters.
 
     right     (n,) booleans
-    clusters  (n,) numbers; clusters of one row each give `wilson`
+    clusters  (n,) numbers of what is drawn together; clusters of one row each give `wilson`
 
-    The variance is that of a ratio of cluster sums (Cochran 1977, section 11.8). Where all answers are alike it tells
-    nothing, and rows of one cluster count once.
+    The variance is that of a ratio of cluster sums (Cochran 1977, section 11.8). Where all answers are alike it says
+    nothing, and rows of one cluster count once. NaN for a single cluster.
     """
     right = np.asarray(right, float)
-    sizes = np.bincount(clusters)
+    sizes = np.bincount(clusters) if len(right) else np.zeros(0)
     sizes = sizes[sizes > 0]
-    if len(right) == 0 or len(sizes) == len(right):
-        return wilson(int(right.sum()), len(right), level)
-    p = float(right.mean())
+    if len(sizes) == len(right):
+        return wilson(right.sum(), len(right))
     effective = effective_clusters(sizes)
-    return wilson_of_variance(p, ratio_variance(right, clusters), effective - 1, effective, level)
-
-
-def ratio_variance(right: np.ndarray, clusters: np.ndarray) -> float:
-    """Variance of the mean of rows drawn in clusters: G/(G-1) times the sum of squared cluster residuals, over n squared."""
-    right = np.asarray(right, float)
-    residuals = np.bincount(clusters, right - right.mean())
-    count = np.count_nonzero(np.bincount(clusters))
-    return count / (count - 1) * float(residuals @ residuals) / len(right) ** 2 if count > 1 else math.nan
-
-
-def wilson_of_variance(
-    p: float, variance: float, df: float, fallback: float, level: float = 0.95
-) -> tuple[float, float]:
-    """Wilson's interval of a proportion p whose estimate has this variance on df degrees of freedom.
-
-    fallback: how many independent answers to count where p is 0 or 1 and the variance therefore 0.
-    """
-    if not df > 0 or math.isnan(variance):
+    if not effective > 1:
         return NAN
-    n = p * (1 - p) / variance if 0 < p < 1 and variance > 0 else fallback
-    q = float(stdtrit(df, (1 + level) / 2))
-    centre = (p + q * q / (2 * n)) / (1 + q * q / n)
-    half = q / (1 + q * q / n) * math.sqrt(p * (1 - p) / n + q * q / (4 * n * n))
-    return _holding(p, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def _holding(p: float, low: float, high: float) -> tuple[float, float]:
-    """The interval, without the last bit of rounding that puts its end on the wrong side of p = 0 or 1."""
-    return min(low, p), max(high, p)
+    p = right.mean()
+    residuals = np.bincount(clusters, right - p)
+    variance = len(sizes) / (len(sizes) - 1) * (residuals @ residuals) / len(right) ** 2
+    n = p * (1 - p) / variance if 0 < p < 1 and variance > 0 else effective
+    reach = stats.t.ppf(0.975, effective - 1)
+    return wilson(p * n, n, alpha=2 * stats.norm.sf(reach))
 
 
 def effective_clusters(sizes: np.ndarray) -> float:
-    """How many clusters of equal size weigh as much: the squared sum of sizes over the sum of squared sizes.
-
-    A few large relations beside many small ones count little more than the large ones do (Carter et al. 2017).
-    """
+    """Return how many clusters of equal size weigh as much (Carter et al. 2017): few large ones count little more than
+    themselves beside many small ones."""
     sizes = np.asarray(sizes, float)
     return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's t interval of the mean of independent values; NaN for fewer than two, or one that is not finite."""
+    values = np.asarray(values, float)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return NAN
+    if not values.std():
+        return float(values[0]), float(values[0])
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return float(low), float(high)
+
+
+def welch_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return Welch's t interval of mean(a) - mean(b), of independent samples; NaN for fewer than two values in either."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return NAN
+    if not a.std() + b.std():
+        return float(a.mean() - b.mean()), float(a.mean() - b.mean())
+    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    return float(found.low), float(found.high)
+
+
+def mcnemar(before: np.ndarray, after: np.ndarray, clusters: np.ndarray) -> float:
+    """Return the exact two-sided p that an answer is as likely lost as gained.
+
+    before, after  (n,) booleans
+    clusters       (n,) numbers of rows that hang together
+
+    With one row in each cluster this is McNemar's exact test (1947). Otherwise each cluster gives its losses less its
+    gains, and the test is Fisher's randomisation test of their sum: under the hypothesis every difference could as well
+    have the other sign. The distribution is computed, not drawn. A fact that is lost with all its three templates so counts
+    as one loss of weight three.
+    """
+    net = np.bincount(clusters, np.asarray(before, float) - np.asarray(after, float)).round().astype(int)
+    sizes, counts = np.unique(np.abs(net[net != 0]), return_counts=True)
+    chances = np.ones(1)  # of sums -reach ... reach of all sizes so far, each of either sign
+    for size, count in zip(sizes, counts, strict=True):
+        own = np.zeros(2 * size * count + 1)
+        own[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, own)
+    reach, observed = len(chances) // 2, abs(int(net.sum()))
+    if observed == 0:
+        return 1.0
+    return float(min(1.0, chances[: reach - observed + 1].sum() + chances[reach + observed :].sum()))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Correct p-values for their number (Holm 1979); missing ones stay missing and do not count.
+
+    (statsmodels' `multipletests` gives the same and collects Python's garbage at every call, which takes longer than a
+    page.) Raises BadResult for values outside 0 to 1.
+    """
+    p = np.asarray(p, float)
+    known = np.flatnonzero(~np.isnan(p))
+    if ((p[known] < 0) | (p[known] > 1)).any():
+        raise BadResult("p-values below 0 or above 1 cannot be corrected: give probabilities")
+    order = known[np.argsort(p[known], kind="stable")]
+    found = np.full(len(p), math.nan)
+    found[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
+    return found

@@ -6,11 +6,15 @@ Every function of `kc_utils.stats` takes rows through here, so that what cannot 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from kc_utils.errors import BadRequest, BadResult, listed
+from kc_utils.stats.names import TASK
+
+NO_QUESTIONS = ("perplexity", "relearning")
 
 ITEM = ["protocol", "fact", "template"]
 """What names a question: the same three values in two frames are the same question."""
@@ -132,3 +136,120 @@ def clusters_of(rows: pd.DataFrame, cluster: str) -> np.ndarray:
 
 def _fact_keys(rows: pd.DataFrame) -> pd.Series:
     return rows["fact"].astype("string")
+
+
+SAME = ("score", "margin", "chosen", "predicted_token")
+"""Stored values in which a model must agree with itself, beside `correct`."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of k recipes to the same n questions, in the order of facts and templates.
+
+    rows: those of the first recipe, in that order; recipes: name -> position; right: (k, n) booleans; chance: (n,);
+    facts: (n,) numbers from 0; values: (k, n) each of the columns of SAME that are there.
+    """
+
+    rows: pd.DataFrame
+    recipes: dict[str, int]
+    right: np.ndarray
+    chance: np.ndarray
+    facts: np.ndarray
+    values: tuple[np.ndarray, ...]
+
+    def same(self, recipe: str, other: str) -> bool:
+        """Whether two recipes agree in every stored value: nothing was changed."""
+        i, j = self.recipes[recipe], self.recipes[other]
+        return i == j or all(
+            np.array_equal(v[i], v[j], equal_nan=v.dtype.kind == "f") for v in (self.right, *self.values)
+        )
+
+
+def aligned(rows: pd.DataFrame, needs: Sequence[str] = ()) -> Answers:
+    """Lay the answers of several recipes side by side, question by question.
+
+    rows: of one model and one protocol, with columns recipe, fact, template, correct, chance. Raises BadRequest where a
+    recipe repeats a question, or recipes do not answer the same questions with the same chance; BadResult for no rows and
+    for answers or chances that are missing or out of range.
+    """
+    refuse_missing(rows, ["recipe", "correct", "chance", *needs])
+    recipes, names = pd.factorize(rows["recipe"])
+    facts, _ = pd.factorize(rows["fact"], sort=True)
+    if (facts < 0).any():
+        raise BadResult(f"{int((facts < 0).sum())} rows name no fact: evaluate the model again")
+    templates, template_names = pd.factorize(rows["template"], sort=True, use_na_sentinel=False)
+    questions = facts.astype(np.int64) * len(template_names) + templates
+    order = np.lexsort((questions, recipes))
+    questions, counts = questions[order], np.bincount(recipes)
+    repeated = int(((np.diff(questions) == 0) & (np.diff(recipes[order]) == 0)).sum())
+    if repeated:
+        raise BadRequest(
+            f"{repeated} of {len(rows)} rows repeat a question: give the rows of one probe (model, recipe, protocol, fact "
+            "and template name a question)"
+        )
+    first = questions[: counts[0]]
+    for i, (count, start) in enumerate(zip(counts, np.cumsum(counts) - counts, strict=True)):
+        mine = questions[start : start + count]
+        if count != counts[0] or (mine != first).any():
+            raise BadRequest(
+                f"{names[0]} and {names[i]}: {counts[0]} and {count} rows share {len(np.intersect1d(first, mine))} "
+                "questions: they do not query the same facts. Evaluate both with one probe"
+            )
+    shape = (len(names), int(counts[0]))
+
+    def laid(column: str) -> np.ndarray:
+        return rows[column].to_numpy()[order].reshape(shape)
+
+    right, chance = zeros_and_ones(rows["correct"]).to_numpy()[order].reshape(shape), laid("chance").astype(float)
+    if not ((chance >= 0) & (chance <= 1)).all():  # NaN is neither
+        raise BadResult("column 'chance' holds values that are no probabilities: evaluate the model again")
+    if not np.allclose(chance, chance[0], rtol=1e-6):
+        raise BadRequest(
+            "the same questions have another chance under another recipe: they were scored against other alternatives. "
+            "Evaluate both with one probe"
+        )
+    values = tuple(pd.to_numeric(rows[c]).to_numpy(float)[order].reshape(shape) for c in SAME if c in rows)
+    ordered = rows.iloc[order[: counts[0]]]
+    positions = {name: i for i, name in enumerate(names)}
+    return Answers(ordered.reset_index(drop=True), positions, right, chance[0], first // len(template_names), values)
+
+
+def zeros_and_ones(values: pd.Series) -> pd.Series:
+    """Return a column of right and wrong as booleans. Raises BadResult for missing and for other values."""
+    if values.dtype == bool:
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().any():
+        raise BadResult(
+            f"{int(numbers.isna().sum())} of {len(values)} rows have no value of 'correct': leave those rows out where the "
+            "protocol gives none, otherwise evaluate the model again"
+        )
+    if not numbers.isin((0, 1)).all():
+        raise BadResult("column 'correct' holds values other than true and false")
+    return numbers.astype(bool)
+
+
+def refuse_missing(rows: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raises BadResult for no rows, BadRequest for columns that are not there."""
+    if rows.empty:
+        raise BadResult("no rows to compare: the probe queried nothing")
+    if missing := [c for c in dict.fromkeys(("fact", "template", *columns)) if c not in rows]:
+        raise BadRequest(f"the rows have no column {listed(missing)}; they have {listed(rows.columns, 30)}")
+
+
+def questions_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of questions put once to the model as it is: without windows of a text (`perplexity` reads those)
+    and without relearning. Each harness task becomes a protocol of its own, `task NAME`."""
+    refuse_missing(rows, ["protocol"])
+    left_out = rows["protocol"].isin(NO_QUESTIONS)
+    rows = rows[~left_out] if left_out.any() else rows
+    of_tasks = rows["protocol"] == "harness"
+    if not of_tasks.any():
+        return rows
+    protocol = rows["protocol"].astype(object).mask(of_tasks, TASK + rows["relation"].astype(object))
+    return rows.assign(protocol=protocol)
+
+
+def sample_of(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that name a model and the questions put to it, where the rows have them."""
+    return ["model", *(c for c in ("facts", "probe") if c in rows)]

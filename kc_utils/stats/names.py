@@ -1,13 +1,16 @@
-"""What protocols, scopes, methods and precisions are called in tables, figures and sentences, and in which order."""
+"""Names of protocols, scopes, methods and precisions in tables and figures, their order, and the fields of a recipe."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePath
 
 import pandas as pd
 
-from kc_utils.compression.recipe import Step
+from kc_utils.compression.methods import method
+from kc_utils.compression.recipe import Recipe, Step
 
 PROTOCOL_NAMES = {
     "cloze": "Cloze: first token, whole vocabulary",
@@ -17,9 +20,10 @@ PROTOCOL_NAMES = {
     "generate": "Generation: free answer",
 }
 CLOSED_BOOK = ("cloze", "rank", "generate")
-"""Protocols that ask from memory."""
+"""Protocols that query from memory."""
 TASK = "task "
-"""What the name of a harness task is preceded by where it stands for a protocol: each task has a chance level of its own."""
+"""Prefix of a harness task that stands for a protocol: each task has a chance level of its own."""
+RECIPE_FIELDS = ("recipe", "steps", "method", "scope", "amount", "pruned", "precision", "bits")
 
 SCOPE_NAMES = {
     "all": "all layers",
@@ -86,7 +90,7 @@ def protocols_in_order(protocols: Iterable[str]) -> list[str]:
 
 
 def model_name(model: str) -> str:
-    """A model's id; of a local folder its own name, without where it lies."""
+    """A model's id; of a local folder its name, without its path."""
     return PurePath(model.removeprefix("path:")).name if model.startswith("path:") else model
 
 
@@ -107,3 +111,42 @@ def in_order_of_precision(precision: pd.Series) -> pd.Series:
     return pd.Series(
         pd.Categorical(precision, [p for p in PRECISIONS if p in set(precision)], ordered=True), precision.index
     )
+
+
+@lru_cache(maxsize=4096)
+def canonical(recipe: str) -> str:
+    """Return a recipe in the form that rows carry. Raises BadRequest for one that does not parse."""
+    return str(Recipe.parse(recipe))
+
+
+@lru_cache(maxsize=4096)
+def _fields(recipe: str) -> tuple:
+    steps = Recipe.parse(recipe).steps
+    first = steps[0] if steps else None
+    quantizing = next((s for s in reversed(steps) if not method(s.method).prunes), None)
+    return (
+        recipe,
+        len(steps),
+        first.method if first else "none",
+        first.scope if first else "none",
+        first.amount if first else None,
+        next((s.amount or 0.0 for s in steps if method(s.method).prunes), 0.0),
+        precision_of(quantizing) if quantizing else UNQUANTIZED,
+        bits_of(quantizing) if quantizing else None,
+    )
+
+
+def recipe_fields(recipe: str) -> dict:
+    """Return what tables hold of a recipe: recipe; steps, how many; method, scope and amount of the first; pruned, the
+    fraction that a pruning step takes, 0 without one; precision, how weights are stored after the last quantizing step,
+    and bits of a weight there."""
+    return dict(zip(RECIPE_FIELDS, _fields(recipe), strict=True))
+
+
+_LAB = re.compile(r"lab:(?P<family>encoder-decoder|encoder|decoder)-(?P<size>[a-z]+(?:-x\d+)?)-(?P<seed>s\d+)")
+
+
+def lab_parts(model: str) -> tuple[str, str, str] | None:
+    """Return (family, size, seed) of a lab model: `lab:decoder-small-x4-s1` is a decoder, `small-x4`, `s1`; else None."""
+    found = _LAB.fullmatch(model)
+    return found.group("family", "size", "seed") if found else None

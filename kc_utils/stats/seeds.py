@@ -1,77 +1,130 @@
-"""Several models of one kind that differ in their seed: what they do on average, and how far other seeds might lie.
+"""Models of one line, which differ in their seed: their mean, with an interval that holds for other seeds.
 
-A *line* is a family, with its size where several sizes are compared. Its members answer the same facts. The interval of a
-line is Student's t interval of its members' values (their mean, their standard deviation over the square root of their
-number, the t quantile for one degree of freedom less): it speaks of other seeds asked the same facts. With three seeds it
-is wide, as it has to be; with one there is none.
+A *line* is a family, with its size where several sizes are compared. The interval is Student's t interval of its models'
+values: with three seeds it is wide, as it has to be; with one there is none.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
-from kc_utils.stats.intervals import NAN, wilson
-from kc_utils.stats.items import ITEM, same_items
-from kc_utils.stats.names import model_name
-from kc_utils.stats.statistics import retention
-from kc_utils.stats.summary import questions_of, recipe_fields, report_fields
-from kc_utils.errors import BadRequest
-from kc_utils.probing.probe import Probe
+from kc_utils.errors import BadRequest, listed
 from kc_utils.models.registry import FAMILIES, resolve
+from kc_utils.probing.probe import Probe
+from kc_utils.stats.intervals import clustered_wilson, t_interval, welch_interval, wilson
+from kc_utils.stats.items import ITEM, questions_of, same_items
+from kc_utils.stats.names import lab_parts, model_name, recipe_fields
 from kc_utils.study.cells import Cell
-from kc_utils.study.store import CellResult
 
-Results = dict[Cell, CellResult]
-_LAB = re.compile(r"lab:(?P<family>encoder-decoder|encoder|decoder)-(?P<size>[a-z]+(?:-x\d+)?)-(?P<seed>s\d+)")
+SHOWN = 0.995
+"""A mean that keeps more is 100 % in whole per cent: three seeds that lose one fact each have no spread, and no loss."""
 
-
-def lab_parts(model: str) -> tuple[str, str, str] | None:
-    """(family, size, seed) of a model of the lab: `lab:decoder-small-x4-s1` is a decoder, `small-x4`, `s1`."""
-    found = _LAB.fullmatch(model)
-    return found.group("family", "size", "seed") if found else None
+BY = ("line", "protocol", "asked", "recipe")
 
 
 def lines_of(models: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(line, seed) of each model, lines in the order of FAMILIES. A model that is no lab model is named by itself."""
-    found = {}
-    for model in models:
-        found[model] = lab_parts(model) or (resolve(model).family, "", model_name(model))
+    """Return (line, seed) of each model, lines in the order of FAMILIES. Another model than the lab's is its own seed."""
+    found = {
+        model: lab_parts(model) or (resolve(model).family, "", model_name(model)) for model in dict.fromkeys(models)
+    }
     several = len({size for _, size, _ in found.values()}) > 1
     ordered = sorted(found, key=lambda model: FAMILIES.index(found[model][0]))
     return {m: (", ".join(part for part in (found[m][0], found[m][1] * several) if part), found[m][2]) for m in ordered}
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of the mean of independent values; NaN for fewer than two."""
-    values = np.asarray(values, float)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return NAN
-    reach = float(stdtrit(len(values) - 1, (1 + level) / 2)) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean() - reach), float(values.mean() + reach)
+def with_lines(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with columns line and seed of its models, lines together and in order."""
+    lines = lines_of(table["model"].unique())
+    table = table.assign(line=[lines[m][0] for m in table["model"]], seed=[lines[m][1] for m in table["model"]])
+    order = list(dict.fromkeys(line for line, _ in lines.values()))
+    return table.sort_values("line", key=lambda c: c.map(order.index), kind="stable").reset_index(drop=True)
 
 
-def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Welch's t interval of mean(a) - mean(b), for members of two lines, which are not paired; NaN for fewer than two in
-    either."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return NAN
-    parts = np.array([x.var(ddof=1) / len(x) for x in (a, b)])
-    middle = float(a.mean() - b.mean())
-    if not parts.sum():
-        return middle, middle
-    df = parts.sum() ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
-    reach = float(stdtrit(df, (1 + level) / 2)) * math.sqrt(parts.sum())
-    return middle - reach, middle + reach
+def shared_questions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the questions that every model answered, so that lines are compared on the same facts.
+
+    (An encoder's cloze has answers of one piece alone.) Raises BadRequest where models share none.
+    """
+    rows = questions_of(rows)
+    models = rows["model"].nunique()
+    item = pd.MultiIndex.from_frame(rows[["protocol", "fact", "template"]])
+    codes = item.factorize()[0]
+    count = pd.DataFrame({"item": codes, "model": rows["model"].to_numpy()}).drop_duplicates()["item"].value_counts()
+    kept = rows[pd.Series(codes, rows.index).map(count) == models]
+    if kept.empty:
+        raise BadRequest(
+            f"{listed(rows['model'].unique())} share no question: compare other models, or with other facts"
+        )
+    return kept.reset_index(drop=True)
 
 
+def knowing(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of `compare` with retention only where the uncompressed model clearly beats chance."""
+    base = table[table["recipe"] == "none"].set_index(["model", "protocol"])
+    fine = (base["low"] > base["chance"]).to_dict()
+    beats = [fine.get(key, False) for key in zip(table["model"], table["protocol"], strict=True)]
+    columns = {c: table[c].where(beats) for c in ("retention", "retention_low", "retention_high")}
+    return table.assign(**columns)
+
+
+def over_seeds(
+    table: pd.DataFrame,
+    values: Sequence[str] = ("accuracy", "retention"),
+    by: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Average the models of each line: one line per combination of `by`, by default line, protocol and recipe.
+
+    table: with a line per model, such as `compare` gives; line and seed are added where they are missing. Returns the mean
+    over models of every column of `values`, its t interval as `*_low` and `*_high`, `seeds` (how many models), and of other
+    columns the first entry. A mean is over the models that have the value.
+
+    >>> table = pd.DataFrame({"line": "decoder", "seed": ["s1", "s2", "s3"], "retention": [0.80, 0.84, 0.88]})
+    >>> over_seeds(table, ["retention"], ["line"]).round(2).to_dict("records")
+    [{'line': 'decoder', 'seeds': 3, 'retention': 0.84, 'retention_low': 0.74, 'retention_high': 0.94}]
+    """
+    if "line" not in table and "line" in (by or BY):
+        table = with_lines(table)
+    by = [c for c in BY if c in table] if by is None else list(by)
+    if missing := [c for c in (*values, *by) if c not in table]:
+        raise BadRequest(f"the table has no column {listed(missing)}; it has {listed(table.columns, 40)}")
+    ends = [f"{name}{end}" for name in values for end in ("_low", "_high")]
+    found = []
+    for _, part in table.groupby(by, sort=False, observed=True, dropna=False):
+        line = {c: part[c].iloc[0] for c in part if c not in (*values, *ends, "seed", "model")} | {"seeds": len(part)}
+        for name in values:
+            known = part[name].dropna().astype(float)
+            line[name] = float(known.mean()) if len(known) else math.nan
+            line[f"{name}_low"], line[f"{name}_high"] = t_interval(known)
+        found.append(line)
+    return pd.DataFrame(found)
+
+
+def clear_over_seeds(means: pd.DataFrame) -> pd.Series:
+    """Return where the interval over seeds of `retention` lies below 1, and the loss is one that whole per cent show."""
+    return (means["retention_high"] < 1) & (means["retention"] < SHOWN)
+
+
+def between_lines(table: pd.DataFrame, first: str, second: str, value: str = "retention") -> dict[str, float]:
+    """Return the mean of one line's models less that of another's, with Welch's t interval: difference, low, high.
+
+    table: the lines of one recipe and protocol, with columns line and `value`.
+    """
+    mine, others = (table.loc[table["line"] == line, value].dropna() for line in (first, second))
+    low, high = welch_interval(mine, others)
+    return {"difference": float(mine.mean() - others.mean()), "low": low, "high": high}
+
+
+def beats_chance(rows: pd.DataFrame) -> bool:
+    """Whether the accuracy of these rows lies above chance with its whole 95 % interval: otherwise nothing can be lost."""
+    low, _ = clustered_wilson(rows["correct"].to_numpy(bool), pd.factorize(rows["fact"])[0])
+    return bool(low > rows["chance"].mean())
+
+
+# of the modules that go
 def rows_by_model(results: Results, probes: Mapping[str, Probe], asked: str) -> dict[Cell, pd.DataFrame]:
     """The questions of one probe, by cell: those that every model was asked, so that lines speak of the same facts.
 
@@ -108,7 +161,7 @@ def by_model(results: Results, probes: Mapping[str, Probe]) -> pd.DataFrame:
             found.append(
                 {
                     "line": lines[cell.model][0], "seed": lines[cell.model][1], "model": cell.model, "asked": asked,
-                    **recipe_fields(cell.recipe), **report_fields(results[cell].report), "n": len(mine), "accuracy": right,
+                    **recipe_fields(cell.recipe), **_report_fields(results[cell].report), "n": len(mine), "accuracy": right,
                     "baseline_accuracy": before, "chance": chance, "retention": _kept(right, before, chance, len(mine)),
                     "lost": float((~known["correct"].astype(bool)).mean()) if len(known) else math.nan,
                 }
@@ -120,21 +173,14 @@ def by_model(results: Results, probes: Mapping[str, Probe]) -> pd.DataFrame:
 
 def _kept(right: float, before: float, chance: float, n: int) -> float:
     """Retention; NaN, too, where n questions do not tell the uncompressed model from one that guesses."""
-    return retention(right, before, chance) if wilson(round(before * n), n)[0] > chance else math.nan
+    return (right - chance) / (before - chance) if wilson(round(before * n), n)[0] > chance else math.nan
 
 
-def over_seeds(
-    frame: pd.DataFrame, values: Sequence[str], by: Sequence[str] = ("line", "asked", "recipe")
-) -> pd.DataFrame:
-    """One line per combination of `by`: the mean over members of every column of `values`, its t interval as `*_low` and
-    `*_high`, `seeds` (members), and of other columns the first entry. A mean is over the members that have the value."""
-    found = []
-    for _, part in frame.groupby(list(by), sort=False, observed=True, dropna=False):
-        line = {name: part[name].iloc[0] for name in part.columns if name not in (*values, "seed", "model")}
-        line["seeds"] = len(part)
-        for name in values:
-            known = part[name].dropna().astype(float)
-            line[name] = float(known.mean()) if len(known) else math.nan
-            line[f"{name}_low"], line[f"{name}_high"] = t_interval(known)
-        found.append(line)
-    return pd.DataFrame(found)
+def _report_fields(report):
+    from kc_utils.stats.summary import report_fields
+
+    return report_fields(report)
+
+
+Results = dict
+difference_interval = welch_interval

@@ -16,9 +16,21 @@ def frame(correct, chance=0.1, protocol="rank", relation="r", popularity=None, f
     )  # fmt: skip
 
 
-def worded(rows: pd.DataFrame, wordings: int) -> pd.DataFrame:
-    """The same rows, each asked in so many wordings and answered alike."""
-    return pd.concat([rows.assign(template=t) for t in range(wordings)], ignore_index=True)
+def templates(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The same rows, each queried with so many templates and answered alike."""
+    return pd.concat([rows.assign(template=t) for t in range(count)], ignore_index=True)
+
+
+worded = templates
+
+
+def study(by_recipe: dict, model="smollm2-135m", **columns) -> pd.DataFrame:
+    """Rows of `evaluate`: recipe -> which facts are right, or a frame. `none` is the uncompressed model."""
+    parts = []
+    for recipe, given in by_recipe.items():
+        rows = given if isinstance(given, pd.DataFrame) else frame(given, **columns)
+        parts.append(rows.assign(model=model, recipe=recipe))
+    return pd.concat(parts, ignore_index=True)
 
 
 def beta(mean: float, correlation: float, size, rng) -> np.ndarray:

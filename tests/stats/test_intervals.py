@@ -1,124 +1,121 @@
-"""Wilson's interval for rows that hang together: against its plain form, a survey formula, and simulation."""
+"""Intervals and paired tests against scipy, statsmodels, enumeration and simulation."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
 
+from kc_utils.errors import BadResult
 from kc_utils.stats.intervals import (
     clustered_wilson,
     effective_clusters,
-    ratio_variance,
+    holm,
+    mcnemar,
+    t_interval,
+    welch_interval,
     wilson,
-    wilson_of_variance,
 )
-from tests.stats.made import beta
 
 
-def test_clusters_of_one_row_give_the_plain_interval():
-    right = np.array([1, 1, 0, 0, 0, 1, 0, 0, 0, 0], bool)
-    assert clustered_wilson(right, np.arange(10)) == wilson(3, 10)
-    assert clustered_wilson(right, np.arange(10)[::-1], level=0.8) == wilson(3, 10, level=0.8)
+@pytest.mark.parametrize(("right", "n"), [(0, 20), (3, 20), (20, 20), (137, 500)])
+def test_wilson_agrees_with_scipy(right, n):
+    expected = stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert wilson(right, n)[0] <= right / n <= wilson(right, n)[1]
+    assert all(math.isnan(x) for x in wilson(0, 0))
 
 
-def test_the_variance_is_that_of_a_regression_with_clustered_errors():
-    rng = np.random.default_rng(0)
-    clusters = np.repeat(np.arange(15), rng.integers(1, 9, 15))
-    right = rng.random(len(clusters)) < beta(0.4, 0.3, 15, rng)[clusters]
+def test_one_row_a_cluster_is_wilson_and_repeated_rows_count_once():
+    right = np.random.default_rng(0).random(80) < 0.3
+    once = clustered_wilson(right, np.arange(80))
+    assert once == pytest.approx(wilson(right.sum(), 80))
+    thrice = clustered_wilson(np.tile(right, 3), np.tile(np.arange(80), 3))
+    reach = stats.t.ppf(0.975, 79) / stats.norm.ppf(0.975)
+    assert thrice[1] - thrice[0] == pytest.approx((once[1] - once[0]) * reach, rel=0.02), "but for Student's quantile"
+    assert clustered_wilson(np.ones(30, bool), np.repeat(np.arange(10), 3))[0] == pytest.approx(
+        wilson(10, 10, 2 * stats.norm.sf(stats.t.ppf(0.975, 9)))[0]
+    )
+    assert all(math.isnan(x) for x in clustered_wilson(right, np.zeros(80, int)))
+
+
+def test_the_clustered_interval_has_the_width_of_a_sandwich_estimate():
+    """Independent computation: a regression on a constant with clustered standard errors."""
+    rng = np.random.default_rng(1)
+    clusters = np.repeat(np.arange(40), rng.integers(3, 20, 40))
+    right = rng.random(len(clusters)) < rng.beta(2, 2, 40)[clusters]
+    low, high = clustered_wilson(right, clusters)
     fit = sm.OLS(right.astype(float), np.ones(len(right))).fit(
         cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": True}
     )
-    assert ratio_variance(right, clusters) == pytest.approx(fit.bse[0] ** 2 * (len(right) - 1) / len(right), rel=0.1)
-    exact = fit.bse[0] ** 2 * (len(right) - 1) / (len(right) - 1)  # statsmodels: G/(G-1) * (n-1)/(n-k), and k is 1
-    assert ratio_variance(right, clusters) == pytest.approx(exact, rel=1e-12)
+    wald = 2 * stats.t.ppf(0.975, effective_clusters(np.bincount(clusters)) - 1) * fit.bse[0]
+    assert high - low == pytest.approx(wald, rel=0.03)
 
 
-def test_an_interval_holds_its_own_value():
-    for n in (1, 7, 300, 593, 3600):
-        for right in (0, 1, n - 1, n):
-            low, high = wilson(right, n)
-            assert 0 <= low <= right / n <= high <= 1
-
-
-def test_wilson_of_the_binomial_variance_is_wilson():
-    low, high = wilson_of_variance(0.3, 0.3 * 0.7 / 50, df=1e9, fallback=50)
-    assert (low, high) == pytest.approx(wilson(15, 50), abs=1e-8)
-
-
-def test_repeating_a_question_adds_nothing():
-    rng = np.random.default_rng(1)
-    right = rng.random(200) < 0.3
-    thrice = clustered_wilson(np.tile(right, 3), np.tile(np.arange(200), 3))
-    once = wilson(int(right.sum()), 200)
-    assert thrice == pytest.approx(once, abs=2e-3)
-    naive = wilson(3 * int(right.sum()), 600)
-    assert thrice[1] - thrice[0] > 1.6 * (naive[1] - naive[0])
-
-
-@pytest.mark.parametrize("answer", [0, 1])
-def test_answers_all_alike_count_once_for_each_cluster(answer):
-    low, high = clustered_wilson(np.full(120, answer, bool), np.tile(np.arange(40), 3))
-    plain = wilson(40 * answer, 40)
-    assert (low, high) == pytest.approx(plain, abs=0.01)
-    assert 0 <= low < high <= 1
-
-
-def test_no_spread_no_interval():
-    assert all(math.isnan(x) for x in clustered_wilson(np.array([1, 0, 1], bool), np.zeros(3, int)))
-    assert all(math.isnan(x) for x in clustered_wilson(np.array([], bool), np.array([], int)))
+def test_coverage_over_clusters():
+    rng, hits = np.random.default_rng(2), 0
+    clusters = np.repeat(np.arange(120), 3)
+    for _ in range(400):
+        fact = rng.random(120) < 0.3
+        right = np.where(rng.random(360) < 0.8, fact[clusters], rng.random(360) < 0.3)
+        low, high = clustered_wilson(right, clusters)
+        hits += low <= 0.3 <= high
+    assert 0.93 <= hits / 400 <= 0.97
 
 
 def test_effective_clusters():
-    assert effective_clusters(np.full(12, 7)) == pytest.approx(12)
-    assert effective_clusters(np.array([1000, 1, 1, 1])) == pytest.approx(1.006, abs=1e-3)
+    assert effective_clusters(np.array([5, 5, 5, 5])) == 4
+    assert effective_clusters(np.array([100, 1, 1, 1])) == pytest.approx(103**2 / 10003)
 
 
-def covered(p, correlation, sizes, rng, samples):
-    clusters = np.repeat(np.arange(len(sizes)), sizes)
-    hits = 0
-    for _ in range(samples):
-        right = rng.random(len(clusters)) < beta(p, correlation, len(sizes), rng)[clusters]
-        low, high = clustered_wilson(right, clusters)
-        hits += low <= p <= high
-    return hits / samples
+def test_t_and_welch_intervals():
+    values, others = [0.8, 0.84, 0.88], [0.6, 0.7, 0.9, 0.8]
+    assert t_interval(values) == pytest.approx(sm.stats.DescrStatsW(values).tconfint_mean())
+    welch = sm.stats.CompareMeans.from_data(values, others).tconfint_diff(usevar="unequal")
+    assert welch_interval(values, others) == pytest.approx(welch)
+    for undefined in (t_interval([0.5]), t_interval([0.5, math.nan]), welch_interval([1], [1, 2])):
+        assert all(math.isnan(x) for x in undefined)
+    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    assert welch_interval([0.5, 0.5], [0.25, 0.25]) == (0.25, 0.25)
 
 
-@pytest.mark.parametrize("p", [0.05, 0.3, 0.7, 0.9])
-@pytest.mark.parametrize(("facts", "wordings", "correlation"), [(100, 3, 0.8), (300, 3, 0.4)], ids=["few", "many"])
-def test_coverage_with_several_wordings(p, facts, wordings, correlation):
-    rate = covered(p, correlation, np.full(facts, wordings), np.random.default_rng(7), samples=1000)
-    assert 0.93 <= rate <= 0.97
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (5, 5), (12, 3), (1, 0), (40, 22)])
+def test_mcnemar_agrees_with_statsmodels(lost, gained):
+    before = np.repeat([True, False, True], [lost, gained, 10])
+    after = np.repeat([False, True, True], [lost, gained, 10])
+    table = [[10, lost], [gained, 0]]
+    expected = statsmodels_mcnemar(table, exact=True).pvalue
+    assert mcnemar(before, after, np.arange(len(before))) == pytest.approx(min(expected, 1))
 
 
-UNEVEN = np.round(12 * np.exp(np.linspace(-1.2, 1.2, 24))).astype(int)
+def test_mcnemar_over_clusters_is_the_enumerated_randomisation_test():
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(9), 4)
+    before, after = rng.random(36) < 0.7, rng.random(36) < 0.4
+    net = np.bincount(clusters, before.astype(int) - after)
+    sums = [abs(np.dot(signs, net)) for signs in itertools.product((-1, 1), repeat=9)]
+    assert mcnemar(before, after, clusters) == pytest.approx(np.mean(np.array(sums) >= abs(net.sum())))
+    once = mcnemar(before[:9], after[:9], np.arange(9))
+    assert mcnemar(np.tile(before[:9], 3), np.tile(after[:9], 3), np.tile(np.arange(9), 3)) == pytest.approx(once)
 
 
-@pytest.mark.parametrize(
-    ("p", "correlation", "sizes"),
-    [
-        (0.05, 0.02, np.full(20, 20)),
-        (0.3, 0.1, np.full(20, 10)),
-        (0.7, 0.2, np.full(12, 20)),
-        (0.9, 0.02, np.full(30, 15)),
-        (0.3, 0.0, UNEVEN),
-        (0.5, 0.2, UNEVEN),
-        (0.7, 0.05, UNEVEN),
-    ],
-)
-def test_coverage_over_relations(p, correlation, sizes):
-    rate = covered(p, correlation, sizes, np.random.default_rng(11), samples=1000)
-    assert 0.93 <= rate <= 0.97
+def test_holm_agrees_with_statsmodels_and_leaves_missing_ones_out():
+    p = np.array([0.04, 0.001, 0.03, 0.2, 0.001])
+    expected = multipletests(p, method="holm")[1]
+    assert holm(p) == pytest.approx(expected)
+    found = holm(np.insert(p, 2, np.nan))
+    assert math.isnan(found[2])
+    assert np.delete(found, 2) == pytest.approx(expected)
+    with pytest.raises(BadResult, match="cannot be corrected"):
+        holm([0.5, 1.2])
+    assert len(holm([])) == 0
 
 
-def test_where_the_interval_over_relations_does_not_hold():
-    """As the module says: accuracies near 0 that differ much between relations of unequal size."""
-    rate = covered(0.05, 0.2, UNEVEN, np.random.default_rng(11), samples=600)
-    assert 0.85 <= rate <= 0.93
-    naive, clusters = 0, np.repeat(np.arange(len(UNEVEN)), UNEVEN)
-    rng = np.random.default_rng(11)
-    for _ in range(600):
-        right = rng.random(len(clusters)) < beta(0.05, 0.2, len(UNEVEN), rng)[clusters]
-        low, high = wilson(int(right.sum()), len(right))
-        naive += low <= 0.05 <= high
-    assert naive / 600 < rate - 0.1, "and yet far better than rows taken as independent"
+def test_holm_keeps_the_share_of_families_with_a_false_claim_below_its_level():
+    rng = np.random.default_rng(4)
+    families = sum(holm(rng.random(10)).min() < 0.05 for _ in range(2000))
+    assert families / 2000 == pytest.approx(0.05, abs=0.015)
