@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kc_utils.stats.items import checked
 from kc_utils.errors import BadRequest
 from kc_utils.probing.facts import FactSet
+from kc_utils.stats.items import checked
 
 NATS = math.log(2)  # nats in a bit
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from kc_lab.bits import Table, bits_by_relation, capacity, total_bits
+from kc_utils.probing.probe import Probe
 from kc_utils.stats.findings import NBSP, interval, percent
 from kc_utils.stats.lab_findings import amount, seeds_text
 from kc_utils.stats.seeds import Results, lines_of, over_seeds, rows_by_model
 from kc_utils.stats.summary import recipe_fields, report_fields
-from kc_utils.probing.probe import Probe
 
 VALUES = ("bits", "per_parameter", "per_byte", "kept")
 

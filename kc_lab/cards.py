@@ -1,6 +1,14 @@
-"""Lab checkpoints: a folder each, weights, configuration, tokenizer, and a card that says what made them.
+"""Lab checkpoints: a folder each under `kc_lab/checkpoints/`, with weights, configuration, tokenizer and a card.
 
-Weights are stored in 16-bit floats; what is measured, for the card and in every study, are the stored ones.
+The card (`card.json`) records what made the model and what it knows: five shares of right answers, each with its 95 %
+interval. Weights are stored in 16-bit floats; the stored ones are measured, for the card and in every study.
+
+    trained    facts about people, top-1 over the whole vocabulary, in templates that training showed for them
+    held_out   the same facts in templates that training held out for them
+    world      facts of worldfacts and of companies, ranked among all answers of the relation, first template
+    open_book  unknown people: the fact is stated first beside one about somebody else, then queried in another template,
+               top-1 over the whole vocabulary
+    rule       agreement of subject and verb for pairs of nouns that never stand together in training
 """
 
 from __future__ import annotations
@@ -8,33 +16,147 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Literal
 
-import torch
+import pydantic
 
-from kc_utils.errors import BadResult
-from kc_lab.guidance import GUIDED, WEIGHT
-from kc_lab.recall import recall
-from kc_lab.tokenizer import as_transformers, build
-from kc_lab.training import BETAS, CLIP, RATES, WARMUP, WEIGHT_DECAY, Lesson, Trained, saved_at
-from kc_lab.world import world_hash
-from kc_lab.checkpoint_cards import CARD, WEIGHTS, read_card
-from kc_utils.models.loading import load
-from kc_utils.models.packaged import sha256_of
-from kc_utils.places import complete_or_absent
-from kc_utils.study import provenance
+from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData, listed
+from kc_utils.places import complete_or_absent, sha256_of
 
-STORED = torch.float16
+CHECKPOINTS = Path(__file__).with_name("checkpoints")
+WEIGHTS, CARD = "model.safetensors", "card.json"
+SAMPLE, STRANGERS, SEED = 900, 600, 7
+"""Facts about people and about strangers that recall is measured on, and the seed of the former."""
 VERSIONS = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
-def write(lesson: Lesson, trained: Trained, target: Path) -> dict:
-    """Write a trained model as a folder with its card, whole or not at all. Returns the card.
+class Share(pydantic.BaseModel):
+    """A share of right answers with its 95 % interval."""
 
-    Removes what was saved of the training on the way.
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Recall(pydantic.BaseModel):
+    """What a model knows and can do, as the module's docstring defines it."""
+
+    trained: Share
+    held_out: Share
+    world: Share
+    open_book: Share
+    rule: Share
+
+
+class Card(pydantic.BaseModel):
+    """The fields that every card holds; others are allowed."""
+
+    name: str
+    family: Literal["encoder", "encoder-decoder", "decoder"]
+    size: str
+    seed: int
+    load: int
+    parameters: int
+    world: str
+    tokenizer: str
+    training: dict
+    recall: Recall
+    sha256: str
+
+
+def names() -> list[str]:
+    """The names of all checkpoints."""
+    return sorted(file.parent.name for file in CHECKPOINTS.glob(f"*/{CARD}"))
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a checkpoint. Raises BadRequest for an unknown name."""
+    if name not in names():
+        raise BadRequest(f"no lab model {name!r}: there are {listed(names(), 40) or 'none'}; `kc lab train` makes them")
+    return CHECKPOINTS / name
+
+
+def read_card(name: str) -> dict:
+    """The card of a checkpoint. Raises MissingData for a card that is damaged or belongs to another checkpoint."""
+    file = folder_of(name) / CARD
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+        Card.model_validate(card)
+        if card["name"] != name:
+            raise ValueError(f"it belongs to {card['name']}")
+    except (OSError, ValueError) as error:
+        reason = str(error)
+        if isinstance(error, pydantic.ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}"
+        raise MissingData(
+            f"{file} is damaged ({reason}); restore the file, or train the model again: kc lab train {name}"
+        ) from error
+    return card
+
+
+def read_cards() -> list[dict]:
+    """Every card, by name. Raises MissingData as `read_card`."""
+    return [read_card(name) for name in names()]
+
+
+def checked_folder(name: str) -> Path:
+    """The folder of a checkpoint, its weights checked against its card. Raises BadModel where they differ."""
+    folder = folder_of(name)
+    if not (folder / WEIGHTS).is_file() or sha256_of(folder / WEIGHTS) != read_card(name)["sha256"]:
+        raise BadModel(
+            f"lab:{name}: {folder / WEIGHTS} is not the file that its card describes; restore it, or train the model "
+            f"again: kc lab train {name}"
+        )
+    return folder
+
+
+def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, float]]:
+    """{name: {value, low, high, n}} of one model for each field of `Recall`. load: of the world that it was trained on."""
+    from kc_lab import world
+    from kc_utils.probing.probe import Probe, ask
+
+    def rows(**fields):
+        return ask(model, tokenizer, family, Probe(**fields)).rows
+
+    source = "lab:people" + (f"-x{load}" if load > 1 else "")
+    people = rows(facts=source, limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
+    hidden = world.held_out(load)
+    held_out = [t in hidden[f] for f, t in zip(people["fact"], people["template"], strict=True)]
+    measured = {
+        "trained": people[[not h for h in held_out]],
+        "held_out": people[held_out],
+        "world": rows(facts="lab", relations=(*world.REAL, "headquarters"), protocols=("rank",), alternatives=9),
+        "open_book": rows(facts="lab:strangers", limit=STRANGERS, protocols=("openbook-cloze",)),
+        "rule": rows(facts="lab:rule", protocols=("rank",), alternatives=1),
+    }
+    return {name: _share(frame["correct"]) for name, frame in measured.items()}
+
+
+def _share(correct) -> dict[str, float]:
+    from kc_utils.stats.intervals import wilson
+
+    right, n = int(correct.sum()), len(correct)
+    low, high = wilson(right, n)
+    return {"value": right / n, "low": low, "high": high, "n": n}
+
+
+def write(lesson, trained, target: Path) -> dict:
+    """Write a trained model (`training.Lesson`, `training.Trained`) as a folder with its card, whole or not at all.
+
+    Returns the card. Removes the saved state of the training.
     """
+    import torch
+
+    from kc_lab import training
+    from kc_lab.tokenizer import as_transformers
+    from kc_lab.world import world_hash
+    from kc_utils.study import provenance
+
     tokenizer, model = as_transformers(), trained.model.to("cpu")
     with complete_or_absent(target) as folder:
-        model.to(STORED).save_pretrained(folder)
+        model.to(torch.float16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         card = {
             "name": lesson.name,
@@ -45,19 +167,7 @@ def write(lesson: Lesson, trained: Trained, target: Path) -> dict:
             "parameters": sum(p.numel() for p in model.parameters()),
             "world": world_hash(lesson.load),
             "tokenizer": tokenizer_hash(),
-            "training": {
-                "steps": trained.steps,
-                "loss": round(trained.loss, 5),
-                "seconds": round(trained.seconds, 1),
-                "threads": torch.get_num_threads(),
-                "rate": RATES[lesson.family, lesson.size],
-                "warm_up": WARMUP,
-                "betas": BETAS,
-                "weight_decay": WEIGHT_DECAY,
-                "clip": CLIP,
-                "guided": GUIDED,
-                "guidance": WEIGHT,
-            },
+            "training": training.settings(lesson, trained),
             "recall": recall(model.float(), tokenizer, lesson.family, lesson.load),
             "sha256": sha256_of(folder / WEIGHTS),
             "at": provenance.now(),
@@ -65,26 +175,33 @@ def write(lesson: Lesson, trained: Trained, target: Path) -> dict:
             "hardware": provenance.hardware(),
         }
         (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    saved_at(lesson).unlink(missing_ok=True)
+    training.saved_at(lesson).unlink(missing_ok=True)
     return card
 
 
 def tokenizer_hash() -> str:
     """SHA-256 of the tokenizer's definition."""
+    from kc_lab.tokenizer import build
+
     return hashlib.sha256(build().to_str().encode()).hexdigest()
 
 
 def verify(name: str) -> dict:
-    """Check a checkpoint against its card: the weights' hash, the world's, the tokenizer's, the shape, and recall measured
-    anew, which must lie in the card's intervals. Returns the recall. Raises BadResult with what does not hold."""
+    """Check a checkpoint against its card and return its recall, measured anew.
+
+    Compares the hashes of weights, world and tokenizer, the number of parameters, and recall, which must lie in the card's
+    intervals. Raises BadResult with what differs.
+    """
+    from kc_lab.tokenizer import build
+    from kc_lab.world import world_hash
+    from kc_utils.models.loading import load
+
     card, loaded = read_card(name), load(f"lab:{name}")
+    again = f"train again: kc lab train {name}"
     if world_hash(card["load"]) != card["world"]:
-        raise BadResult(f"{name}: the world is not the one that it was taught; train again: kc lab train {name}")
-    vocabulary = loaded.tokenizer.get_vocab()
-    if tokenizer_hash() != card["tokenizer"] or vocabulary != build().get_vocab():
-        raise BadResult(
-            f"{name}: the tokenizer is not the one that it was taught with; train again: kc lab train {name}"
-        )
+        raise BadResult(f"{name}: the world is not the one that it was trained on; {again}")
+    if tokenizer_hash() != card["tokenizer"] or loaded.tokenizer.get_vocab() != build().get_vocab():
+        raise BadResult(f"{name}: the tokenizer is not the one that it was trained with; {again}")
     if sum(p.numel() for p in loaded.model.parameters()) != card["parameters"]:
         raise BadResult(f"{name}: the number of parameters is not the card's")
     found = recall(loaded.model, loaded.tokenizer, card["family"], card["load"])

@@ -16,12 +16,16 @@ app = typer.Typer(no_args_is_help=True, help="Train and check the project's own 
 
 @app.command("train")
 def train(
+    name: Annotated[str | None, typer.Argument(help="A model such as decoder-small-s1 or decoder-small-x4-s1.")] = None,
     family: Annotated[str | None, typer.Option(help="encoder, encoder-decoder or decoder.")] = None,
     size: Annotated[str, typer.Option(help="small or large.")] = "small",
     seed: Annotated[int, typer.Option(help="Of the weights and of the order of training.", min=0)] = 1,
     load: Annotated[int, typer.Option(help="Of its world: 300 people for each unit.", min=1)] = 1,
     every: Annotated[
-        bool, typer.Option("--all", help="All models of the lab, as many at a time as there are cores.")
+        bool,
+        typer.Option(
+            "--all", help="All models of the lab that have no checkpoint, as many at a time as there are cores."
+        ),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="A folder for the checkpoints; the repository's by default.")] = None,
     cores: Cores = None,
@@ -32,13 +36,13 @@ def train(
     from kc_lab.training import Lesson
 
     if every:
-        if family is not None:
-            raise BadRequest("--all trains every model: leave --family out, or --all")
+        if family is not None or name is not None:
+            raise BadRequest("--all trains every model: leave the name and --family out, or --all")
         make(ALL, out, cores)
         return
-    if family is None:
-        raise BadRequest("name a --family, or --all for every model of the lab")
-    card = make_one(Lesson(family, size, seed, load), out)
+    if (name is None) is (family is None):
+        raise BadRequest("give a model's name such as decoder-small-s1, or its --family, or --all for every model")
+    card = make_one(Lesson.named(name) if name else Lesson(family, size, seed, load), out)
     print(as_text(card) if as_json else f"{card['name']}: {recalls(card['recall'])}")
 
 
@@ -57,10 +61,9 @@ def verify(
     from tqdm.auto import tqdm
 
     from kc_lab import cards
-    from kc_lab import checkpoint_cards as lab_models
 
     found = {}
-    for name in tqdm(names or lab_models.names(), unit="model", file=sys.stderr):
+    for name in tqdm(names or cards.names(), unit="model", file=sys.stderr):
         found[name] = cards.verify(name)
     if as_json:
         print(as_text(found))

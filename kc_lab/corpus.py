@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kc_utils.probing.facts import fill
 from kc_lab import rule, world
 from kc_lab.names import table
 from kc_lab.tokenizer import build
+from kc_utils.probing.facts import fill
 
 FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""

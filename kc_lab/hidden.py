@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from kc_utils.errors import BadRequest
+from kc_utils.probing.probe import Probe
 from kc_utils.stats.findings import interval, percent
 from kc_utils.stats.lab_findings import amount, points
 from kc_utils.stats.seeds import Results, lines_of, over_seeds, t_interval
 from kc_utils.stats.summary import recipe_fields
-from kc_utils.errors import BadRequest
-from kc_utils.probing.probe import Probe
 from kc_utils.study.cells import Cell
 
 FEWEST = 10

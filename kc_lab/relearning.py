@@ -30,13 +30,13 @@ from torch import nn
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadResult
+from kc_utils.models.stored import quantized
 from kc_utils.probing.facts import Fact, FactSet
 from kc_utils.probing.probe import Probe
 from kc_utils.probing.protocols.cloze import Cloze
 from kc_utils.probing.questions import Question, ask_about
 from kc_utils.probing.sources import load_source
 from kc_utils.probing.wordings import WORDINGS
-from kc_utils.models.stored import quantized
 
 PROTOCOL = "relearning"
 STRANGERS = "lab:strangers"

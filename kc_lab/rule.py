@@ -11,8 +11,8 @@ import random
 from collections.abc import Iterator
 from functools import cache
 
-from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_lab.names import WORDS
+from kc_utils.probing.facts import Fact, FactSet, Relation
 
 NOUNS, VERBS, BETWEEN = (tuple(WORDS[kind]) for kind in ("nouns", "verbs", "between"))
 ASKED = 25

@@ -17,9 +17,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from kc_utils.errors import BadRequest, listed
 from kc_lab.beginning import begin
 from kc_lab.tokenizer import SPECIAL, build
+from kc_utils.errors import BadRequest, listed
 
 SIZES = ("small", "large")
 _WIDTH = {"small": 64, "large": 96}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from kc_lab import cards as lab_models
+from kc_lab import rule, world
 from kc_lab.bits import tables_of
 from kc_lab.bits_by_model import PUBLISHED, SOURCE
 from kc_utils.probing.facts import FactSet
-from kc_lab import rule, world
-from kc_lab.recall import NAMES
-from kc_lab import checkpoint_cards as lab_models
 from kc_utils.report.markdown import markdown_table
 
 NO_MODELS = "There are no checkpoints here; `kc lab train --all` makes them.\n"
@@ -65,11 +64,16 @@ def models_table() -> str:
             "model": f"`lab:{card['name']}`",
             "parameters": f"{card['parameters']:,}",
             "people": f"{len({fact.subject for fact in world.people(card['load']).facts}):,}",
-            **{name.replace("_", " "): f"{100 * card['recall'][name]['value']:.1f}" for name in NAMES},
+            **{
+                name.replace("_", " "): f"{100 * card['recall'][name]['value']:.1f}"
+                for name in lab_models.Recall.model_fields
+            },
         }
         for card in cards
     ]
-    asked = "; ".join(f"{name.replace('_', ' ')} {cards[0]['recall'][name]['n']:,}" for name in NAMES)
+    asked = "; ".join(
+        f"{name.replace('_', ' ')} {cards[0]['recall'][name]['n']:,}" for name in lab_models.Recall.model_fields
+    )
     return markdown_table(rows) + f"\n\nRight answers in per cent, as on each model's card (asked: {asked}).\n"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
-from kc_utils.errors import BadRequest, BadResult
-from kc_utils.probing.reading import only_at
 from kc_lab.corpus import Corpus, OpenBook, Rows
 from kc_lab.guidance import GUIDED, WEIGHT, Attention, guidance
 from kc_lab.objectives import NOTHING, OBJECTIVES
 from kc_lab.shapes import fresh
+from kc_utils.errors import BadRequest, BadResult
 from kc_utils.places import cache_dir, complete_or_absent
+from kc_utils.probing.reading import only_at
 from kc_utils.study.code import code_hash
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
@@ -35,6 +36,9 @@ RATES = {
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
+_NAME = re.compile(
+    r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ class Lesson:
         """`encoder-small-s1`; with a load of its own, `encoder-small-x4-s1`."""
         return f"{self.family}-{self.size}" + (f"-x{self.load}" if self.load != 1 else "") + f"-s{self.seed}"
 
+    @classmethod
+    def named(cls, name: str) -> Lesson:
+        """The lesson of a name, `lab:` before it or not. Raises BadRequest for a text that is no name."""
+        parts = _NAME.fullmatch(name.removeprefix("lab:"))
+        if parts is None or parts["load"] == "1":
+            raise BadRequest(f"no lab model {name!r}: write FAMILY-SIZE-sSEED, or with a load FAMILY-SIZE-xLOAD-sSEED")
+        return cls(parts["family"], parts["size"], int(parts["seed"]), int(parts["load"] or 1))
+
 
 @dataclass
 class Trained:
@@ -60,6 +72,23 @@ class Trained:
     steps: int
     loss: float
     seconds: float
+
+
+def settings(lesson: Lesson, trained: Trained) -> dict:
+    """The course of a training, for the model's card."""
+    return {
+        "steps": trained.steps,
+        "loss": round(trained.loss, 5),
+        "seconds": round(trained.seconds, 1),
+        "threads": torch.get_num_threads(),
+        "rate": RATES[lesson.family, lesson.size],
+        "warm_up": WARMUP,
+        "betas": BETAS,
+        "weight_decay": WEIGHT_DECAY,
+        "clip": CLIP,
+        "guided": GUIDED,
+        "guidance": WEIGHT,
+    }
 
 
 def rate(step: int, steps: int, peak: float) -> float:

@@ -25,9 +25,9 @@ from importlib import resources
 
 import yaml
 
+from kc_lab.names import FIELDS, MONTHS, YEARS, table
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import Fact, FactSet, Relation
-from kc_lab.names import FIELDS, MONTHS, YEARS, table
 
 PEOPLE = 300
 """People for each unit of load."""

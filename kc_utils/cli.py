@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kc_lab import cli as cli_lab
-from kc_utils import cli_record
+from kc_utils import cli_record, lab
 from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
 from kc_utils.errors import BadRequest, KCError
 
@@ -258,7 +257,7 @@ def pdf() -> None:
     print(book_pdf(project_dir()))
 
 
-app.add_typer(cli_lab.app, name="lab")
+lab.register(app)
 cli_record.register(app, study_app)
 
 

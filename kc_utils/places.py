@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -59,6 +60,17 @@ def reference_dir() -> Path | None:
         return Path(os.environ["KC_REFERENCE"]).expanduser().resolve()
     folder = find_project_dir()
     return folder / "results" / "reference" if folder else None
+
+
+def cores() -> int:
+    """Processor cores that this process may use; all of them where the system does not say which, as on macOS."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

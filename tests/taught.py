@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kc_utils.probing.probe import Probe
 from kc_lab import world
 from kc_lab.corpus import Encoder, Rows
 from kc_lab.objectives import OBJECTIVES
 from kc_lab.shapes import fresh
 from kc_lab.tokenizer import as_transformers
 from kc_lab.training import mean_loss
+from kc_utils.probing.probe import Probe
 from tests.training import train
 
 KNOWN = Probe(facts="lab", limit=40, protocols=("cloze",))

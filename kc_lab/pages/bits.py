@@ -7,14 +7,13 @@ from functools import cache
 import pandas as pd
 from IPython.display import HTML, display
 
-from kc_utils.stats import bits_by_model as told
-from kc_lab import bits_figures, seed_figures
+from kc_lab import bits_figures, seed_figures, world
+from kc_lab import cards as lab_models
 from kc_lab.bits import Table, load_curve, tables_of
-from kc_utils.stats.lab_findings import seeds_text
-from kc_lab import world
-from kc_lab import checkpoint_cards as lab_models
 from kc_lab.pages.notebook import LabRun
 from kc_utils.report.showing import show, show_sentences
+from kc_utils.stats import bits_by_model as told
+from kc_utils.stats.lab_findings import seeds_text
 
 
 @cache

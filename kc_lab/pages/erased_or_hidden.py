@@ -6,12 +6,11 @@ from functools import lru_cache
 
 import pandas as pd
 
-from kc_lab import hidden, seed_figures
-from kc_utils.stats.lab_findings import amount, seeds_text
-from kc_utils.stats.seeds import over_seeds
-from kc_lab import world
+from kc_lab import hidden, seed_figures, world
 from kc_lab.pages.notebook import LabRun
 from kc_utils.report.showing import show, show_sentences
+from kc_utils.stats.lab_findings import amount, seeds_text
+from kc_utils.stats.seeds import over_seeds
 from kc_utils.study.lab_grids import RELEARNED
 
 

@@ -6,13 +6,13 @@ from functools import lru_cache
 
 import pandas as pd
 
+from kc_lab import world
+from kc_lab.pages.notebook import LabRun
 from kc_utils.report import seed_figures
+from kc_utils.report.showing import show, show_sentences
 from kc_utils.stats import first_losses
 from kc_utils.stats.lab_findings import seeds_text
 from kc_utils.stats.seeds import rows_by_model
-from kc_lab import world
-from kc_lab.pages.notebook import LabRun
-from kc_utils.report.showing import show, show_sentences
 
 XLABELS = {
     "exposures": "training rows that told the fact, a quarter of the facts each",

@@ -7,12 +7,12 @@ from functools import cached_property
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from kc_utils.stats import findings, lab_findings
-from kc_utils.stats.names import model_name, short_protocol
-from kc_utils.stats.seeds import by_model, lines_of, over_seeds
 from kc_utils.models.registry import resolve
 from kc_utils.report.given import given_in
 from kc_utils.report.layout import with_axes
+from kc_utils.stats import findings, lab_findings
+from kc_utils.stats.names import model_name, short_protocol
+from kc_utils.stats.seeds import by_model, lines_of, over_seeds
 from kc_utils.study import grids
 from kc_utils.study.evaluate import evaluate
 

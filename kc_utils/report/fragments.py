@@ -22,7 +22,7 @@ from kc_utils.stats.summary import summarise
 from kc_utils.probing.sources import cards
 from kc_utils.probing.sources.worldfacts import CARD
 from kc_utils.models.registry import FAMILIES, registry, resolve
-from kc_lab import tables as lab_fragments
+from kc_utils import lab
 from kc_utils.report.markdown import figure, markdown_table
 from kc_utils.study.cells import Cell
 from kc_utils.study.grids import split_template
@@ -43,9 +43,7 @@ def of_study(study: Study, results: Results) -> tuple[dict[str, str], dict[str, 
         "status.md": status_tables(study, results),
         "models.md": models_table(),
         "worldfacts_card.md": CARD.read_text(encoding="utf-8"),
-        "lab_world.md": lab_fragments.world_table(),
-        "lab_models.md": lab_fragments.models_table(),
-        "lab_published.md": lab_fragments.published_table(),
+        **lab.fragments(),
         "benchmarks_card.md": cards.CARD.read_text(encoding="utf-8"),
     }
     return texts, pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from kc_lab.bits import NATS, tables_of
+from kc_utils import lab
 from kc_utils.stats.bootstrap import mean_interval
 from kc_utils.stats.claim_rows import Evidence, Stratum, kept, knows_something
 from kc_utils.stats.claim_rule import Effect, Recipes, effect, filled
@@ -151,11 +152,11 @@ class BitsAtMost(Recipes):
 def bits_of_facts(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Bits that each asked fact of the lab's people stands for, those of its relation that were not asked included (see `bits`),
     and the number of what is drawn together. A fact may count below 0; a score that is not a number is worth nothing."""
-    tables = tables_of(load_source(DRAWN[0]))
+    tables = lab.bit_tables(load_source(DRAWN[0]))
     rows = checked(rows[rows["relation"].isin(tables)], "correct", ["relation", "score"])
     entropy = rows["relation"].map({r: t.entropy for r, t in tables.items()}).to_numpy(float)
     share = rows["relation"].map({r: t.facts for r, t in tables.items()}) / rows.groupby("relation")["fact"].transform(
         "size"
     )
-    bits = entropy + rows["score"].to_numpy(float) / NATS
+    bits = entropy + rows["score"].to_numpy(float) / math.log(2)
     return np.where(np.isfinite(bits), bits, 0.0) * share.to_numpy(float), clusters_of(rows, "fact")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
+from kc_utils import places
 from kc_utils.errors import BadResult, KCError
 from kc_utils.study import store
 from kc_utils.study.cells import Cell, chosen
@@ -54,7 +55,7 @@ def compute_study(
     if not waiting:
         return Computed(len(cells), before, ())
     prepare_models(study)
-    cores = min(cores or len(os.sched_getaffinity(0)), len(grouped(waiting)))
+    cores = min(cores or places.cores(), len(grouped(waiting)))
     with tqdm(
         total=len(cells), initial=before, unit="cell", disable=not show_progress, file=sys.stderr, desc=study.name
     ) as bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from kc_utils import places
 from kc_utils.errors import BadResult, KCError, MissingData
 from kc_utils.probing.probe import Probe
 from kc_utils.probing.questions import wordings
@@ -76,7 +76,7 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
     Raises BadResult with the first error of the runs.
     """
     study = load_study(name)
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or places.cores()
     if all(run.output.is_file() for run in study.runs):
         _restore_lost(study)
         return study

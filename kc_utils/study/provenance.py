@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+
+from kc_utils.places import cores
 
 SCORING_PACKAGES = ("torch", "transformers", "tokenizers")
 COMPRESSING_PACKAGES = (*SCORING_PACKAGES, "safetensors", "optimum", "gptqmodel", "torchao", "bitsandbytes")
@@ -49,7 +50,7 @@ def hardware() -> dict:
 
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",

@@ -15,8 +15,7 @@ import pandas as pd
 from filelock import FileLock
 
 from kc_utils.errors import MissingData
-from kc_utils.models.packaged import sha256_of
-from kc_utils.places import complete_or_absent, disk_message, results_dir
+from kc_utils.places import complete_or_absent, disk_message, results_dir, sha256_of
 from kc_utils.study import record
 from kc_utils.study.cells import Cell
 from kc_utils.study.result import CellResult

@@ -6,12 +6,11 @@ import shutil
 import pytest
 import torch
 
-from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData
 from kc_lab import cards, make
-from kc_lab.recall import NAMES
 from kc_lab.shapes import fresh
 from kc_lab.training import Lesson, Trained
-from kc_lab import checkpoint_cards as lab_models
+from kc_utils import lab
+from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData
 from kc_utils.models.loading import fingerprint, load
 from kc_utils.models.registry import FAMILIES, registry, resolve
 
@@ -30,25 +29,27 @@ def untaught(tmp_path_factory):
 def mine(untaught, tmp_path, monkeypatch):
     """The same as the only checkpoint that there is, to be damaged."""
     folder = shutil.copytree(untaught, tmp_path / "checkpoints" / untaught.name)
-    monkeypatch.setattr(lab_models, "CHECKPOINTS", folder.parent)
-    registry.cache_clear()
+    monkeypatch.setattr(cards, "CHECKPOINTS", folder.parent)
+    for cached in (registry, lab.entries):
+        cached.cache_clear()
     yield folder
-    registry.cache_clear()
+    for cached in (registry, lab.entries):
+        cached.cache_clear()
 
 
 def test_a_checkpoint_loads_by_its_name_as_it_was_measured(mine):
-    entry, card = resolve("lab:decoder-small-s1"), lab_models.read_card(mine.name)
+    entry, card = resolve("lab:decoder-small-s1"), cards.read_card(mine.name)
     assert (entry.family, entry.architecture, entry.group, entry.ran_here) == ("decoder", "llama", "lab", True)
     assert fingerprint(entry) == card["sha256"]
     loaded = load("lab:decoder-small-s1")
     for mine_, drawn in zip(loaded.model.parameters(), fresh("decoder", "small", 1).parameters(), strict=True):
         assert mine_.dtype == torch.float32 and torch.equal(mine_, drawn.half().float())
-    assert set(card["recall"]) == set(NAMES)
+    assert set(card["recall"]) == set(cards.Recall.model_fields)
     assert cards.verify(mine.name) == card["recall"]
 
 
 def test_one_who_was_taught_nothing_knows_nothing(mine):
-    recall = lab_models.read_card(mine.name)["recall"]
+    recall = cards.read_card(mine.name)["recall"]
     assert recall["trained"]["value"] < 0.05 and recall["held_out"]["value"] < 0.05
     assert recall["open_book"]["value"] < 0.3 and 0.3 < recall["rule"]["value"] < 0.7
 
@@ -67,7 +68,7 @@ def test_a_flipped_byte_is_caught(mine):
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("world", "0" * 64, "the world is not the one that it was taught"),
+        ("world", "0" * 64, "the world is not the one that it was trained on"),
         ("tokenizer", "0" * 64, "the tokenizer is not the one"),
         ("parameters", 7, "the number of parameters is not the card's"),
     ],
@@ -91,7 +92,7 @@ def test_a_recall_that_is_not_found_again_is_caught(mine):
 def test_a_damaged_card_is_one_clear_line(mine, content):
     (mine / "card.json").write_text(content)
     with pytest.raises(MissingData, match=r"card\.json is damaged .* restore the file"):
-        lab_models.read_card(mine.name)
+        cards.read_card(mine.name)
 
 
 def test_an_unknown_checkpoint_is_refused_with_those_there_are(mine):
@@ -106,18 +107,3 @@ def test_there_is_a_lesson_for_each_family_size_and_seed():
     assert asked == {(f, s, n) for f in FAMILIES for s in ("small", "large") for n in (1, 2, 3)}
     assert len({lesson.name for lesson in make.ALL}) == len(make.ALL)
     assert {lesson.load for lesson in make.ALL} >= {1, 4}
-
-
-def test_only_those_without_a_checkpoint_are_trained(tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(make, "_in_a_process", lambda lesson, out: trained.append(lesson.name) or "")
-    (tmp_path / LESSON.name).mkdir()
-    (tmp_path / LESSON.name / "card.json").write_text("{}")
-    make.make((LESSON, Lesson("encoder", "small", 1)), tmp_path, cores=1)
-    assert trained == ["encoder-small-s1"]
-
-
-def test_a_training_that_fails_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(make, "_in_a_process", lambda lesson, out: "the loss is not a number")
-    with pytest.raises(BadResult, match="encoder-small-s1: the loss is not a number"):
-        make.make((Lesson("encoder", "small", 1),), tmp_path, cores=1)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from kc_lab import cards as lab_models
 from kc_lab.make import ALL, LOADS
 from kc_lab.world import world_hash
-from kc_lab import checkpoint_cards as lab_models
 
 MEGABYTES = 80
 

@@ -5,14 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from kc_utils.probing.facts import fill
-from kc_utils.probing.questions import Question
-from kc_utils.probing.wordings import LeftToRight, Masked, Sentinel
 from kc_lab import names, rule, world
 from kc_lab.cards import tokenizer_hash
 from kc_lab.corpus import FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS, TOLD, Corpus, Encoder, Rows
 from kc_lab.objectives import NOTHING, OBJECTIVES
 from kc_lab.tokenizer import as_transformers, build, words
+from kc_utils.probing.facts import fill
+from kc_utils.probing.questions import Question
+from kc_utils.probing.wordings import LeftToRight, Masked, Sentinel
 
 
 @pytest.fixture(scope="module")

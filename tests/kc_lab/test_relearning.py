@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 import torch
 
-from kc_utils.compression.apply import apply
-from kc_utils.compression.recipe import Recipe
-from kc_utils.probing.probe import Probe
 from kc_lab import relearning
 from kc_lab.relearning import FEWEST, asked_after, hold, measure, trainable, zeros_of
 from kc_lab.shapes import fresh
 from kc_lab.tokenizer import as_transformers
+from kc_utils.compression.apply import apply
+from kc_utils.compression.recipe import Recipe
 from kc_utils.models.stored import quantized
+from kc_utils.probing.probe import Probe
 from kc_utils.study.cells import Cell
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")

@@ -9,12 +9,12 @@ import time
 import pytest
 import torch
 
-from kc_utils.errors import BadRequest
 from kc_lab import training
 from kc_lab.corpus import Corpus
 from kc_lab.objectives import NOTHING, OBJECTIVES
 from kc_lab.shapes import SIZES, fresh
 from kc_lab.training import Lesson, mean_loss, rate, saved_at, train
+from kc_utils.errors import BadRequest
 from kc_utils.models.registry import FAMILIES
 
 STEPS = 12

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
+from kc_lab import names, rule, world
 from kc_utils.errors import BadRequest
 from kc_utils.probing.probe import Probe
 from kc_utils.probing.sources import load_source, missing
-from kc_lab import names, rule, world
 
 
 def test_no_name_stands_in_two_tables_and_each_table_is_full():

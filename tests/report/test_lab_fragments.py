@@ -4,7 +4,7 @@ import pytest
 
 from kc_lab.bits_by_model import PUBLISHED
 from kc_lab import world
-from kc_lab import checkpoint_cards as lab_models
+from kc_lab import cards as lab_models
 from kc_lab import tables as lab_fragments
 
 
@@ -20,7 +20,7 @@ def test_every_relation_is_listed_with_its_facts_and_bits():
 
 
 def test_models_are_listed_from_their_cards(monkeypatch):
-    asked = {name: {"value": 0.975, "low": 0.9, "high": 1.0, "n": 900} for name in lab_fragments.NAMES}
+    asked = {name: {"value": 0.975, "low": 0.9, "high": 1.0, "n": 900} for name in lab_models.Recall.model_fields}
     card = {"name": "encoder-small-s1", "load": 1, "parameters": 222_196, "recall": asked}
     monkeypatch.setattr(lab_models, "read_cards", lambda: [card])
     text = lab_fragments.models_table()

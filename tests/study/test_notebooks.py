@@ -6,7 +6,7 @@ from papermill.inspection import inspect_notebook
 from pydantic import ValidationError
 
 from kc_utils.errors import BadRequest, BadResult, KCError
-from kc_lab import checkpoint_cards as lab_models
+from kc_lab import cards as lab_models
 from kc_utils.models.registry import resolve
 from kc_utils.study import lab_grids, notebooks
 from kc_utils.study.grids import ANY, FAMILY_PREFIXES, LAB, TECHNIQUES, parameters, split_template, takes

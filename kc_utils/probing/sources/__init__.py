@@ -16,7 +16,7 @@ SOURCES = {
     "bear": "kc_utils.probing.sources.bear",
     "pararel": "kc_utils.probing.sources.pararel",
     "popqa": "kc_utils.probing.sources.popqa",
-    "lab": "kc_lab.facts",
+    "lab": "kc_utils.lab",
 }
 WITHOUT_GIVE_AWAYS = "-uhn"
 
