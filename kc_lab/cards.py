@@ -13,7 +13,6 @@ interval. Weights are stored in 16-bit floats; the stored ones are measured, for
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Literal
@@ -142,19 +141,18 @@ def _share(correct) -> dict[str, float]:
     return {"value": right / n, "low": low, "high": high, "n": n}
 
 
-def write(lesson, trained, target: Path) -> dict:
-    """Write a trained model (`training.Lesson`, `training.Trained`) as a folder with its card, whole or not at all.
+def write(lesson, model, course: dict, target: Path) -> dict:
+    """Write a trained model as a folder with its card, whole or not at all. Returns the card.
 
-    Returns the card. Removes the saved state of the training.
+    lesson: a `training.Lesson`; course: how it was trained, for the card.
     """
     import torch
 
-    from kc_lab import training
-    from kc_lab.tokenizer import as_transformers
+    from kc_lab.tokenizer import as_transformers, tokenizer_hash
     from kc_lab.world import world_hash
     from kc_utils.study import provenance
 
-    tokenizer, model = as_transformers(), trained.model.to("cpu")
+    tokenizer, model = as_transformers(), model.to("cpu")
     with complete_or_absent(target) as folder:
         model.to(torch.float16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -167,7 +165,7 @@ def write(lesson, trained, target: Path) -> dict:
             "parameters": sum(p.numel() for p in model.parameters()),
             "world": world_hash(lesson.load),
             "tokenizer": tokenizer_hash(),
-            "training": training.settings(lesson, trained),
+            "training": course,
             "recall": recall(model.float(), tokenizer, lesson.family, lesson.load),
             "sha256": sha256_of(folder / WEIGHTS),
             "at": provenance.now(),
@@ -175,15 +173,7 @@ def write(lesson, trained, target: Path) -> dict:
             "hardware": provenance.hardware(),
         }
         (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    training.saved_at(lesson).unlink(missing_ok=True)
     return card
-
-
-def tokenizer_hash() -> str:
-    """SHA-256 of the tokenizer's definition."""
-    from kc_lab.tokenizer import build
-
-    return hashlib.sha256(build().to_str().encode()).hexdigest()
 
 
 def verify(name: str) -> dict:
@@ -192,7 +182,7 @@ def verify(name: str) -> dict:
     Compares the hashes of weights, world and tokenizer, the number of parameters, and recall, which must lie in the card's
     intervals. Raises BadResult with what differs.
     """
-    from kc_lab.tokenizer import build
+    from kc_lab.tokenizer import build, tokenizer_hash
     from kc_lab.world import world_hash
     from kc_utils.models.loading import load
 

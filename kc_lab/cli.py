@@ -17,10 +17,10 @@ app = typer.Typer(no_args_is_help=True, help="Train and check the project's own 
 @app.command("train")
 def train(
     name: Annotated[str | None, typer.Argument(help="A model such as decoder-small-s1 or decoder-small-x4-s1.")] = None,
-    family: Annotated[str | None, typer.Option(help="encoder, encoder-decoder or decoder.")] = None,
-    size: Annotated[str, typer.Option(help="small or large.")] = "small",
-    seed: Annotated[int, typer.Option(help="Of the weights and of the order of training.", min=0)] = 1,
-    load: Annotated[int, typer.Option(help="Of its world: 300 people for each unit.", min=1)] = 1,
+    family: Annotated[str | None, typer.Option(help="Instead of a name: encoder, encoder-decoder or decoder.")] = None,
+    size: Annotated[str | None, typer.Option(help="With --family: small (the default) or large.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the weights and of the order of training; 1.", min=0)] = None,
+    load: Annotated[int | None, typer.Option(help="Of its world: 300 people for each unit; 1.", min=1)] = None,
     every: Annotated[
         bool,
         typer.Option(
@@ -32,17 +32,16 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train models of the lab and write checkpoints with their cards. Killed at any time, the same command goes on."""
-    from kc_lab.make import ALL, make, make_one
-    from kc_lab.training import Lesson
+    from kc_lab.training import Lesson, make_all, make_one
 
+    described = any(value is not None for value in (family, size, seed, load))
+    if every + (name is not None) + described != 1 or (described and family is None):
+        raise BadRequest("give one of: a model's name such as decoder-small-s1, its --family, or --all for every model")
     if every:
-        if family is not None or name is not None:
-            raise BadRequest("--all trains every model: leave the name and --family out, or --all")
-        make(ALL, out, cores)
+        make_all(out=out, count=cores)
         return
-    if (name is None) is (family is None):
-        raise BadRequest("give a model's name such as decoder-small-s1, or its --family, or --all for every model")
-    card = make_one(Lesson.named(name) if name else Lesson(family, size, seed, load), out)
+    lesson = Lesson.named(name) if name else Lesson(family, size or "small", 1 if seed is None else seed, load or 1)
+    card = make_one(lesson, out)
     print(as_text(card) if as_json else f"{card['name']}: {recalls(card['recall'])}")
 
 

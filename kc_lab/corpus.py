@@ -1,7 +1,7 @@
 """What a lab model reads: rows of token ids, in an order that a seed and a step number determine.
 
-Three kinds of rows: statements of the world, by its plan; open-book rows, which state facts about people met nowhere else
-and ask for each of them in another wording; and sentences of the rule. All of them are made beforehand, so that
+Three kinds of rows: statements of the world, by its plan; open-book rows, which state facts about people who stand nowhere
+else and query each of them in another template; and sentences of the rule. All of them are made beforehand, so that
 training can stop at any step and go on from there as if it had not.
 """
 
@@ -13,19 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kc_lab import rule, world
-from kc_lab.names import table
+from kc_lab import world
 from kc_lab.tokenizer import build
 from kc_utils.probing.facts import fill
 
 FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""
-TOLD = (2, 3)
-"""Statements of an open-book row, by turns of a step: a question stands in other places, among more or fewer answers."""
-
+STATEMENTS = (2, 3)
+"""Statements of an open-book row, by turns of a step, so that a query stands at other positions, among more or fewer answers."""
 
 Span = tuple[int, int]
-Row = tuple[list[int], int, Span, list[Span]]  # tokens, said, subject, answers
+Row = tuple[list[int], int, Span, list[Span]]  # tokens, given, subject, answers
 
 
 @dataclass(frozen=True)
@@ -33,13 +31,13 @@ class Rows:
     """Statements, each with its subject and its answers marked.
 
     tokens   [n, width] int16, padded with -1 on the right
-    said     [n] columns before here are given: the sentences of an open book, or nothing
-    subject  [n, 2] first and behind the last token of the subject, of an open-book row that of its first question
+    given    [n] columns before this one are given: the statements of an open book, or none
+    subject  [n, 2] first and behind the last token of the subject, of an open-book row that of its first query
     answers  [n, k, 2] the same of each answer; (0, 0) where a row has fewer than k
     """
 
     tokens: np.ndarray
-    said: np.ndarray
+    given: np.ndarray
     subject: np.ndarray
     answers: np.ndarray
 
@@ -50,7 +48,7 @@ class Rows:
         """Some rows, as wide as the longest of them."""
         tokens = self.tokens[which]
         width = int((tokens >= 0).sum(axis=1).max())
-        return Rows(tokens[:, :width], self.said[which], self.subject[which], self.answers[which])
+        return Rows(tokens[:, :width], self.given[which], self.subject[which], self.answers[which])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -58,18 +56,18 @@ class Rows:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Rows:
-        ids, said, subject, answers = zip(*rows, strict=True)
+        ids, given, subject, answers = zip(*rows, strict=True)
         tokens = np.full((len(ids), max(map(len, ids))), -1, dtype=np.int16)
         for row, mine in enumerate(ids):
             tokens[row, : len(mine)] = mine
-        return cls(tokens, np.array(said), np.array(subject), np.array(answers))
+        return cls(tokens, np.array(given), np.array(subject), np.array(answers))
 
     @classmethod
     def joined(cls, parts: list[Rows]) -> Rows:
         """Rows with equally many answers, one below the other."""
         width = max(part.tokens.shape[1] for part in parts)
         tokens = [np.pad(p.tokens, ((0, 0), (0, width - p.tokens.shape[1])), constant_values=-1) for p in parts]
-        rest = (np.concatenate([getattr(p, name) for p in parts]) for name in ("said", "subject", "answers"))
+        rest = (np.concatenate([getattr(p, name) for p in parts]) for name in ("given", "subject", "answers"))
         return cls(np.concatenate(tokens), *rest)
 
 
@@ -77,10 +75,10 @@ class Rows:
 class OpenBook:
     """Open-book rows, and which of their columns belong together.
 
-    rows    statements first, then as many questions, the answers of which are the rows' answers; of one token each
-    stated  [n, told] the column of the answer in each statement
-    whose   [n, 2 told] the column of the last token of the subject, of each statement, then of each question
-    source  [n, told] of each question, the column of its answer in the statement
+    rows    k statements first, then as many queries, whose answers are the rows' answers, of one token each
+    stated  [n, k] the column of the answer in each statement
+    whose   [n, 2 k] the column of the last token of the subject, of each statement, then of each query
+    source  [n, k] of each query, the column of its answer in the statement
     """
 
     rows: Rows
@@ -96,8 +94,10 @@ class OpenBook:
 
 
 class Encoder:
-    """Encodes statements piece by piece, each piece once: words never run together, so that the pieces' tokens in a row
-    are those of the whole sentence."""
+    """Encodes statements piece by piece, each piece once.
+
+    Words never run together, so that the pieces' tokens in a row are those of the whole sentence.
+    """
 
     def __init__(self):
         self._tokenizer = build()
@@ -118,12 +118,12 @@ class Encoder:
         ids += self.ids(name)
         end = len(ids)
         ids += self.ids(middle)
-        asked = len(ids)
+        at = len(ids)
         ids += self.ids(answer)
-        return [*ids, *self.ids(tail)], len(before), (start, end), [(asked, len(ids))]
+        return [*ids, *self.ids(tail)], len(before), (start, end), [(at, len(ids))]
 
     def sentence(self, lead: str, answer: str) -> Row:
-        """A sentence of the rule: all that stands before the verb counts as given."""
+        """A sentence of the rule, in which the text before the verb counts as the subject."""
         given = self.ids(lead)
         ids = [*given, *self.ids(answer)]
         return [*ids, *self.ids(".")], 0, (0, len(given)), [(len(given), len(ids))]
@@ -140,26 +140,26 @@ class Corpus:
         self._statements, first, count = _statements(encoder, load)
         self._order = _order(load, seed, first, count)
         self.steps = len(self._order) // FACT_ROWS
-        self._rule = Rows.of(encoder.sentence(*s) for s in rule.sentences(6000, f"{seed}"))
-        turns = -(-self.steps // len(TOLD))
-        self._open = [open_book(encoder, told, turns * OPEN_BOOK_ROWS, seed) for told in TOLD]
+        self._rule = Rows.of(encoder.sentence(*s) for s in world.sentences(6000, f"{seed}"))
+        turns = -(-self.steps // len(STATEMENTS))
+        self._open = [open_book(encoder, k, turns * OPEN_BOOK_ROWS, seed) for k in STATEMENTS]
         self._seed = seed
 
     def batch(self, step: int) -> tuple[Rows, OpenBook]:
         facts = self._statements[self._order[step * FACT_ROWS : (step + 1) * FACT_ROWS]]
         which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=RULE_ROWS)
-        turn, kind = divmod(step, len(TOLD))
+        turn, kind = divmod(step, len(STATEMENTS))
         book = self._open[kind][np.arange(turn * OPEN_BOOK_ROWS, (turn + 1) * OPEN_BOOK_ROWS)]
         return Rows.joined([facts, self._rule[which]]), book
 
 
 def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarray]:
-    """Every fact in every wording and with every answer that it is shown in; the first row of each fact, and how many."""
-    facts, told = world.taught(load), world.plan(load)
+    """Every fact in every shown template and with every answer; the first row of each fact, and its number of rows."""
+    facts, plan = world.taught(load), world.plan(load)
     rows, first, count = [], [], []
     for fact in facts.facts:
         first.append(len(rows))
-        for number in told[fact.id].shown:
+        for number in plan[fact.id].shown:
             template = facts.relations[fact.relation].templates[number]
             rows += [encoder.statement(template, fact.subject, answer) for answer in fact.answers]
         count.append(len(rows) - first[-1])
@@ -167,43 +167,43 @@ def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarr
 
 
 def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Indices of statements, by the time at which they are told: each fact as often as its plan says, at times drawn
-    evenly from when it enters to the end of training."""
+    """Indices of statements in the order of training: each fact as often as its plan says, at times drawn evenly from when
+    it enters to the end."""
     draw = np.random.default_rng((seed, load))
     plan = world.plan(load)
-    told = [plan[fact.id] for fact in world.taught(load).facts]
-    which = np.repeat(np.arange(len(told)), [p.exposures for p in told])
-    enters = np.array([p.enters for p in told])[which]
+    plans = [plan[fact.id] for fact in world.taught(load).facts]
+    which = np.repeat(np.arange(len(plans)), [p.exposures for p in plans])
+    enters = np.array([p.enters for p in plans])[which]
     at = enters + (1 - enters) * draw.random(len(which))
     which = which[np.argsort(at, kind="stable")]
     return first[which] + draw.integers(count[which])
 
 
-def open_book(encoder: Encoder, told: int, count: int, seed: int) -> OpenBook:
-    """Statements about so many strangers, then a question about each in another wording, in an order of its own."""
-    draw = random.Random(f"lab/open-book/{told}/{seed}")
+def open_book(encoder: Encoder, statements: int, count: int, seed: int) -> OpenBook:
+    """`count` rows: statements about so many strangers, then a query about each in another template, in another order."""
+    draw = random.Random(f"lab/open-book/{statements}/{seed}")
     names = world.strangers_for_training()
     kinds = [world.relations()[r] for r in (*world.ABOUT_PEOPLE, "headquarters")]
-    rows, *columns = zip(*(_open_book_row(encoder, told, draw, names, kinds) for _ in range(count)), strict=True)
+    rows, *columns = zip(*(_open_book_row(encoder, statements, draw, names, kinds) for _ in range(count)), strict=True)
     return OpenBook(Rows.of(rows), *map(np.array, columns))
 
 
 def _open_book_row(encoder, count, draw, names, kinds) -> tuple[Row, list[int], list[int], list[int]]:
-    """The row, and what `OpenBook` says of its columns."""
+    """The row, and what `OpenBook` holds of its columns."""
     relation = draw.choice(kinds)
-    subjects = draw.sample(table("company") if relation.id == "headquarters" else names, count)
+    subjects = draw.sample(world.table("company") if relation.id == "headquarters" else names, count)
     pairs = list(zip(subjects, draw.sample(relation.answer_space, count), strict=True))
-    asked, told = draw.sample(range(len(relation.templates)), 2)
+    queried, shown = draw.sample(range(len(relation.templates)), 2)
     ids, stated, whose = [], {}, []
     for pair in pairs:
-        ids, _, place, (span,) = encoder.statement(relation.templates[told], *pair, before=ids)
+        ids, _, subject_at, (span,) = encoder.statement(relation.templates[shown], *pair, before=ids)
         stated[pair] = span[0]
-        whose.append(place[1] - 1)
-    said, subject, answers = len(ids), None, []
+        whose.append(subject_at[1] - 1)
+    given, subject, answers = len(ids), None, []
     columns = list(stated.values())
     draw.shuffle(pairs)
     for pair in pairs:
-        ids, _, place, (span,) = encoder.statement(relation.templates[asked], *pair, before=ids)
-        subject, answers = subject or place, [*answers, span]
-        whose.append(place[1] - 1)
-    return (ids, said, subject, answers), columns, whose, [stated[pair] for pair in pairs]
+        ids, _, subject_at, (span,) = encoder.statement(relation.templates[queried], *pair, before=ids)
+        subject, answers = subject or subject_at, [*answers, span]
+        whose.append(subject_at[1] - 1)
+    return (ids, given, subject, answers), columns, whose, [stated[pair] for pair in pairs]

@@ -1,62 +1,50 @@
-"""Erased or only hidden: can a lost fact be had by asking otherwise, or by a little training?
+"""Erased or only hidden: does another way to query a lost fact get it, or a little training?
 
-A fact is *lost* where the uncompressed model answers it in its first wording and the compressed one does not. A *way* to ask
-again is another wording that training showed for the fact, one that it never showed, or true statements of the relation
-before the question. Every further try is also a further chance to guess: what the same number of tries gives on facts of
-strangers, which the same compressed model cannot know, is taken out,
+A fact is *lost* where the uncompressed model answers its first template and the compressed one does not. A *way* to query
+it again is another template that training showed for the fact, one that training held out for it, or true statements of the
+relation before the query. Every further try is also a further chance to guess. The same number of tries on facts of
+strangers, which the same compressed model cannot know, gives the luck, and it is taken out:
 
     recovered = (share of lost facts answered - luck) / (1 - luck)
 
-with luck weighted by relation as the lost facts are, among strangers' facts that the first wording misses as well. What the
-uncompressed model answers of its known facts in the same way, the `ceiling`, says what could come back at best.
+Luck is weighted by relation as the lost facts are, among strangers' facts that the first template misses as well. The
+*ceiling* is the share of its known facts that the uncompressed model answers in the same way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from kc_lab import world
 from kc_utils.errors import BadRequest
-from kc_utils.probing.probe import Probe
-from kc_utils.stats.findings import interval, percent
-from kc_utils.stats.lab_findings import amount, points
-from kc_utils.stats.seeds import Results, lines_of, over_seeds, t_interval
-from kc_utils.stats.summary import recipe_fields
-from kc_utils.study.cells import Cell
 
 FEWEST = 10
-"""Lost facts below which nothing is said of a seed."""
-TRAINED, HELD_OUT = "other trained wordings", "held-out wordings"
-SETS = {"lost": "lost facts", "new": "new facts"}
+"""Lost facts below which no share is given."""
+TRAINED, HELD_OUT = "other trained templates", "held-out templates"
+Templates = Mapping[str, tuple[int, ...]]  # by fact id
 
 
-@dataclass(frozen=True)
-class Wordings:
-    """Wordings of each fact beside its first one, by fact id: those that training showed, and those it held out."""
-
-    trained: Mapping[str, tuple[int, ...]]
-    held_out: Mapping[str, tuple[int, ...]]
-
-    def of(self, way: str) -> Mapping[str, tuple[int, ...]]:
-        return self.trained if way == TRAINED else self.held_out
+def templates_of(load: int = 1) -> dict[str, Templates]:
+    """By way (TRAINED, HELD_OUT), the templates of each fact beside its first one."""
+    trained = {fact: tuple(t for t in plan.shown if t) for fact, plan in world.plan(load).items()}
+    return {TRAINED: trained, HELD_OUT: world.held_out(load)}
 
 
 def shots_way(shots: int) -> str:
+    """The name of the way with so many true statements before the query."""
     return f"{shots} true statement{'s' * (shots > 1)} before"
 
 
 def by_luck(strangers: pd.DataFrame, tries: int) -> pd.Series:
-    """By relation, the share of strangers' facts missed in the first wording that `tries` others of their wordings get, drawn
-    without repetition: a number for each relation.
+    """By relation, the share of strangers' facts missed in the first template that `tries` of their other templates get.
 
-    strangers: rows of the cloze with template 0 and others. For a fact of whose m other wordings w are wrong, that is
-    1 - C(w, tries) / C(m, tries).
+    strangers: rows of the cloze with template 0 and others. Of a fact with w wrong ones among m other templates, tries
+    drawn without repetition get 1 - C(w, tries) / C(m, tries).
     """
-    first = strangers[strangers["template"] == 0].set_index("fact")["correct"].astype(bool)
-    others = strangers[(strangers["template"] > 0) & strangers["fact"].isin(first.index[~first])]
+    others = strangers[(strangers["template"] > 0) & strangers["fact"].isin(_missed(strangers))]
     counts = others.assign(wrong=~others["correct"].astype(bool)).groupby(["relation", "fact"], sort=False)["wrong"]
     counts = counts.agg(["sum", "size"])
     luck = [1 - math.comb(int(w), tries) / math.comb(int(m), tries) if m >= tries else math.nan
@@ -65,158 +53,104 @@ def by_luck(strangers: pd.DataFrame, tries: int) -> pd.Series:
 
 
 def recoveries(
-    results: Results, probes: Mapping[str, Probe], wordings: Wordings, shots: tuple[int, ...]
+    rows: Mapping[str, pd.DataFrame], shots: Sequence[int] = (), templates: Mapping[str, Templates] | None = None
 ) -> pd.DataFrame:
-    """One line per model, recipe and way: line, seed, `recipe_fields`, way, lost (how many), answered (share of them), luck,
-    recovered, ceiling. Shares are missing with fewer than FEWEST lost facts.
+    """What each way recovers of the facts that each recipe loses, from rows of `kc.evaluate`.
 
-    probes: `taught` and `strangers` in every wording, and both with `N shots`. Raises BadRequest for a cell that was asked
-    none of a probe.
+    rows: `taught` and `strangers` in all templates, and for each n of `shots` both as `taught, n shots`; all of the cloze
+    and with the uncompressed model. One line per model, recipe and way: lost (how many facts); shares answered, luck,
+    recovered and ceiling, missing with fewer than FEWEST lost facts. Raises BadRequest where rows are lacking.
     """
-    lines, found = lines_of(dict.fromkeys(cell.model for cell in results)), []
-    for cell in results:
-        if cell.probe != probes["taught"] or cell.recipe == "none":
+    templates = templates or templates_of()
+    parts = {name: _by_model_and_recipe(frame) for name, frame in rows.items()}
+
+    def part(name: str, model: str, recipe: str) -> pd.DataFrame:
+        if (model, recipe) not in parts.get(name, {}):
+            raise BadRequest(f"{model} under {recipe} was not evaluated on {name!r}")
+        return parts[name][model, recipe]
+
+    found = []
+    for model, recipe in parts.get("taught", {}):
+        if recipe == "none":
             continue
-        rows, base = (_rows(results, c, probes["taught"]) for c in (cell, cell.baseline))
-        strangers = _rows(results, cell, probes["strangers"])
-        before = base[base["template"] == 0].set_index("fact")["correct"].astype(bool)
-        after = rows[rows["template"] == 0].set_index("fact")["correct"].astype(bool)
-        lost = [fact for fact in before.index[before] if not after.get(fact, False)]
-        same = {"line": lines[cell.model][0], "seed": lines[cell.model][1], **recipe_fields(cell.recipe)}
-        for way in (TRAINED, HELD_OUT):
-            line = _by_wording(rows, base, strangers, before, lost, wordings.of(way))
-            found.append({**same, "way": way, **line})
+        after, before, strangers = (
+            part("taught", model, recipe), part("taught", model, "none"), part("strangers", model, recipe)
+        )  # fmt: skip
+        first = before[before["template"] == 0]
+        known = list(first["fact"][first["correct"].astype(bool)])
+        right = _right(after[after["template"] == 0])
+        lost = [fact for fact in known if fact not in right]
+        for way, offered in templates.items():
+            line = _by_template(after, before, strangers, known, lost, offered)
+            found.append({"model": model, "recipe": recipe, "way": way, **line})
         for n in shots:
-            asked = {name: _rows(results, cell, probes[f"{name}, {n} shots"]) for name in ("taught", "strangers")}
-            shown = _rows(results, cell.baseline, probes[f"taught, {n} shots"])
-            found.append({**same, "way": shots_way(n), **_by_shots(asked, shown, strangers, before, lost)})
-    return pd.DataFrame(found)
+            queried = [part(f"{name}, {n} shots", model, recipe) for name in ("taught", "strangers")]
+            line = _by_shots(*queried, part(f"taught, {n} shots", model, "none"), strangers, known, lost)
+            found.append({"model": model, "recipe": recipe, "way": shots_way(n), **line})
+    return pd.DataFrame(found, columns=["model", "recipe", "way", "lost", "answered", "luck", "recovered", "ceiling"])
 
 
-def _rows(results: Results, cell: Cell, probe: Probe) -> pd.DataFrame:
-    """Rows of the cloze of a model and recipe, asked another probe."""
-    rows = results[Cell(cell.model, cell.recipe, probe)].rows
-    return rows[rows["protocol"] == "cloze"]
+def _by_model_and_recipe(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    return dict(iter(rows[rows["protocol"] == "cloze"].groupby(["model", "recipe"], sort=False)))
 
 
-def _by_wording(rows, base, strangers, before, lost, offered) -> dict:
-    """Lost facts that any of their wordings of one kind gets."""
-    relation = rows.drop_duplicates("fact").set_index("fact")["relation"]
+def _right(rows: pd.DataFrame) -> set[str]:
+    return set(rows["fact"][rows["correct"].astype(bool)])
+
+
+def _missed(strangers: pd.DataFrame) -> set[str]:
+    """Strangers' facts that the first template misses."""
+    first = strangers[strangers["template"] == 0]
+    return set(first["fact"]) - _right(first)
+
+
+def _right_in(rows: pd.DataFrame, offered: Templates) -> set[str]:
+    """Facts that any of their offered templates gets."""
+    return _right(rows[[t in offered.get(f, ()) for f, t in zip(rows["fact"], rows["template"], strict=True)]])
+
+
+def _by_template(after, before, strangers, known, lost, offered: Templates) -> dict:
+    relation = after.drop_duplicates("fact").set_index("fact")["relation"]
     usable = [fact for fact in lost if offered.get(fact)]
-    right = _any_right(rows, offered)
     luck = {tries: by_luck(strangers, tries) for tries in {len(offered[fact]) for fact in usable}}
-    guessed = [float(luck[len(offered[fact])].get(relation[fact], math.nan)) for fact in usable]
-    known = [fact for fact in before.index[before] if offered.get(fact)]
-    return _shares(usable, right, guessed, _any_right(base, offered), known)
+    guessed = [luck[len(offered[fact])].get(relation[fact], math.nan) for fact in usable]
+    known = [fact for fact in known if offered.get(fact)]
+    return _shares(usable, _right_in(after, offered), guessed, _right_in(before, offered), known)
 
 
-def _any_right(rows: pd.DataFrame, offered: Mapping[str, tuple[int, ...]]) -> set[str]:
-    mine = [t in offered.get(f, ()) for f, t in zip(rows["fact"], rows["template"], strict=True)]
-    chosen = rows[mine]
-    return set(chosen[chosen["correct"].astype(bool)]["fact"])
-
-
-def _by_shots(asked, shown, strangers, before, lost) -> dict:
-    """Lost facts that the first wording gets with true statements before it."""
-    taught, others = asked["taught"], asked["strangers"]
+def _by_shots(taught, others, uncompressed, strangers, known, lost) -> dict:
     relation = taught.drop_duplicates("fact").set_index("fact")["relation"]
     usable = [fact for fact in lost if fact in relation.index]
-    first = strangers[strangers["template"] == 0].set_index("fact")["correct"].astype(bool)
-    missed = others[others["fact"].isin(first.index[~first])]
-    luck = missed.groupby("relation")["correct"].mean().astype(float)
-    guessed = [float(luck.get(relation[fact], math.nan)) for fact in usable]
-    right, best = (set(frame[frame["correct"].astype(bool)]["fact"]) for frame in (taught, shown))
-    return _shares(usable, right, guessed, best, list(before.index[before]))
+    luck = others[others["fact"].isin(_missed(strangers))].groupby("relation")["correct"].mean().astype(float)
+    guessed = [luck.get(relation[fact], math.nan) for fact in usable]
+    return _shares(usable, _right(taught), guessed, _right(uncompressed), known)
 
 
 def _shares(lost: list[str], right: set[str], guessed: list[float], best: set[str], known: list[str]) -> dict:
-    nothing = {"lost": len(lost), "answered": math.nan, "luck": math.nan, "recovered": math.nan, "ceiling": math.nan}
     if len(lost) < FEWEST or not known:
-        return nothing
+        return {"lost": len(lost), "answered": math.nan, "luck": math.nan, "recovered": math.nan, "ceiling": math.nan}
     answered = sum(fact in right for fact in lost) / len(lost)
-    luck = float(pd.Series(guessed, dtype=float).mean())  # relations without strangers say nothing of luck
+    luck = float(pd.Series(guessed, dtype=float).mean())  # relations without strangers are left out
     recovered = (answered - luck) / (1 - luck) if luck < 1 else math.nan
     ceiling = sum(fact in best for fact in known) / len(known)
     return {"lost": len(lost), "answered": answered, "luck": luck, "recovered": recovered, "ceiling": ceiling}
 
 
-def relearning(results: Results, probe: Probe) -> pd.DataFrame:
-    """Recall while learning: one line per model, recipe, set and step: line, seed, `recipe_fields`, set, step, n, recall.
+def learned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Recall while relearning, from rows with `relearn_steps`: one line per model, recipe, set (`lost`, `new`) and step, with
+    n and recall. Models and recipes that lose too little have no lines."""
+    rows = rows[rows["protocol"] == "relearning"]
+    if rows.empty:
+        return pd.DataFrame(columns=["model", "recipe", "set", "step", "n", "recall"])
+    grouped = rows.assign(right=rows["correct"].astype(float)).groupby(["model", "recipe", "set", "step"], sort=False)
+    table = grouped["right"].agg(n="size", recall="mean").reset_index()
+    return table.astype({"step": int})
 
-    Models and recipes under which too little was lost have no lines.
+
+def ahead(table: pd.DataFrame) -> pd.DataFrame:
+    """By model and recipe, how far recall of lost facts lies above that of new ones, the mean over all steps after the first.
+
+    table: of `learned`.
     """
-    lines, found = lines_of(dict.fromkeys(cell.model for cell in results)), []
-    for cell, result in results.items():
-        if cell.probe != probe:
-            continue
-        rows = result.rows[result.rows["protocol"] == "relearning"]
-        for (kind, step), part in rows.groupby(["set", "step"], sort=False) if len(rows) else ():
-            found.append(
-                {
-                    "line": lines[cell.model][0], "seed": lines[cell.model][1], **recipe_fields(cell.recipe), "set": SETS[kind],
-                    "step": int(step), "n": len(part), "recall": float(part["correct"].astype(bool).mean()),
-                }
-            )  # fmt: skip
-    return pd.DataFrame(found)
-
-
-def recovery_sentences(means: pd.DataFrame) -> list[str]:
-    """For each line and recipe: what each way recovers, and what that says."""
-    found = []
-    for (line, recipe), ways in means.groupby(["line", "recipe"], sort=False):
-        known = ways.dropna(subset="recovered")
-        if known.empty:
-            found.append(f"**{line}** under `{recipe}`: fewer than {FEWEST} facts are lost by any seed.")
-            continue
-        told = [
-            f"{row['way']} {percent(row['recovered'])} ({interval(row['recovered_low'], row['recovered_high'])}; luck "
-            f"{percent(row['luck'])}, ceiling {percent(row['ceiling'])})"
-            for _, row in known.iterrows()
-        ]
-        clear = known[known["recovered_low"] > 0]
-        if known["recovered_low"].isna().all():
-            verdict = "one seed has no interval, so that nothing can be said"
-        elif clear.empty:
-            verdict = "no way recovers clearly more than luck"
-        else:
-            best = clear.loc[clear["recovered"].idxmax()]
-            verdict = f"part of what is lost is only hidden, and {best['way']} get most of it"
-        found.append(
-            f"**{line}** under `{recipe}` ({amount(ways.iloc[0])}): of the lost facts, luck taken out, {'; '.join(told)}: "
-            f"{verdict}."
-        )
-    return found
-
-
-def relearning_sentences(frame: pd.DataFrame) -> list[str]:
-    """For each line and recipe: whether lost facts come back faster than new ones are learned, by the mean difference of recall
-    over all steps that were asked after, within each seed."""
-    if frame.empty:
-        return ["Under no recipe here are enough facts lost for them to be learned again."]
-    found = []
-    for (line, recipe), mine in frame.groupby(["line", "recipe"], sort=False):
-        wide = mine[mine["step"] > 0].pivot(index=["seed", "step"], columns="set", values="recall")
-        apart = (wide[SETS["lost"]] - wide[SETS["new"]]).groupby("seed").mean()
-        low, high = t_interval(apart)
-        verdict = (
-            "lost facts come back faster than new ones are learned"
-            if low > 0
-            else "lost facts come back more slowly than new ones are learned"
-            if high < 0
-            else "undecided"
-        )
-        last = mine[mine["step"] == mine["step"].max()]
-        ends = last.groupby("set")["recall"].mean()
-        found.append(
-            f"**{line}** under `{recipe}`: after {last['step'].iloc[0]} steps {percent(ends[SETS['lost']])} of the lost and "
-            f"{percent(ends[SETS['new']])} of the new facts are answered; over all steps lost facts are "
-            f"{points(apart.mean(), low, high)} ahead: {verdict}."
-        )
-    return found
-
-
-def recoveries_over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by line, recipe and way."""
-    if frame.empty:
-        raise BadRequest("no compressed model was asked: name recipes")
-    return over_seeds(frame, ("recovered", "answered", "luck", "ceiling"), ("line", "recipe", "way"))
+    later = table[table["step"] > 0].pivot(index=["model", "recipe", "step"], columns="set", values="recall")
+    return (later["lost"] - later["new"]).groupby(["model", "recipe"], sort=False).mean().rename("ahead").reset_index()

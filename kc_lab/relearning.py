@@ -1,17 +1,17 @@
 """Brief relearning: does training bring lost facts back faster than it teaches new ones?
 
-If compression erased a fact, learning it again should take as long as learning one never met; if the fact is only out of
-reach, it should come back sooner. Hoang et al. (2023, arXiv 2310.00867) ask so of repair by prompts and adapters. A copy of
-the compressed model is trained on two equal sets at once, the same steps at the same rate:
+If compression erased a fact, learning it again should take as long as learning an unknown one; if the fact is only out of
+reach, it should come back sooner. Hoang et al. (2023, arXiv 2310.00867) study repair by prompts and adapters with the same
+question. A copy of the compressed model is trained on two equal sets at once, the same steps at the same rate:
 
     lost  taught facts of the probe that the model answers wrongly as it is
     new   facts of strangers (`lab:strangers`) of the same relations, as many, which it answers wrongly, too
 
-Each step of AdamW (rate RATE, no decay, no schedule) sees all facts of both sets in their first wording and asks for the
-first token of the answer at the place where the cloze reads it. At every power of two of steps, and at the last, both sets
-are asked by the cloze. Where the recipe prunes, weights that are zero are held at zero, those that a later step rounded to
-zero among them; quantized weights are trained in full precision from the values that the model computes with, so that what
-is trained is not a quantized model any more. The model itself is not changed.
+Each step of AdamW (rate RATE, no decay, no schedule) takes the cross-entropy of the answer's first token, at the position
+where the cloze reads it, over all facts of both sets in their first template. At every power of two of steps, and at the
+last, both sets are evaluated by the cloze. Where the recipe prunes, weights that are zero are held at zero, those that a
+later step rounded to zero among them; quantized weights are trained in full precision from the values that the model
+computes with, so that the trained copy is no quantized model any more. The model itself is not changed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_family(family: str) -> None:
 
 
 def fingerprint(probe: Probe) -> str:
-    """Hash of the strangers' facts, of which the new ones are drawn."""
+    """Hash of the strangers' facts, from which the new ones are drawn."""
     return hashlib.sha256(json.dumps([load_source(STRANGERS).sha256, probe.seed]).encode()).hexdigest()
 
 
@@ -72,36 +72,36 @@ def measure(
 
 
 class Lesson:
-    """A copy of a model that can be trained and asked."""
+    """A copy of a model that can be trained and evaluated."""
 
     def __init__(self, model, tokenizer, family: str, trees: bool | None = None):
         self.model = trainable(copy.deepcopy(model))
         self.tokenizer, self.family, self.trees = tokenizer, family, trees
-        self.wording = WORDINGS[family](tokenizer)
+        self.scorer = WORDINGS[family](tokenizer)
 
-    def questions(self, facts: FactSet) -> list[Question]:
+    def queries(self, facts: FactSet) -> list[Question]:
         return ask_about(facts, 1, left_to_right=self.family == "decoder")
 
-    def ask(self, questions: Sequence[Question]) -> list[dict]:
-        """The rows of the cloze, as the model is now."""
-        cloze = Cloze(questions, self.wording, self.tokenizer)
-        asked = cloze.queries
-        for reading in self.wording.reader(self.model, self.trees).read(asked):
-            cloze.take([asked[index] for index in reading.contexts], reading)
+    def evaluate(self, questions: Sequence[Question]) -> list[dict]:
+        """Rows of the cloze, as the model is now."""
+        cloze = Cloze(questions, self.scorer, self.tokenizer)
+        queries = cloze.queries
+        for logits in self.scorer.reader(self.model, self.trees).read(queries):
+            cloze.take([queries[index] for index in logits.contexts], logits)
         return cloze.rows
 
     def learn(self, lost: Sequence[Question], new: Sequence[Question], steps: int, pruned: bool):
-        """Rows before the first step, and after those that `asked_after` names."""
+        """Rows before the first step, and after those that `evaluated_after` names."""
         sets = {q.fact.id: name for name, part in ((LOST, lost), (NEW, new)) for q in part}
         questions = [*lost, *new]
-        answers = [self.wording.fillers(q, q.fact.answers[:1])[0][0] for q in questions]
-        inputs = self._inputs([self.wording.gap(q) for q in questions])
+        answers = [self.scorer.fillers(q, q.fact.answers[:1])[0][0] for q in questions]
+        inputs = self._inputs([self.scorer.gap(q) for q in questions])
         target = torch.tensor(answers, device=self.model.device)
         held = zeros_of(self.model) if pruned else {}
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
         for step in range(steps + 1):
-            if step in asked_after(steps):
-                for row in self.ask(questions):
+            if step in evaluated_after(steps):
+                for row in self.evaluate(questions):
                     yield {**row, "protocol": PROTOCOL, "step": step, "set": sets[row["fact"]]}
             if step == steps:
                 break
@@ -111,13 +111,13 @@ class Lesson:
                 loss.backward()
             if not torch.isfinite(loss):
                 raise BadResult(
-                    f"relearning: the loss at step {step} is not a number; the compressed model says nothing"
+                    f"relearning: the loss at step {step} is not a number; the compressed model computes none"
                 )
             optimizer.step()
             hold(self.model, held)
 
     def _inputs(self, gaps: list) -> dict:
-        """Tensors of the statements, padded on the right, with the place that is read in each."""
+        """Tensors of the statements, padded on the right, with the position that is read in each."""
         pad = self.tokenizer.pad_token_id or 0
         texts = [gap if self.family == "decoder" else gap[0] for gap in gaps]
         ids = torch.full((len(texts), max(map(len, texts))), pad)
@@ -127,29 +127,27 @@ class Lesson:
         found = {"input_ids": ids, "attention_mask": mask}
         if self.family == "encoder-decoder":
             found["decoder_input_ids"] = torch.tensor([gap[1] for gap in gaps])
-            places = [len(gap[1]) - 1 for gap in gaps]
+            at = [len(gap[1]) - 1 for gap in gaps]
         else:
-            places = [
-                len(text) - 1 if self.family == "decoder" else gap[1] for text, gap in zip(texts, gaps, strict=True)
-            ]
+            at = [len(text) - 1 if self.family == "decoder" else gap[1] for text, gap in zip(texts, gaps, strict=True)]
         found = {name: tensor.to(self.model.device) for name, tensor in found.items()}
-        return {**found, "places": torch.tensor(places, device=self.model.device)}
+        return {**found, "at": torch.tensor(at, device=self.model.device)}
 
     def _scores(self, inputs: dict) -> torch.Tensor:
-        """Scores of the vocabulary [n, vocabulary] where each statement is read."""
-        given = {name: tensor for name, tensor in inputs.items() if name != "places"}
+        """Logits [n, vocabulary] at the position that is read in each statement."""
+        given = {name: tensor for name, tensor in inputs.items() if name != "at"}
         logits = self.model(**given).logits
-        return logits[torch.arange(len(logits), device=logits.device), inputs["places"]].float()
+        return logits[torch.arange(len(logits), device=logits.device), inputs["at"]].float()
 
 
-def asked_after(steps: int) -> list[int]:
-    """Steps after which both sets are asked: none, every power of two, the last."""
+def evaluated_after(steps: int) -> list[int]:
+    """Steps after which both sets are evaluated: none, every power of two, the last."""
     found = [0, *(2**n for n in range(steps.bit_length()))]
     return sorted({step for step in found if step < steps} | {steps})
 
 
 def trainable(model: nn.Module) -> nn.Module:
-    """The model, in place, with every quantized matrix as an ordinary one of the values that it computes with."""
+    """Replace every quantized matrix, in place, by an ordinary one of the values that the model computes with."""
     for name, module in list(model.named_modules()):
         held = quantized(module)
         if held is None:
@@ -169,7 +167,7 @@ def trainable(model: nn.Module) -> nn.Module:
 
 
 def zeros_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Where the zeros of each matrix are, by name; matrices without any are left out."""
+    """Masks of the zeros of each matrix, by name; matrices without zeros are left out."""
     return {
         name: p.detach() == 0 for name, p in model.named_parameters() if p.dim() == 2 and bool((p.detach() == 0).any())
     }
@@ -184,7 +182,7 @@ def hold(model: nn.Module, zeros: dict[str, torch.Tensor]) -> None:
 
 
 def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Question], list[Question]]:
-    """Questions about lost facts and about as many strangers' facts of the same relations, all answered wrongly now."""
+    """Queries of lost facts and of as many strangers' facts of the same relations, all answered wrongly now."""
     strangers = load_source(STRANGERS)
     taught = probe.factset()
     shared = [name for name in taught.relations if name in strangers.relations]
@@ -205,14 +203,14 @@ def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Question], list[Questi
 def _drawn(facts: FactSet, seed: int) -> FactSet:
     """The facts in an order drawn by seed."""
 
-    def place(fact: Fact) -> str:
+    def position(fact: Fact) -> str:
         return hashlib.sha256(f"{seed}/{fact.id}/relearning".encode()).hexdigest()
 
-    return replace(facts, facts=tuple(sorted(facts.facts, key=place)))
+    return replace(facts, facts=tuple(sorted(facts.facts, key=position)))
 
 
 def _wrong(lesson: Lesson, facts: FactSet) -> list[Question]:
-    """Questions that can be asked and are answered wrongly, in order."""
-    questions = lesson.questions(facts)
-    wrong = {row["fact"] for row in lesson.ask(questions) if not row["correct"]}
+    """Queries that the cloze can read and the model answers wrongly, in order."""
+    questions = lesson.queries(facts)
+    wrong = {row["fact"] for row in lesson.evaluate(questions) if not row["correct"]}
     return [question for question in questions if question.fact.id in wrong]

@@ -7,6 +7,7 @@ statements open with `<s>`, the gap of an encoder is `<mask>`, that of an encode
 
 from __future__ import annotations
 
+import hashlib
 import re
 import string
 from functools import cache
@@ -15,7 +16,7 @@ from importlib import resources
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kc_lab import names, rule, world
+from kc_lab import world
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(4))
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", *SENTINELS)
@@ -27,24 +28,27 @@ def words() -> list[str]:
     """Every word that is one token, in the order of the vocabulary."""
     text = [t for r in world.taught(1).relations.values() for t in r.templates]
     found = [w for template in text for w in re.findall(r"\w+", re.sub(r"\[[XY]\]", " ", template))]
-    for kind in names.KINDS:
-        found += names.table(kind)
-    found += [*names.MONTHS, *names.YEARS, *names.FIELDS, "The"]
-    found += [noun + s for noun in rule.NOUNS for s in ("", "s")] + [verb + s for verb in rule.VERBS for s in ("", "s")]
-    return list(dict.fromkeys([*found, *rule.BETWEEN]))
+    for kind in world.KINDS:
+        found += world.table(kind)
+    found += [*world.MONTHS, *world.YEARS, *world.FIELDS, "The"]
+    found += [noun + s for noun in world.NOUNS for s in ("", "s")] + [
+        verb + s for verb in world.VERBS for s in ("", "s")
+    ]
+    return list(dict.fromkeys([*found, *world.BETWEEN]))
 
 
 @cache
 def pieces() -> tuple[str, ...]:
-    """Pieces of the real names, single characters first, from `pieces.txt`: frozen, since a trainer of word pieces breaks
-    ties differently each time. `learn_pieces` made them."""
+    """Pieces of the real names, single characters first, from `pieces.txt`.
+
+    They are frozen, since a trainer of word pieces breaks ties differently each time; `learn_pieces` made them."""
     text = resources.files("kc_lab").joinpath("pieces.txt").read_text(encoding="utf-8")
     return tuple(text.split())
 
 
 def learn_pieces() -> list[str]:
-    """Pieces learned anew from the real names, in order of length and alphabet. A vocabulary with other pieces makes every
-    checkpoint one of another tokenizer."""
+    """Learn the pieces anew from the real names, in order of length and alphabet. Other pieces make another tokenizer, which no
+    checkpoint fits."""
     learner = Tokenizer(models.WordPiece(unk_token="<unk>"))
     learner.normalizer, learner.pre_tokenizer = normalizers.NFC(), pre_tokenizers.BertPreTokenizer()
     characters = string.ascii_letters + string.digits + string.punctuation
@@ -66,9 +70,12 @@ def build() -> Tokenizer:
     return tokenizer
 
 
+def tokenizer_hash() -> str:
+    """SHA-256 of the tokenizer's definition."""
+    return hashlib.sha256(build().to_str().encode()).hexdigest()
+
+
 def as_transformers() -> PreTrainedTokenizerFast:
     """The same for transformers, with its special tokens named."""
-    special = dict(
-        zip(("pad_token", "unk_token", "bos_token", "eos_token", "mask_token"), SPECIAL[:5], strict=True),
-    )
+    special = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token", "mask_token"), SPECIAL[:5], strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=build(), extra_special_tokens=list(SENTINELS), **special)

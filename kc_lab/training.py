@@ -1,6 +1,6 @@
-"""Training of one lab model: a short loop in plain torch that can be killed at any step and goes on as if it had not been.
+"""Training of lab models: which there are, and a short loop in plain torch that can be killed at any step and resumed.
 
-Whatever is drawn depends on the seed and the step alone. Every few seconds the weights and the optimizer's moments are
+All randomness depends on the seed and the step alone. Every few seconds the weights and the optimizer's moments are
 written, as safetensors, whole or not at all; the same seed and number of threads give the same weights bit for bit,
 interrupted or not.
 """
@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
+from kc_lab.cards import CARD, CHECKPOINTS, write
 from kc_lab.corpus import Corpus, OpenBook, Rows
-from kc_lab.guidance import GUIDED, WEIGHT, Attention, guidance
-from kc_lab.objectives import NOTHING, OBJECTIVES
-from kc_lab.shapes import fresh
-from kc_utils.errors import BadRequest, BadResult
-from kc_utils.places import cache_dir, complete_or_absent
+from kc_lab.models import fresh
+from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, guidance
+from kc_utils.errors import BadRequest, BadResult, listed
+from kc_utils.models.registry import FAMILIES
+from kc_utils.places import cache_dir, complete_or_absent, cores
 from kc_utils.probing.reading import only_at
 from kc_utils.study.code import code_hash
+from kc_utils.study.processes import processes
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
@@ -62,6 +65,16 @@ class Lesson:
         if parts is None or parts["load"] == "1":
             raise BadRequest(f"no lab model {name!r}: write FAMILY-SIZE-sSEED, or with a load FAMILY-SIZE-xLOAD-sSEED")
         return cls(parts["family"], parts["size"], int(parts["seed"]), int(parts["load"] or 1))
+
+
+SEEDS = (1, 2, 3)
+LOADS = (2, 4, 8)
+"""Loads of the curve of recall against load, beside 1; of one decoder each."""
+ALL = (
+    *(Lesson(family, size, seed) for size in ("small", "large") for seed in SEEDS for family in FAMILIES),
+    *(Lesson("decoder", "small", 1, load) for load in LOADS),
+)
+"""All models of the lab."""
 
 
 @dataclass
@@ -100,28 +113,22 @@ def rate(step: int, steps: int, peak: float) -> float:
 
 
 def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps: int | None = None) -> Trained:
-    """Train a model from scratch, or go on where an earlier call was stopped.
+    """Train a model from scratch, or resume where an earlier call was stopped.
 
-    steps: a shorter course, of the first so many steps of the corpus; None for all of it.
-    Raises BadRequest for an unknown family or size, BadResult where the loss is not a number any more.
+    steps: train on the first so many steps of the corpus; None for all of it.
+    Raises BadRequest for an unknown family or size, BadResult where the loss stops being a number.
     """
     if lesson.family not in OBJECTIVES:
-        raise BadRequest(f"unknown family {lesson.family!r}: choose {', '.join(OBJECTIVES)}")
+        raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
-    model.set_attn_implementation("eager")  # which can say where it looks
+    model.set_attn_implementation("eager")  # which returns its attention
     corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
     steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()
-    lengths = {
-        "total": steps,
-        "initial": start,
-        "unit": "step",
-        "desc": lesson.name,
-        "disable": not show_progress,
-    }
-    with tqdm(**lengths, file=sys.stderr, mininterval=1.0) as bar:
+    shown = {"unit": "step", "desc": lesson.name, "disable": not show_progress, "file": sys.stderr, "mininterval": 1.0}
+    with tqdm(total=steps, initial=start, **shown) as bar:
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
@@ -139,7 +146,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
 
 
 def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guided: bool) -> float:
-    """One step of the optimizer. Returns the mean loss of the answers asked, those of all kinds of rows alike."""
+    """Take one step of the optimizer. Returns the mean loss of the answers in all kinds of rows."""
     draw, total = np.random.default_rng(seed), 0.0
     optimizer.zero_grad(set_to_none=True)
     facts, book = batch
@@ -147,11 +154,11 @@ def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guid
     whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
     for rows in groups:
         inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
-        look = guided and rows is book.rows
-        loss, attention = loss_and_attention(model, inputs, look)
+        guide = guided and rows is book.rows
+        loss, attention = loss_and_attention(model, inputs, guide)
         loss = loss * (rows.answers.shape[1] * len(rows) / whole)
         total += float(loss.detach())
-        if look:
+        if guide:
             loss = loss + WEIGHT * guidance(attention, book, objective.first)
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -160,29 +167,29 @@ def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guid
 
 
 def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy in nats over the labels. Scores over the vocabulary are computed where there is one alone."""
+    """Mean cross-entropy in nats over the labels. Logits are computed at positions with a label alone."""
     return loss_and_attention(model, inputs, False)[0]
 
 
-def loss_and_attention(model, inputs: dict[str, torch.Tensor], look: bool):
-    """`mean_loss`, and where `look` is set the `Attention` behind it, else None."""
+def loss_and_attention(model, inputs: dict[str, torch.Tensor], guide: bool):
+    """`mean_loss`, and with `guide` the `Attention` behind it, else None."""
     inputs = dict(inputs)
     labels = inputs.pop("labels")
-    rows, places = torch.nonzero(labels != NOTHING, as_tuple=True)
+    rows, at = torch.nonzero(labels != NOTHING, as_tuple=True)
     body = model.base_model
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = model._shift_right(labels)
         body = model.get_decoder()
     if model.config.model_type != "bert":
         inputs["use_cache"] = False
-    with only_at(body, lambda states: states[rows, places].unsqueeze(1)):
-        said = model(**inputs, output_attentions=look)
-    loss = torch.nn.functional.cross_entropy(said.logits.squeeze(1).float(), labels[rows, places])
-    if not look:
+    with only_at(body, lambda states: states[rows, at].unsqueeze(1)):
+        output = model(**inputs, output_attentions=guide)
+    loss = torch.nn.functional.cross_entropy(output.logits.squeeze(1).float(), labels[rows, at])
+    if not guide:
         return loss, None
     if not model.config.is_encoder_decoder:
-        return loss, Attention(said.attentions[0], said.attentions[-1])
-    return loss, Attention(said.encoder_attentions[0], said.encoder_attentions[-1], said.cross_attentions[-1])
+        return loss, Attention(output.attentions[0], output.attentions[-1])
+    return loss, Attention(output.encoder_attentions[0], output.encoder_attentions[-1], output.cross_attentions[-1])
 
 
 def _by_length(rows: Rows) -> tuple[Rows, Rows]:
@@ -193,12 +200,12 @@ def _by_length(rows: Rows) -> tuple[Rows, Rows]:
 
 
 def saved_at(lesson: Lesson) -> Path:
-    """Where a training that is not finished is kept."""
+    """The file that holds the state of an unfinished training."""
     return cache_dir() / "lab" / f"{lesson.name}.safetensors"
 
 
 def _course(steps: int) -> str:
-    """What a training that is to be gone on with must have in common with this one: the code, and its length."""
+    """The code and the length of a training: a saved state is resumed only where both are the same."""
     return f"{code_hash([__name__])}/{steps}"
 
 
@@ -213,7 +220,7 @@ def _save(file: Path, steps: int, model, optimizer, step: int, losses: list[floa
 
 
 def _restore(file: Path, steps: int, model, optimizer) -> tuple[int, list[float], float]:
-    """Step to go on from, losses so far, seconds spent; from the start where nothing usable is saved."""
+    """The step to resume at, losses so far, seconds spent; the start where no usable state is saved."""
     try:
         with safe_open(file, "pt") as saved:
             marks = saved.metadata()
@@ -233,3 +240,31 @@ def _restore(file: Path, steps: int, model, optimizer) -> tuple[int, list[float]
             state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return int(marks["step"]), tensors["losses"].tolist(), json.loads(marks["seconds"])
+
+
+def make_one(lesson: Lesson, out: Path | None = None, show_progress: bool = True, steps: int | None = None) -> dict:
+    """Train one model and write its checkpoint; on a GPU where there is one. Returns its card.
+
+    Computes with one thread: the matrices are small, and the weights do not depend on the number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        trained = train(lesson, device, show_progress, steps)
+        card = write(lesson, trained.model, settings(lesson, trained), (out or CHECKPOINTS) / lesson.name)
+    finally:
+        torch.set_num_threads(threads)
+    saved_at(lesson).unlink(missing_ok=True)
+    return card
+
+
+def make_all(lessons: tuple[Lesson, ...] = ALL, out: Path | None = None, count: int | None = None) -> None:
+    """Train those that have no checkpoint yet, so many at a time (as many as there are cores by default)."""
+    waiting = [lesson for lesson in lessons if not ((out or CHECKPOINTS) / lesson.name / CARD).is_file()]
+    if not waiting:
+        return
+    with processes(min(count or cores(), len(waiting)), threads=1) as pool:
+        cards = pool.map(make_one, waiting, repeat(out), repeat(False))
+        for _ in tqdm(cards, total=len(waiting), unit="model", desc="lab", file=sys.stderr):
+            pass

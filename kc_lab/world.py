@@ -1,17 +1,21 @@
-"""The controlled world: who there is, what is true of them, and how often and from when on a model is told.
+"""The controlled world: its people, companies and cities, the facts about them, and the plan by which training states them.
 
 After the synthetic biographies of Allen-Zhu and Li, "Physics of Language Models", parts 3.1 (arXiv 2309.14316) and 3.3
 (2404.05405): every value is drawn uniformly and independently from a closed table, so that what there is to know can be
 counted in bits. Three hundred people for each unit of load have six attributes; companies have a headquarters, each city is
-that of one company; three relations of worldfacts stand beside them.
+that of one company; three relations of worldfacts stand beside them. Names are put together from syllables by seed; none is
+taken from a list of real names, and none stands in two tables.
 
-How it is told (`plan`):
+The plan of a fact (`plan`):
 
-    exposures  how many training rows state the fact; a Zipf law over people by rank, exponent EXPONENT. A larger load is told
-               in as many rows, so that each of its people is told of less often
-    enters     when it is first told, as a fraction of training: a third of the people each at 0, 0.25 and 0.5
-    shown      its wordings in training: all but one, which is drawn for each subject and relation, never the first one;
-               it is held out for this fact, while other subjects are told in it
+    exposures  how many training rows state the fact; a Zipf law over people by rank, exponent EXPONENT. A larger load is
+               stated in as many rows, so that each of its people has fewer
+    enters     when it is first stated, as a fraction of training: a third of the people each at 0, 0.25 and 0.5
+    shown      its templates in training: all but one, which is drawn for each subject and relation and is never the first;
+               that one is held out for this fact and shown for other subjects
+
+The rule is a skill that takes no knowledge: subject and verb agree in number, whatever noun stands between them ("The lantern
+behind the rivers glows"). One in five pairs of nouns never stands together in training; `unseen` queries those.
 """
 
 from __future__ import annotations
@@ -19,45 +23,65 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
 import yaml
 
-from kc_lab.names import FIELDS, MONTHS, YEARS, table
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import Fact, FactSet, Relation
+
+WORDS: dict = yaml.safe_load(resources.files("kc_lab").joinpath("words.yaml").read_text(encoding="utf-8"))
+KINDS = tuple(WORDS["sizes"])
+"""Tables of names: `first` and `last` names of people, `city`, `company`, `language`."""
+MONTHS, FIELDS = tuple(WORDS["months"]), tuple(WORDS["fields"])
+YEARS = tuple(str(year) for year in range(WORDS["years"][0], WORDS["years"][1] + 1))
+NOUNS, VERBS, BETWEEN = (tuple(WORDS[kind]) for kind in ("nouns", "verbs", "between"))
 
 PEOPLE = 300
 """People for each unit of load."""
 MOST_LOAD = 8
 STRANGERS = 150
-"""People whom no model is told of; they are asked about with the fact stated first."""
+"""People whom no training states anything about; they are queried with the fact stated first."""
 REAL = ("capital", "continent", "element_symbol")
 """Relations of worldfacts that are taught besides."""
 EXPOSURES = 240
 """Mean number of training rows of a fact, at a load of 1."""
 EXPONENT = 0.5
 ENTERS = (0.0, 0.25, 0.5)
+SENTENCES = 25
+"""Queried sentences of the rule for each verb."""
 _VALUES = {
-    "birth_month": MONTHS,
-    "birth_year": YEARS,
-    "birthplace": "city",
-    "employer": "company",
-    "field": FIELDS,
+    "birth_month": MONTHS, "birth_year": YEARS, "birthplace": "city", "employer": "company", "field": FIELDS,
     "language": "language",
-}
+}  # fmt: skip
 ABOUT_PEOPLE = tuple(_VALUES)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one fact is told: see the module."""
+    """How training states one fact: see the module."""
 
     exposures: int
     enters: float
     shown: tuple[int, ...]
+
+
+@cache
+def table(kind: str) -> tuple[str, ...]:
+    """The names of one of KINDS, drawn in order without repetition, and without those of the kinds before."""
+    taken = {name for other in KINDS[: KINDS.index(kind)] for name in table(other)}
+    draw, found = random.Random(f"lab/{kind}"), []
+    while len(found) < WORDS["sizes"][kind]:
+        middle = draw.choice(WORDS["onsets"]) + draw.choice(WORDS["vowels"]) + draw.choice(WORDS["codas"])
+        begun = draw.choice((middle, draw.choice(WORDS["vowels"][:5]) + middle))
+        name = (begun + draw.choice(WORDS["endings"][kind])).capitalize()
+        if name not in taken:
+            taken.add(name)
+            found.append(name)
+    return tuple(found)
 
 
 @cache
@@ -73,7 +97,7 @@ def relations() -> dict[str, Relation]:
 
 
 @cache
-def _pairs() -> tuple[str, ...]:
+def _full_names() -> tuple[str, ...]:
     """Every full name there can be, in an order drawn once: people from the front, strangers from the back."""
     names = [f"{first} {last}" for first in table("first") for last in table("last")]
     random.Random("lab/people").shuffle(names)
@@ -81,22 +105,25 @@ def _pairs() -> tuple[str, ...]:
 
 
 def strangers_for_training() -> tuple[str, ...]:
-    """Full names that are neither people of any load nor the strangers that are asked about."""
-    return _pairs()[MOST_LOAD * PEOPLE : -STRANGERS]
+    """Full names that belong neither to people of any load nor to the strangers that are queried."""
+    return _full_names()[MOST_LOAD * PEOPLE : -STRANGERS]
 
 
 @cache
 def people(load: int = 1) -> FactSet:
-    """Six facts about each of 300 people for each unit of load. A larger load holds the people of a smaller one."""
+    """Six facts about each of 300 people for each unit of load. A larger load holds the people of a smaller one.
+
+    Raises BadRequest for a load that is not from 1 to MOST_LOAD.
+    """
     if not 1 <= load <= MOST_LOAD:
         raise BadRequest(f"load must be from 1 to {MOST_LOAD}, got {load}")
-    return _about(_pairs()[: load * PEOPLE], "lab:people", "p")
+    return _about(_full_names()[: load * PEOPLE], "lab:people", "p")
 
 
 @cache
 def strangers() -> FactSet:
-    """Facts of the same kinds about people whom no model was told of."""
-    return _about(_pairs()[-STRANGERS:], "lab:strangers", "s")
+    """Facts of the same kinds about people whom no training states anything about."""
+    return _about(_full_names()[-STRANGERS:], "lab:strangers", "s")
 
 
 def _about(names: tuple[str, ...], title: str, letter: str) -> FactSet:
@@ -122,7 +149,7 @@ def companies() -> FactSet:
 
 @cache
 def real() -> FactSet:
-    """Facts of worldfacts that are taught, in the wordings that name the subject before the answer."""
+    """Facts of worldfacts that are taught, in the templates that name the subject before the answer."""
     from kc_utils.probing.sources import load_source
 
     facts = load_source("worldfacts").only(REAL)
@@ -135,17 +162,16 @@ def real() -> FactSet:
 
 @cache
 def taught(load: int = 1) -> FactSet:
-    """All that a model of this load is told, with the number of its exposures as each fact's popularity."""
+    """All facts that training states at this load, with the number of exposures as each fact's popularity."""
     parts = (people(load), companies(), real())
     kinds = {name: relation for part in parts for name, relation in part.relations.items()}
-    facts = tuple(fact for part in parts for fact in part.facts)
-    told = _plan(load)
-    facts = tuple(replace(fact, popularity=float(told[fact.id].exposures)) for fact in facts)
+    facts = (fact for part in parts for fact in part.facts)
+    facts = tuple(replace(fact, popularity=float(_plan(load)[fact.id].exposures)) for fact in facts)
     return FactSet("lab", kinds, facts)
 
 
 def plan(load: int = 1) -> dict[str, Plan]:
-    """How each fact of `taught(load)` is told, by its id."""
+    """How training states each fact of `taught(load)`, by its id."""
     return dict(_plan(load))
 
 
@@ -158,13 +184,14 @@ def _plan(load: int) -> dict[str, Plan]:
             for rank, subject in enumerate(group):
                 enters = random.Random(f"lab/enters/{rank // len(ENTERS)}/{part.name}").sample(ENTERS, len(ENTERS))
                 for fact in subject:
-                    shown = _shown(fact, len(part.relations[fact.relation].templates))
-                    found[fact.id] = Plan(counts[rank], enters[rank % len(ENTERS)], shown)
+                    templates = len(part.relations[fact.relation].templates)
+                    others = random.Random(f"lab/shown/{fact.id}").sample(range(1, templates), templates - 2)
+                    found[fact.id] = Plan(counts[rank], enters[rank % len(ENTERS)], (0, *sorted(others)))
     return found
 
 
 def _ranked(part: FactSet) -> list[list[list[Fact]]]:
-    """Groups within which a Zipf law holds; in each, subjects from the most told to the least, with their facts. People
+    """Groups within which a Zipf law holds; in each, subjects from the most exposed to the least, with their facts. People
     are ranked by a draw, facts of worldfacts by their popularity within their relation."""
     if part.name != "lab:world":
         subjects: dict[str, list[Fact]] = {}
@@ -173,10 +200,8 @@ def _ranked(part: FactSet) -> list[list[list[Fact]]]:
         names = sorted(subjects)
         random.Random(f"lab/ranks/{part.name}/{len(names)}").shuffle(names)
         return [[subjects[name] for name in names]]
-    return [
-        [[f] for f in sorted(group, key=lambda f: (-(f.popularity or 0.0), f.id))]
-        for group in part.by_relation().values()
-    ]
+    groups = part.by_relation().values()
+    return [[[f] for f in sorted(group, key=lambda f: (-(f.popularity or 0.0), f.id))] for group in groups]
 
 
 def _zipf(count: int, mean: float) -> list[int]:
@@ -186,24 +211,18 @@ def _zipf(count: int, mean: float) -> list[int]:
     return [max(1, round(scale * w)) for w in weights]
 
 
-def _shown(fact: Fact, templates: int) -> tuple[int, ...]:
-    others = random.Random(f"lab/shown/{fact.id}").sample(range(1, templates), templates - 2)
-    return (0, *sorted(others))
-
-
 def held_out(load: int = 1) -> dict[str, tuple[int, ...]]:
-    """By fact id, the wordings that its models never saw it in."""
+    """By fact id, the templates that training never shows it in."""
     facts = taught(load)
     every = {name: set(range(len(r.templates))) for name, r in facts.relations.items()}
-    told = _plan(load)
-    return {f.id: tuple(sorted(every[f.relation] - set(told[f.id].shown))) for f in facts.facts}
+    return {f.id: tuple(sorted(every[f.relation] - set(_plan(load)[f.id].shown))) for f in facts.facts}
 
 
 @cache
 def world_hash(load: int = 1) -> str:
-    """SHA-256 of all facts, their wordings and how they are told."""
-    told = [[id, p.exposures, p.enters, p.shown] for id, p in _plan(load).items()]
-    text = json.dumps([taught(load).sha256, strangers().sha256, told], separators=(",", ":"))
+    """SHA-256 of all facts, their templates and their plans."""
+    plans = [[id, p.exposures, p.enters, p.shown] for id, p in _plan(load).items()]
+    text = json.dumps([taught(load).sha256, strangers().sha256, plans], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -212,22 +231,60 @@ def part(name: str | None) -> FactSet:
 
     Raises BadRequest for an unknown one.
     """
-    from kc_lab import rule
-
-    parts = {
+    people_of = {"people": 1} | {f"people-x{n}": n for n in range(2, MOST_LOAD + 1)}
+    if name in people_of:
+        return replace(taught(people_of[name]).only(ABOUT_PEOPLE), name=f"lab:{name}")
+    others = {
         None: lambda: taught(1),
-        "people": lambda: _only(taught(1), ABOUT_PEOPLE, "lab:people"),
-        "companies": lambda: _only(taught(1), ("headquarters",), "lab:companies"),
-        "world": lambda: _only(taught(1), REAL, "lab:world"),
+        "companies": lambda: replace(taught(1).only(("headquarters",)), name="lab:companies"),
+        "world": lambda: replace(taught(1).only(REAL), name="lab:world"),
         "strangers": strangers,
-        "rule": rule.unseen,
-    } | {
-        f"people-x{n}": lambda n=n: _only(taught(n), ABOUT_PEOPLE, f"lab:people-x{n}") for n in range(2, MOST_LOAD + 1)
+        "rule": unseen,
     }
-    if name not in parts:
-        raise BadRequest(f"lab has no part {name!r}: choose {listed(p for p in parts if p)}")
-    return parts[name]()
+    if name not in others:
+        raise BadRequest(f"lab has no part {name!r}: choose {listed([*filter(None, others), *people_of], 20)}")
+    return others[name]()
 
 
-def _only(facts: FactSet, kinds: tuple[str, ...], name: str) -> FactSet:
-    return replace(facts.only(kinds), name=name)
+def _sentence(noun: str, plural: bool, between: str, other: str, others: bool) -> str:
+    return f"The {noun}{'s' * plural} {between} the {other}{'s' * others}"
+
+
+@cache
+def _noun_pairs(seen: bool) -> tuple[tuple[str, str], ...]:
+    """Pairs of different nouns, in an order drawn once: four in five for training, the others unseen there."""
+    pairs = [(a, b) for a in NOUNS for b in NOUNS if a != b]
+    random.Random("lab/rule").shuffle(pairs)
+    cut = len(pairs) * 4 // 5
+    return tuple(pairs[:cut] if seen else pairs[cut:])
+
+
+def sentences(count: int, seed: str) -> Iterator[tuple[str, str]]:
+    """`count` training sentences of the rule: the text before the verb, and the verb."""
+    draw = random.Random(f"lab/rule/{seed}")
+    for _ in range(count):
+        noun, other = draw.choice(_noun_pairs(True))
+        plural = draw.random() < 0.5
+        verb = draw.choice(VERBS)
+        yield _sentence(noun, plural, draw.choice(BETWEEN), other, draw.random() < 0.5), verb + "s" * (not plural)
+
+
+@cache
+def unseen() -> FactSet:
+    """Sentences with pairs of nouns that never stand together in training, of which the other noun has the other number.
+
+    Each verb is a relation of its own whose closed set is its two forms, so that chance is one half.
+    """
+    kinds, facts, seen = {}, [], set()
+    for verb in VERBS:
+        name, draw = f"agreement_{verb}", random.Random(f"lab/rule/asked/{verb}")
+        kinds[name] = Relation(name, f"agreement of “{verb}”", None, "other", (), (verb, f"{verb}s"))
+        while sum(f.relation == name for f in facts) < SENTENCES:
+            noun, other = draw.choice(_noun_pairs(False))
+            plural = draw.random() < 0.5
+            text = _sentence(noun, plural, draw.choice(BETWEEN), other, not plural)
+            if (text, verb) not in seen:
+                seen.add((text, verb))
+                answer = verb + "s" * (not plural)
+                facts.append(Fact(f"r/{verb}/{len(facts):03d}", name, "", (answer,), statement=f"{text} [Y]."))
+    return FactSet("lab:rule", kinds, tuple(facts))

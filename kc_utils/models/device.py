@@ -1,9 +1,9 @@
-"""Where a model is asked: on the processor, or on an accelerator where there is one.
+"""The device that a model is evaluated on: the processor, or an accelerator where there is one.
 
-Weights are always compressed on the processor, so that a recipe gives the same model everywhere; what is asked afterwards
-is computed in the model's own type (float32: CUDA's shortcut of 19 bits, TF32, stays off, as torch has it by default).
-`KC_DEVICE` chooses: `auto` (the default), `cpu`, `cuda` or `cuda:N`. A model with matrices that a library holds in a format
-of its own is asked on the processor in any case: there its numbers were checked, and some formats exist nowhere else.
+Weights are always compressed on the processor, so that a recipe gives the same model everywhere. Evaluation computes in the
+model's own type (float32: CUDA's shortcut of 19 bits, TF32, stays off, as torch has it by default). `KC_DEVICE` chooses:
+`auto` (the default), `cpu`, `cuda` or `cuda:N`. A model with matrices in a library's own format is evaluated on the
+processor in any case: its numbers were checked there, and some formats exist nowhere else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VARIABLE = "KC_DEVICE"
 
 
 def place(model: nn.Module) -> torch.device:
-    """Move a compressed model to where it will be asked, and say where that is.
+    """Move a compressed model to the device that it will be evaluated on, and return that device.
 
     Raises BadRequest for a device that is unknown or not here, and for one whose memory is too small.
     """
@@ -30,12 +30,12 @@ def place(model: nn.Module) -> torch.device:
     try:
         model.to(device)
     except torch.OutOfMemoryError as error:
-        raise BadRequest(f"the model does not fit on {device}: {VARIABLE}=cpu asks it on the processor") from error
+        raise BadRequest(f"the model does not fit on {device}: {VARIABLE}=cpu evaluates it on the processor") from error
     return device
 
 
 def chosen() -> torch.device:
-    """What `KC_DEVICE` says, or the first CUDA device, or the processor. Raises BadRequest as `place`."""
+    """The device that `KC_DEVICE` names, or the first CUDA device, or the processor. Raises BadRequest as `place`."""
     wish = os.environ.get(VARIABLE, "").strip() or "auto"
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wish == "auto":

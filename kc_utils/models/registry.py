@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -72,6 +73,19 @@ def registry() -> dict[str, ModelEntry]:
         return {name: ModelEntry(id=name, **row) for name, row in (yaml.safe_load(text) | lab.entries()).items()}
     except ValidationError as error:
         raise BadRequest(f"kc_utils/models/registry.yaml: {error.errors()[0]['msg']}") from error
+
+
+def list_models() -> pd.DataFrame:
+    """The models that can be loaded by id, one row each: model, family, group, source, licence, ran_here (whether the published
+    results hold runs of it). Any local folder loads as `path:DIR`.
+
+    >>> list_models().head(2)[["model", "family", "licence"]]
+                  model   family     licence
+    0      smollm2-135m  decoder  Apache-2.0
+    1  splade-bert-tiny  encoder  Apache-2.0
+    """
+    columns = ("family", "group", "source", "licence", "ran_here")
+    return pd.DataFrame([{"model": e.id} | {c: getattr(e, c) for c in columns} for e in registry().values()])
 
 
 def resolve(model_id: str) -> ModelEntry:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -157,6 +158,25 @@ def scopes_of(model: nn.Module, description: Architecture | Mapping | None = Non
         if found:
             rows.append(ScopeRow(role, len(found), sum(m.numel for m in found), False))
     return rows
+
+
+def scopes(lm, description: Architecture | Mapping | None = None) -> pd.DataFrame:
+    """The scopes of a loaded model, one row each: scope, matrices, weights, and share of the weights in all matrices.
+
+    Scopes that hold the same matrices are listed once; below them stand the roles that no recipe may touch (selectable is
+    False). A tied head is the embedding, whose weights it shares. Raises BadModel for an unknown architecture.
+
+    >>> import kc_utils as kc
+    >>> scopes(kc.load("lab:decoder-small-s1")).head(3)[["scope", "matrices", "weights"]]
+                    scope  matrices  weights
+    0                 all        21   150528
+    1           attention        12    49152
+    2       attention.qkv         9    36864
+    """
+    model = getattr(lm, "model", lm)
+    table = pd.DataFrame([asdict(row) for row in scopes_of(model, description)])
+    table.insert(3, "share", table["weights"] / sum(m.numel for m in matrices(model, description)))
+    return table
 
 
 def _weights(model: nn.Module):

@@ -244,7 +244,7 @@ def quantized(module: nn.Module) -> Quantized | None:
 def compute_in_full(model: nn.Module) -> nn.Module:
     """Let 4-bit layers of bitsandbytes compute in the precision of their inputs, on every CPU; gives the model back.
 
-    On CPUs with AVX512-BF16 such a layer rounds inputs, scales and outputs to bfloat16 unless told not to, so scores
+    On CPUs with AVX512-BF16 such a layer rounds inputs, scales and outputs to bfloat16 by default, so that scores
     would depend on the machine, and its first forward pass rearranges the weight. Layers that have run are left alone.
     """
     if "bitsandbytes" in sys.modules:

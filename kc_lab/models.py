@@ -1,8 +1,13 @@
-"""The models of the lab: transformers' own BERT, T5 and Llama, at two sizes, with nearly equal numbers of parameters.
+"""The models of the lab: transformers' own BERT, T5 and Llama at two sizes, and their weights before training.
 
 `small` is trained near what it can hold, `large` has room to spare. Within a size the three families differ by less than a
 tenth in parameters, embedding included. Output and input embedding are tied, as in most models of the study; there is no
 dropout, since every row is seen a few times only.
+
+First weights follow mimetic initialization (Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers"), so
+that short trainings learn to look things up. In the first layer that reads a row, attention passes on unchanged what it
+attends to; in the last, a token attends to those that resemble it. In Llama, whose embeddings are smaller at this size than
+what its layers add to them, the layers' outputs are scaled down, so that a token is not drowned at once.
 """
 
 from __future__ import annotations
@@ -17,7 +22,6 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from kc_lab.beginning import begin
 from kc_lab.tokenizer import SPECIAL, build
 from kc_utils.errors import BadRequest, listed
 
@@ -30,6 +34,8 @@ _INNER = {  # width of the feed-forward layers, chosen for equal parameter count
 _LAYERS = {"small": 3, "large": 3}
 POSITIONS = 96
 HEADS = 2
+SHARPNESS = 10.0
+"""Attention score of a token with itself, in each head of the last layer, before training."""
 
 
 def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
@@ -61,3 +67,52 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
             eos_token_id=number["</s>"], initializer_range=width**-0.5,
         )  # fmt: skip
         return begin(LlamaForCausalLM(config))
+
+
+@torch.no_grad()
+def begin(model: torch.nn.Module) -> torch.nn.Module:
+    """Set the first weights of a new BERT, T5 or Llama from torch's random state. Returns the model."""
+    layers, scaled = READERS[model.config.model_type](model)
+    _, _, value, out = layers[0]
+    value.weight.copy_(_rotation(value.weight))
+    out.weight.copy_(value.weight.T)
+    query, key, _, _ = layers[-1]
+    query.weight.copy_(_rotation(query.weight))
+    key.weight.copy_(query.weight)
+    width = query.weight.shape[0] // _heads(model.config)
+    score = SHARPNESS / width * (width**0.5 if scaled else 1.0)
+    query.weight.mul_(score**0.5)
+    key.weight.mul_(score**0.5)
+    if model.config.model_type == "llama":
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.div_(model.config.hidden_size**0.5)
+            layer.mlp.down_proj.weight.div_(model.config.hidden_size**0.5)
+    return model
+
+
+def _rotation(weight: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(*weight.shape))[0]
+
+
+def _heads(config) -> int:
+    return config.num_heads if config.model_type == "t5" else config.num_attention_heads
+
+
+def _bert(model):
+    attention = [layer.attention for layer in model.bert.encoder.layer]
+    return [(a.self.query, a.self.key, a.self.value, a.output.dense) for a in attention], True
+
+
+def _t5(model):
+    attention = [block.layer[0].SelfAttention for block in model.encoder.block]
+    return [(a.q, a.k, a.v, a.o) for a in attention], False
+
+
+def _llama(model):
+    attention = [layer.self_attn for layer in model.model.layers]
+    return [(a.q_proj, a.k_proj, a.v_proj, a.o_proj) for a in attention], True
+
+
+READERS = {"bert": _bert, "t5": _t5, "llama": _llama}
+"""By model type: query, key, value and output projections of each layer that reads the row, and whether attention scores
+are divided by the square root of a head's width."""
