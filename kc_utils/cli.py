@@ -164,23 +164,17 @@ def compress_one(
     form: Annotated[
         str, typer.Option("--format", help="auto, dense, gptq (packed) or library (torchao, bitsandbytes).")
     ] = "auto",
-    out_of_core: Annotated[
-        bool, typer.Option("--out-of-core", help="Prune tensor by tensor, for models larger than memory.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a compressed model as a folder that plain transformers loads, with recipe and report beside the weights."""
-    from kc_utils.compression.folder import compress, compress_out_of_core
+    from kc_utils.compression.folder import save_compressed
     from kc_utils.compression.recipe import Recipe
     from kc_utils.models.loading import load
     from kc_utils.study import provenance
 
     steps = Recipe.parse(recipe)
     made = {"at": provenance.now(), "versions": provenance.versions(provenance.COMPRESSING_PACKAGES)}
-    if out_of_core:
-        answer = compress_out_of_core(model, steps, out, made)
-    else:
-        answer = compress(lambda: load(model), steps, out, form, made).to_dict()
+    answer = save_compressed(lambda: load(model), steps, out, form, made).to_dict()
     if as_json:
         print(as_text(answer))
         return

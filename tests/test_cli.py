@@ -99,10 +99,9 @@ def test_eval_of_a_text(kc, trained, tmp_path):
     assert found["ratio"] != 1
 
 
-@pytest.mark.parametrize("more", [(), ("--out-of-core",)])
-def test_compress_to_a_folder_that_can_be_asked(kc, trained, tmp_path, more):
+def test_compress_to_a_folder_that_can_be_evaluated(kc, trained, tmp_path):
     out = tmp_path / "half"
-    code, said, _ = kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json", *more)
+    code, said, _ = kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json")
     report = json.loads(said)
     assert (code, report["sparsity"]) == (0, 0.5)
     assert json.loads((out / "compression.json").read_text())["recipe"] == "magnitude@all=0.5"
@@ -149,7 +148,6 @@ BAD = {
     "compress without a folder": ("compress", "MODEL", "--recipe", "none"),
     "compress into what is there": ("compress", "MODEL", "--recipe", "none", "--out", "kc_utils"),
     "compress to an unknown format": ("compress", "MODEL", "--recipe", "none", "--out", "new", "--format", "zip"),
-    "round out of core": ("compress", "MODEL", "--recipe", "rtn@all=4", "--out", "new", "--out-of-core"),
     "a command that is not there": ("evaluate", "MODEL"),
     "an option that is not there": ("eval", "MODEL", "--sparsity", "0.5"),
     "no model named": ("eval",),

@@ -21,12 +21,10 @@ from transformers.utils import logging as transformers_logging
 
 from kc_utils.compression import gptq_format, gptq_library, library_formats
 from kc_utils.compression.apply import apply
-from kc_utils.compression.out_of_core import prune_folder
 from kc_utils.compression.recipe import Recipe
 from kc_utils.compression.report import Report
 from kc_utils.errors import BadRequest, BadResult, KCError
-from kc_utils.models.loading import CLASSES, Loaded, folder_of
-from kc_utils.models.registry import resolve
+from kc_utils.models.loading import CLASSES, Loaded
 from kc_utils.models.stored import compute_in_full
 from kc_utils.places import complete_or_absent
 
@@ -55,7 +53,7 @@ class Written:
         }
 
 
-def compress(
+def save_compressed(
     loading: Callable[[], Loaded], recipe: Recipe, out: Path, form: str = "auto", made: Mapping | None = None
 ) -> Written:
     """Apply the recipe to the model that `loading` gives, and write it to `out`, which appears whole or not at all.
@@ -86,19 +84,6 @@ def compress(
         written = Written(report, chosen, bytes_of_weights(scratch), difference)
         record(scratch, loaded.entry.id, written.to_dict(), made)
     return written
-
-
-def compress_out_of_core(model: str, recipe: Recipe, out: Path, made: Mapping | None = None) -> dict:
-    """Prune a model that need not fit into memory, see `out_of_core.py`, and write recipe and report beside it.
-
-    The weights keep the precision of their file, and the report leaves out sizes in bits.
-    """
-    check_target(out)
-
-    def finish(folder: Path, report: dict) -> None:
-        record(folder, model, report, made)
-
-    return prune_folder(folder_of(resolve(model)), recipe, out, finish=finish)
 
 
 def check_target(out: Path) -> None:

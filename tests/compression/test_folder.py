@@ -8,7 +8,7 @@ import transformers as t
 from safetensors.torch import load_file
 
 from kc_utils.compression import folder
-from kc_utils.compression.folder import compress, compress_out_of_core
+from kc_utils.compression.folder import save_compressed
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, BadResult
 from kc_utils.models.loading import Loaded
@@ -81,7 +81,7 @@ def made(family, tokenizer, tmp_path, seed=0) -> Loaded:
 def test_plain_transformers_gives_the_same_scores(family, recipe, tokenizer, tmp_path):
     loaded, out = made(family, tokenizer, tmp_path), tmp_path / "out"
     try:
-        written = compress(lambda: loaded, Recipe.parse(recipe), out)
+        written = save_compressed(lambda: loaded, Recipe.parse(recipe), out)
     except BadRequest as error:
         assert refused(family, recipe), error
         assert not out.exists()
@@ -105,10 +105,10 @@ def refused(family: str, recipe: str) -> bool:
 
 
 def test_a_packed_folder_is_small_and_a_dense_one_is_not(tokenizer, tmp_path):
-    packed = compress(
+    packed = save_compressed(
         lambda: made("decoder", tokenizer, tmp_path / "a"), Recipe.parse("rtn@all=4,group=32"), tmp_path / "packed"
     )
-    dense = compress(
+    dense = save_compressed(
         lambda: made("decoder", tokenizer, tmp_path / "b"),
         Recipe.parse("rtn@all=4,group=32"),
         tmp_path / "dense",
@@ -125,10 +125,10 @@ def test_nothing_is_written_over(tokenizer, tmp_path):
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(BadRequest, match="not empty"):
-        compress(lambda: pytest.fail("was loaded"), Recipe.parse("none"), out)
+        save_compressed(lambda: pytest.fail("was loaded"), Recipe.parse("none"), out)
     assert (out / "mine.txt").read_text() == "mine"
     with pytest.raises(BadRequest, match="unknown format 'zip'"):
-        compress(lambda: pytest.fail("was loaded"), Recipe.parse("none"), tmp_path / "new", form="zip")
+        save_compressed(lambda: pytest.fail("was loaded"), Recipe.parse("none"), tmp_path / "new", form="zip")
 
 
 def test_a_folder_that_is_another_model_is_not_left_behind(tokenizer, tmp_path, monkeypatch):
@@ -139,22 +139,11 @@ def test_a_folder_that_is_another_model_is_not_left_behind(tokenizer, tmp_path, 
 
     monkeypatch.setitem(folder._WRITERS, "dense", worse)
     with pytest.raises(BadResult, match="loaded again, differs"):
-        compress(lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("magnitude@all=0.1"), tmp_path / "out")
+        save_compressed(lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("magnitude@all=0.1"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_torch_int8_has_no_folder(tokenizer, tmp_path):
     with pytest.raises(BadRequest, match="without engine=torch"):
-        compress(lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("int8@all,engine=torch"), tmp_path / "out")
+        save_compressed(lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("int8@all,engine=torch"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_out_of_core_writes_the_same_weights(tokenizer, tmp_path):
-    loaded = made("decoder", tokenizer, tmp_path)
-    recipe = Recipe.parse("magnitude@all=0.5")
-    report = compress_out_of_core(loaded.entry.id, recipe, tmp_path / "disk")
-    compress(lambda: loaded, recipe, tmp_path / "memory")
-    one, other = (load_file(tmp_path / f / "model.safetensors") for f in ("disk", "memory"))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[k], other[k]) for k in one)
-    assert json.loads((tmp_path / "disk" / "compression.json").read_text())["recipe"] == str(recipe) == report["recipe"]
