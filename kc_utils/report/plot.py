@@ -1,46 +1,273 @@
-"""Figures that a person can understand alone: axes with units, 95 % intervals, the uncompressed model, chance.
+"""Figures that can be read alone: axes with units, 95 % intervals, the uncompressed model, chance.
 
-Every function returns a `Picture`, which a notebook shows as PNG with caption, label and alternative text.
+Every function returns a `Picture`, which a notebook shows with caption and alternative text, or None for an empty table.
 """
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
-
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
-from kc_utils.report import figures
+from kc_utils.report import drawing
+from kc_utils.report.drawing import (
+    FAINT,
+    INK,
+    Picture,
+    bounds,
+    describe,
+    grid,
+    label,
+    legend_below,
+    level,
+    lines,
+    steps,
+    theme,
+)
+from kc_utils.report.phrases import sizes
+from kc_utils.report.weights import matrix
+from kc_utils.stats.names import UNQUANTIZED, in_order_of_precision, short_protocol
 
-PAGE_INCHES = 9.8  # width of a figure that fills the page
+X = {
+    "pruned": ("weights of the scope set to zero (%)", 100),
+    "sparsity": ("zeros among the scope's weights (%)", 100),
+    "weights_removed": ("weights set to zero (millions)", 1e-6),
+    "bits": ("bits of a weight of the scope", 1),
+    "bits_per_weight": ("bits per weight of the scope, scales included", 1),
+    "precision": ("storage of the scope's weights", 1),
+    "compression_ratio": ("compression ratio of the whole model", 1),
+    "bytes_compressed": ("size of the whole model (MB)", 1e-6),
+}
+"""Columns that a horizontal axis may show, with their unit and the factor to it."""
+Y = {
+    "accuracy": ("correct answers (%)", 100),
+    "retention": ("retention: knowledge kept (%)", 100),
+    "difference": ("difference in correct answers (points)", 100),
+    "sparsity": ("zeros after the last step (%)", 100),
+    "share": ("share of these facts (%)", 100),
+    "value": ("pairs of paraphrases that agree (%)", 100),
+    "ratio": ("perplexity / uncompressed", 1),
+}
+__all__ = ["Picture", "curve", "dots", "matrix", "perplexity", "relations"]
+OF_RECIPES = ("scope", "method")
+"""Columns in which the uncompressed model has no value: it is the first point of every line."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its caption, its label in the book (`name`) and its content in words (`alt`)."""
+def curve(
+    table: pd.DataFrame,
+    x: str,
+    y: str = "accuracy",
+    hue: str | None = None,
+    col: str | None = "protocol",
+    row: str | None = None,
+    caption: str = "",
+    name: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    members: pd.DataFrame | None = None,
+) -> Picture | None:
+    """Draw a table of `compare`: y against x with 95 % intervals, one line per value of `hue`.
 
-    figure: plt.Figure
-    caption: str
-    alt: str
-    name: str
+    One panel per value of `col`, one row of panels per value of `row`. x and y: columns; those of `X` and `Y` bring units,
+    others take `xlabel` and `ylabel`. members: single values (of models, of seeds) behind the means, drawn faintly.
 
-    @property
-    def axes(self) -> list[plt.Axes]:
-        return self.figure.axes
+    >>> curve(compare(rows), x="sparsity", y="retention", hue="scope")
+    """
+    frame = _frame(table, x, [c for c in (hue, col, row) if c])
+    if frame.empty:
+        return None
+    (xtext, xscale), (ytext, yscale) = X.get(x, (x.replace("_", " "), 1)), Y.get(y, (y.replace("_", " "), 1))
+    xtext, ytext = xlabel or xtext, ylabel or ytext
+    if not steps(frame[x]):
+        frame = frame.assign(**{x: xscale * frame[x].astype(float)})
+    rows, columns = ([None] if c is None else list(dict.fromkeys(frame[c])) for c in (row, col))
+    hues = list(dict.fromkeys(frame[hue])) if hue else [None]
+    parts = {}
+    for i, j in np.ndindex(len(rows), len(columns)):
+        chosen = (frame[row] == rows[i] if row else True) & (frame[col] == columns[j] if col else True)
+        part = frame if chosen is True else frame[chosen]
+        if len(part):
+            parts[i, j] = part
+    theme()
+    fig, axes = grid(parts, frame[x], wrapped=len(rows) == 1 or len(columns) > 2)
+    for key, part in parts.items():
+        ax = axes[key]
+        lines(ax, part, x, hue, y, yscale, joined=x != "precision", hues=hues)
+        if members is not None:
+            drawing.members(ax, part, _panel(members, part, row, col), x, hue, y, yscale, hues)
+        _levels(ax, part, y)
+        titles = [label(part[c].iloc[0]) for c, many in ((row, len(rows) > 1), (col, True)) if c and many]
+        ax.set_title("\n".join(titles), fontsize="small")
+        ax.set_xlabel(xtext if ax.lowest else "")
+        ax.set_ylabel(ytext if ax.leftmost else "")
+    _limits(next(iter(axes.values())), frame, y, yscale, fig)
+    legend_below(fig)
+    what = caption or f"{ytext.partition(' (')[0].capitalize()} by {xtext.partition(' (')[0]}"
+    alt = describe(frame, x, hue, y, [c for c in (row, col) if c], f"{what}: {ytext} by {xtext}", yscale)
+    return Picture(fig, f"{what}. {_note(frame, y)}", alt, name or f"{y}-{x}".replace("_", "-"))
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        width = min(100, round(100 * self.figure.get_figwidth() / PAGE_INCHES))
-        about = {"name": self.name, "caption": self.caption, "alt": self.alt, "width": f"{width}%"}
-        png = base64.b64encode(figures.png(self.figure)).decode()
-        return {"image/png": png, "text/plain": self.alt}, {"kc": about}
+
+def _frame(table: pd.DataFrame, x: str, split: list[str]) -> pd.DataFrame:
+    """The lines that are drawn, in order; the uncompressed model begins every line of a scope or a method."""
+    if "recipe" not in table or table.empty:
+        return table
+    base, rest = table[table["recipe"] == "none"], table[table["recipe"] != "none"]
+    if keys := [c for c in split if c in OF_RECIPES]:
+        starts = rest[keys].drop_duplicates().to_dict("records")
+        base = pd.concat([base.assign(**start) for start in starts]) if starts else base
+    frame = pd.concat([base, rest], ignore_index=True)
+    order = [c for c in ("pruned",) if c in frame]
+    if "precision" in frame:
+        frame = frame.assign(_fall=in_order_of_precision(frame["precision"]))
+        order = ["_fall", *order]
+    frame = frame.sort_values(order, kind="stable").drop(columns="_fall", errors="ignore")
+    if x == "precision":
+        frame = frame.assign(precision=in_order_of_precision(frame["precision"]))
+    elif x == "bits":
+        names = frame["bits"].map(lambda b: UNQUANTIZED if pd.isna(b) else f"{b:g} bits")
+        frame = frame.assign(bits=pd.Categorical(names, list(dict.fromkeys(names)), ordered=True))
+    return frame.dropna(subset=[x])
 
 
-def curve(table: pd.DataFrame, x: str, y: str = "accuracy", hue: str = "scope", col: str = "protocol", caption: str = "", name: str | None = None) -> Picture:
-    """Draw one line per value of `hue` against `x`, with 95 % intervals, one panel per value of `col`."""
-    low, high = ("low", "high") if y == "accuracy" else (f"{y}_low", f"{y}_high")
-    levels = {"accuracy": ("baseline_accuracy", "chance")}.get(y, (None, None))
-    frame = table[table["recipe"] != "none"]
-    fig = figures.panels(frame, x=x, hue=hue, xlabel=x, ylabel=f"{y} (%)", column=col, y=y, low=low, high=high, reference=levels[0], chance=levels[1])
-    what = caption or f"{y} by {x}"
-    return Picture(fig, what, figures.describe(frame, x, hue, what, column=col, y=y), name or f"{y}-{x}".replace("_", "-"))
+def _panel(points: pd.DataFrame, part: pd.DataFrame, *columns: str | None) -> pd.DataFrame:
+    for column in filter(None, columns):
+        points = points[points[column] == part[column].iloc[0]]
+    return points
+
+
+def _levels(ax, part: pd.DataFrame, y: str) -> None:
+    if y == "accuracy":
+        if part["baseline_accuracy"].nunique() == 1:
+            level(ax, 100 * part["baseline_accuracy"].iloc[0], "uncompressed", "-", INK)
+        level(ax, 100 * part["chance"].mean(), "chance", ":")
+    elif y == "value" and "baseline_value" in part:
+        level(ax, 100 * part["baseline_value"].iloc[0], "uncompressed", "-", INK)
+    elif y == "retention":
+        level(ax, 100, "nothing lost", "--")
+        level(ax, 0, "guessing", ":")
+    elif y == "difference":
+        level(ax, 0, "uncompressed", "-", INK)
+
+
+def _limits(ax, frame: pd.DataFrame, y: str, scale: float, fig) -> None:
+    """An axis from 0 that holds every point, and bars as long as they are not far longer than the rest."""
+    values = scale * frame[[c for c in (y, "baseline_accuracy" if y == "accuracy" else None) if c]].to_numpy(float)
+    values = np.append(values[np.isfinite(values)], [0.0] + [100.0] * (y == "retention"))
+    low, high = values.min(), values.max()
+    found = [c for c in bounds(frame, y) if c]
+    bars = scale * frame[found].to_numpy(float) if found else values
+    bars = bars[np.isfinite(bars)]
+    room = max(high - low, 0.01 * scale)
+    low = max(min(low, bars.min(initial=low)), low - 0.4 * room)
+    high = min(max(high, bars.max(initial=high)), high + 0.4 * room)
+    for panel in fig.axes:
+        panel.set_ylim(1.05 * low, high + 0.06 * (high - low))
+
+
+def _note(frame: pd.DataFrame, y: str) -> str:
+    """What belongs below every figure: what bars and lines are."""
+    n = f" ({sizes(frame)})" if {"protocol", "n"} <= set(frame) else ""
+    bars = f"Bars: 95 % intervals{n}." if all(bounds(frame, y)) else ""
+    return f"{bars}{' Black line: uncompressed; dotted: chance.' if y == 'accuracy' else ''}".strip()
+
+
+def perplexity(
+    table: pd.DataFrame, ratios: pd.DataFrame, x: str, hue: str = "scope", row: str | None = None, caption: str = ""
+) -> Picture | None:
+    """Draw accuracy above, perplexity relative to the uncompressed model below, on the same horizontal axis.
+
+    table: of `compare`, whose last protocol of ranking or else first one is drawn; ratios: of `perplexity`. None where
+    `ratios` is empty.
+    """
+    if ratios.empty:
+        return None
+    protocols = list(dict.fromkeys(table["protocol"]))
+    protocol = "rank" if "rank" in protocols else protocols[0]
+    split = [c for c in (hue, row) if c]
+    above, below = _frame(table[table["protocol"] == protocol], x, split), _frame(ratios, x, split)
+    if not steps(above[x]):
+        above, below = (f.assign(**{x: X[x][1] * f[x].astype(float)}) for f in (above, below))
+    columns = list(dict.fromkeys(above[row])) if row else [None]
+    theme()
+    size = (max(4.9 * len(columns), 7.0), 6.6)
+    fig, axes = plt.subplots(2, len(columns), figsize=size, squeeze=False, sharex="col", sharey="row")
+    shown = below[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
+    shown = shown[np.isfinite(shown)]
+    for j, value in enumerate(columns):
+        upper, lower = ((f if value is None else f[f[row] == value]) for f in (above, below))
+        lines(axes[0, j], upper, x, hue, "accuracy", 100, joined=x != "precision")
+        _levels(axes[0, j], upper, "accuracy")
+        lines(axes[1, j], lower.replace(np.inf, np.nan), x, hue, "ratio", 1, joined=x != "precision")
+        drawing.ratio_axis(axes[1, j], lower, x, shown.min(initial=1), shown.max(initial=1))
+        axes[0, j].set_title("\n".join(filter(None, [value and label(value), label(protocol)])), fontsize="small")
+        axes[1, j].set_title(f"Perplexity of {ratios['text'].iloc[0]}", fontsize="small")
+        axes[1, j].set_xlabel(X[x][0])
+    axes[0, 0].set_ylim(0, max(105 * above[["high", "baseline_accuracy"]].to_numpy(float).max(), 1))
+    axes[0, 0].set_ylabel(Y["accuracy"][0])
+    axes[1, 0].set_ylabel(Y["ratio"][0])
+    legend_below(fig)
+    what = caption or "Facts and perplexity"
+    by = [row] if row else []
+    alt = describe(above, x, hue, "accuracy", by, f"{what}: {Y['accuracy'][0]}") + " "
+    alt += describe(below, x, hue, "ratio", by, Y["ratio"][0], 1)
+    note = "Below: logarithmic; an open triangle at the upper edge is infinite; bars over windows of the text."
+    return Picture(fig, f"{what}. {_note(above, 'accuracy')} {note}", alt, "perplexity")
+
+
+def dots(
+    table: pd.DataFrame, group: str, y: str = "accuracy", hue: str = "recipe", caption: str = "", name: str | None = None,
+    xlabel: str | None = None, scale: float = 100, members: pd.DataFrame | None = None, chance: bool = False,
+) -> Picture | None:  # fmt: skip
+    """Draw values of unordered groups from top to bottom, a mark with its interval for each value of `hue`."""
+    if table.empty:
+        return None
+    theme()
+    groups, hues = list(dict.fromkeys(table[group])), list(dict.fromkeys(table[hue]))
+    fig, ax = plt.subplots(figsize=(7.6, (0.2 + 0.16 * len(hues)) * len(groups) + 1.6))
+    low, high = bounds(table, y)
+    for n, value in enumerate(hues):
+        line = table[table[hue] == value].drop_duplicates(group).set_index(group).reindex(groups)
+        at = np.arange(len(groups)) + 0.22 * (n - (len(hues) - 1) / 2)
+        middle, below, above = (scale * line[c or y].to_numpy(float) for c in (y, low, high))
+        reach = [np.nan_to_num(np.maximum(middle - below, 0)), np.nan_to_num(np.maximum(above - middle, 0))]
+        marks = {"color": drawing.colour(n), "marker": drawing.MARKERS[n % len(drawing.MARKERS)]}
+        name_of = "uncompressed" if value == "none" else label(value)
+        ax.errorbar(
+            middle, at, xerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name_of, **marks
+        )
+        if members is not None:
+            mine = members[(members[hue] == value) & members[group].isin(groups)]
+            places = [at[groups.index(g)] for g in mine[group]]
+            ax.scatter(scale * mine[y].to_numpy(float), places, s=18, alpha=0.35, linewidths=0, **marks)
+    if chance:
+        guess = scale * table.groupby(group)["chance"].mean().loc[groups].to_numpy(float)
+        ax.plot(guess, range(len(groups)), color=FAINT, linestyle="none", marker="|", markersize=11, label="chance")
+    counts = table.drop_duplicates(group).set_index(group)["n"] if "n" in table else {}
+    ax.set_yticks(range(len(groups)), [f"{label(g)} (n = {counts[g]})" if len(counts) else label(g) for g in groups])
+    ax.set_ylim(len(groups) - 0.4, -0.6)
+    ax.set_xlabel(xlabel or Y.get(y, (y, 1))[0])
+    legend_below(fig)
+    what = caption or f"{label(y).capitalize()} by {group}"
+    unit = xlabel or Y.get(y, (y, 1))[0]
+    alt = describe(table, group, hue, y, [], f"{what}: {unit}", scale)
+    return Picture(
+        fig, f"{what}. Bars: 95 % intervals.{' Grey strokes: chance.' if chance else ''}", alt, name or group
+    )
+
+
+def relations(table: pd.DataFrame, recipe: str | None = None, caption: str = "") -> Picture | None:
+    """Draw each relation before and after one recipe, best known on top (a table of `compare(rows, by="relation")`).
+
+    recipe: by default the one that is there; of several protocols, ranking or else the first is drawn.
+    """
+    protocols = list(dict.fromkeys(table["protocol"])) if len(table) else []
+    if not protocols:
+        return None
+    protocol = "rank" if "rank" in protocols else protocols[0]
+    recipe = recipe or next(r for r in table["recipe"] if r != "none")
+    shown = table[table["recipe"].isin(["none", recipe]) & (table["protocol"] == protocol)]
+    best = shown[shown["recipe"] == "none"].sort_values("accuracy", ascending=False)["relation"]
+    shown = shown.assign(relation=pd.Categorical(shown["relation"], best)).sort_values("relation")
+    shown = shown.assign(relation=shown["relation"].astype(str).str.replace("_", " "))
+    what = caption or f"Correct answers ({short_protocol(protocol)}) by relation, before and after `{recipe}`"
+    return dots(shown, "relation", caption=what, name="relations", chance=True)
