@@ -39,6 +39,7 @@ STEP = r"[\w:-]+@[\w.]+(?:=[\w.]+)?(?:,\w+=[\w.]+)*"
 RECIPE = re.compile(rf"none|{STEP}(?:\+{STEP})*")
 
 EVERYDAY = {
+    "evaluation": "also the activity, and the field's",
     "load": "most often the verb: a model is loaded",
     "run": "most often the verb: code is run",
     "step": "also the distance between two levels of a grid",
