@@ -146,16 +146,21 @@ SAME = ("score", "margin", "chosen", "predicted_token")
 class Answers:
     """Answers of k recipes to the same n questions, in the order of facts and templates.
 
-    rows: those of the first recipe, in that order; recipes: name -> position; right: (k, n) booleans; chance: (n,);
-    facts: (n,) numbers from 0; values: (k, n) each of the columns of SAME that are there.
+    recipes: name -> position; right: (k, n) booleans; chance: (n,); facts: (n,) numbers from 0; values: (k, n) each of the
+    columns of SAME that are there; source: the rows, and places: (k, n) where in them each answer stands.
     """
 
-    rows: pd.DataFrame
+    source: pd.DataFrame
+    places: np.ndarray
     recipes: dict[str, int]
     right: np.ndarray
     chance: np.ndarray
     facts: np.ndarray
     values: tuple[np.ndarray, ...]
+
+    def rows(self, recipe: str = "none") -> pd.DataFrame:
+        """The rows of one recipe, in the order of the questions."""
+        return self.source.iloc[self.places[self.recipes[recipe]]].reset_index(drop=True)
 
     def same(self, recipe: str, other: str) -> bool:
         """Whether two recipes agree in every stored value: nothing was changed."""
@@ -209,9 +214,9 @@ def aligned(rows: pd.DataFrame, needs: Sequence[str] = ()) -> Answers:
             "Evaluate both with one probe"
         )
     values = tuple(pd.to_numeric(rows[c]).to_numpy(float)[order].reshape(shape) for c in SAME if c in rows)
-    ordered = rows.iloc[order[: counts[0]]]
     positions = {name: i for i, name in enumerate(names)}
-    return Answers(ordered.reset_index(drop=True), positions, right, chance[0], first // len(template_names), values)
+    facts = first // len(template_names)
+    return Answers(rows, order.reshape(shape), positions, right, chance[0], facts, values)
 
 
 def zeros_and_ones(values: pd.Series) -> pd.Series:

@@ -119,6 +119,11 @@ def canonical(recipe: str) -> str:
     return str(Recipe.parse(recipe))
 
 
+def filled(recipe: str, amount: float) -> str:
+    """Return a recipe with an amount in the place of `{amount}`, in canonical form."""
+    return canonical(recipe.replace("{amount}", f"{amount:g}"))
+
+
 @lru_cache(maxsize=4096)
 def _fields(recipe: str) -> tuple:
     steps = Recipe.parse(recipe).steps

@@ -1,20 +1,18 @@
-"""Consistency over wordings against a count of pairs one by one."""
+"""Consistency over templates against a count of pairs one by one."""
 
 import itertools
-import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kc_utils.stats.consistency import consistency, consistency_by_fact
-from kc_utils.stats.intervals import wilson
-from kc_utils.errors import BadRequest, BadResult
-from tests.stats.made import frame
+from kc_utils.errors import BadResult
+from kc_utils.stats.consistency import agreement, by_fact
+from tests.stats.made import frame, study
 
 
-def asked(predictions: dict[str, list[int]], relation="r", protocol="rank"):
-    """Rows from each fact's predictions, one for each wording; 0 is the right answer."""
+def queried(predictions: dict[str, list[int]], relation="r", protocol="rank"):
+    """Rows from each fact's predictions, one for each template; 0 is the right answer."""
     rows = []
     for fact, chosen in predictions.items():
         column = {"cloze": "predicted_token"}.get(protocol, "chosen")
@@ -24,58 +22,45 @@ def asked(predictions: dict[str, list[int]], relation="r", protocol="rank"):
 
 
 def test_pairs_by_hand():
-    rows = asked({"a": [0, 0, 0], "b": [0, 2, 2], "c": [1, 2, 3], "d": [-1, -1, 0], "e": [1]})
-    found = consistency_by_fact(rows.sample(frac=1, random_state=0)).set_index("fact")
-    assert found["consistency"].to_dict() == pytest.approx({"a": 1, "b": 1 / 3, "c": 0, "d": 0})
-    assert found["consistent_right"].to_dict() == pytest.approx({"a": 1, "b": 0, "c": 0, "d": 0})
-    assert found["accuracy"].to_dict() == pytest.approx({"a": 1, "b": 1 / 3, "c": 0, "d": 1 / 3})
+    rows = queried({"a": [0, 0, 0], "b": [0, 2, 2], "c": [1, 2, 3], "d": [-1, -1, 0], "e": [1]})
+    found = by_fact(rows.sample(frac=1, random_state=0), "chosen").set_index("fact")
+    assert found["same"].to_dict() == pytest.approx({"a": 1, "b": 1 / 3, "c": 0, "d": 0})
+    assert found["right"].to_dict() == pytest.approx({"a": 1, "b": 0, "c": 0, "d": 0})
     assert found["all_right"].to_dict() == {"a": True, "b": False, "c": False, "d": False}
     assert found["any_right"].to_dict() == {"a": True, "b": True, "c": False, "d": True}
-    assert (found["pairs"] == 3).all()
 
 
 @pytest.mark.parametrize("protocol", ["rank", "openbook", "cloze"])
 def test_pairs_one_by_one(protocol):
     rng = np.random.default_rng(0)
+    column = "predicted_token" if protocol == "cloze" else "chosen"
     predictions = {f"f{i}": rng.integers(-1, 3, rng.integers(2, 6)).tolist() for i in range(40)}
-    found = consistency_by_fact(asked(predictions, protocol=protocol)).set_index("fact")
+    found = by_fact(queried(predictions, protocol=protocol), column).set_index("fact")
     for fact, chosen in predictions.items():
         pairs = list(itertools.combinations(chosen, 2))
-        assert found.loc[fact, "consistency"] == pytest.approx(np.mean([a == b != -1 for a, b in pairs]))
-        assert found.loc[fact, "consistent_right"] == pytest.approx(np.mean([a == b == 0 for a, b in pairs]))
+        assert found.loc[fact, "same"] == pytest.approx(np.mean([a == b != -1 for a, b in pairs]))
+        assert found.loc[fact, "right"] == pytest.approx(np.mean([a == b == 0 for a, b in pairs]))
 
 
-def test_micro_counts_facts_and_macro_relations():
-    rows = pd.concat(
-        [asked({f"a{i}": [0, 0] for i in range(9)}, "big"), asked({"b": [1, 2]}, "small")], ignore_index=True
-    )
-    found = consistency(rows).set_index(["average", "measure"])
-    assert found.loc[("micro", "consistency"), "value"] == pytest.approx(0.9)
-    assert found.loc[("macro", "consistency"), "value"] == pytest.approx(0.5)
-    assert found.loc[("micro", "all_right"), ["low", "high"]].tolist() == pytest.approx(list(wilson(9, 10)))
-    assert math.isnan(found.loc[("macro", "consistency"), "low"]), "two relations say nothing of others"
-    assert set(found["facts"]) == {10}
-    assert set(found["relations"]) == {2}
-
-
-def test_intervals_hold_their_values():
+def test_a_line_for_each_recipe_beside_the_uncompressed_model():
     rng = np.random.default_rng(1)
-    parts = [asked({f"{r}-{i}": rng.integers(0, 2, 3).tolist() for i in range(12)}, f"r{r}") for r in range(8)]
-    found = consistency(pd.concat(parts, ignore_index=True))
-    assert ((found["low"] < found["value"]) & (found["value"] < found["high"])).all()
-    assert found["low"].min() >= 0
-    assert found["high"].max() <= 1
+    before = {f"f{i}": [0, 0, int(i % 4 == 0)] for i in range(80)}
+    after = {fact: rng.integers(0, 2, 3).tolist() for fact in before}
+    table = agreement(study({"none": queried(before), "rtn@all=3": queried(after)})).set_index("recipe")
+    assert table.loc["none", "value"] == pytest.approx((60 + 20 / 3) / 80)
+    line = table.loc["rtn@all=3"]
+    assert line["baseline_value"] == table.loc["none", "value"]
+    assert line["low"] < line["value"] < line["high"] < 1
+    assert line["value"] == pytest.approx(0.5, abs=0.1)
+    assert line["all_right"] < line["right"] < line["any_right"]
+    assert (line["facts"], line["bits"], line["protocol"]) == (80, 3, "rank")
 
 
-def test_what_cannot_be_counted():
-    rows = asked({"a": [0, 0], "b": [1, 1]})
-    with pytest.raises(BadRequest, match="one of rank, openbook, cloze, openbook-cloze at a time"):
-        consistency(pd.concat([rows, rows.assign(protocol="openbook")]))
-    with pytest.raises(BadRequest, match="these rows are of generate"):
-        consistency(rows.assign(protocol="generate"))
-    with pytest.raises(BadRequest, match="two wordings"):
-        consistency(rows[rows["template"] == 0])
+def test_one_template_says_nothing_and_missing_predictions_are_refused():
+    rows = study({"none": queried({"a": [0, 0], "b": [1, 1]})})
+    assert agreement(rows[rows["template"] == 0]).empty
+    assert agreement(rows.assign(protocol="generate")).empty
     with pytest.raises(BadResult, match="2 rows have no chosen"):
-        consistency(rows.assign(chosen=[0, np.nan, np.nan, 1]))
+        agreement(rows.assign(chosen=[0, np.nan, np.nan, 1]))
     with pytest.raises(BadResult, match="no rows"):
-        consistency(rows.iloc[:0])
+        agreement(rows.iloc[:0])

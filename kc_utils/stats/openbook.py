@@ -1,0 +1,90 @@
+"""Forgotten or broken? A fact from memory, beside its twin that is stated in the question.
+
+Jin et al. (2024, arXiv 2310.04680) tell recall from in-context processing so: a fact that is lost while its open-book twin
+is still answered was forgotten; where both are lost the model no longer reads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from kc_utils.errors import BadRequest
+from kc_utils.stats.bootstrap import Resamples
+from kc_utils.stats.compare import retention
+from kc_utils.stats.intervals import NAN, clustered_wilson
+from kc_utils.stats.items import aligned, refuse_missing, sample_of
+from kc_utils.stats.names import recipe_fields
+
+FATES = ("kept", "forgotten", "misread", "broken")
+"""Both ways still right; wrong from memory alone; wrong when stated alone; both wrong."""
+
+
+def fates(rows: pd.DataFrame, memory: str = "rank", stated: str = "openbook") -> pd.DataFrame:
+    """Part the facts that the uncompressed model answers both ways by what becomes of them.
+
+    rows: of `evaluate` with both protocols; others are passed over. Returns one line per model, recipe and fate (of FATES):
+    share of n facts with its interval low, high, and count; unread, facts that the uncompressed model knew but did not
+    answer when stated; gap, retention when stated less retention from memory (above 0 knowledge suffers more than
+    reading), with gap_low and gap_high; the fields of the recipe. Intervals are 95 %. Guesses count as answers: with c
+    chance, a model that has lost all still seems to keep about c of either kind.
+
+    Empty where no rows of both protocols are there; models that answer no fact both ways are left out. Raises BadRequest
+    where the two protocols do not put the same questions, and as `compare`.
+    """
+    refuse_missing(rows, ["model", "recipe", "protocol"])
+    lines = []
+    for values, part in rows.groupby(sample_of(rows), sort=False, observed=True, dropna=False):
+        own, twins = (part[part["protocol"] == p] for p in (memory, stated))
+        if own.empty or twins.empty:
+            continue
+        closed, opened = aligned(own), aligned(twins)
+        keys = [found.rows(next(iter(found.recipes)))[["fact", "template"]] for found in (closed, opened)]
+        if not keys[0].equals(keys[1]) or set(closed.recipes) != set(opened.recipes):
+            raise BadRequest(
+                f"{values[0]}: {len(keys[0])} questions from memory and {len(keys[1])} open-book ones are not the same: "
+                "query both of the same facts under the same recipes"
+            )
+        if "none" not in closed.recipes:
+            raise BadRequest(f"{values[0]}: the uncompressed model was not evaluated; evaluate it on the same facts")
+        named = dict(zip(sample_of(rows), values, strict=True))
+        lines += [named | recipe_fields(recipe) | line for recipe, line in _of_model(closed, opened)]
+    return pd.DataFrame(lines)
+
+
+def _of_model(closed, opened) -> list[tuple[str, dict]]:
+    before = closed.right[closed.recipes["none"]], opened.right[opened.recipes["none"]]
+    known = before[0] & before[1]
+    if not known.any():
+        return []
+    clusters = np.unique(closed.facts[known], return_inverse=True)[1]
+    drawn = [Resamples.of(found.right, found.chance, found.facts) for found in (closed, opened)]
+    lines = []
+    for recipe in closed.recipes:
+        places = [(found.recipes[recipe], found.recipes["none"]) for found in (closed, opened)]
+        after, told = closed.right[places[0][0]][known], opened.right[places[1][0]][known]
+        gap, gap_in = _gap((closed, opened), drawn, places, same=recipe == "none")
+        shared = {
+            "n": int(known.sum()), "unread": int((before[0] & ~before[1]).sum()),
+            "gap": gap, "gap_low": gap_in[0], "gap_high": gap_in[1],
+        }  # fmt: skip
+        for fate, so in zip(FATES, (after & told, ~after & told, after & ~told, ~after & ~told), strict=True):
+            low, high = clustered_wilson(so, clusters)
+            line = {"fate": fate, "share": float(so.mean()), "low": low, "high": high, "count": int(so.sum())}
+            lines.append((recipe, shared | line))
+    return lines
+
+
+def _gap(answers, drawn, places, same: bool) -> tuple[float, tuple[float, float]]:
+    """Retention when stated less retention from memory, with its interval: both are scored on the same draws of facts."""
+    kept = [
+        retention(found.right[i].mean(), found.right[j].mean(), found.chance.mean())
+        for found, (i, j) in zip(answers, places, strict=True)
+    ]
+    gap = float(kept[1] - kept[0])
+    if math.isnan(gap) or same:
+        return gap, NAN if math.isnan(gap) else (gap, gap)
+    memory, stated = (d.retention(i, j, seed) for seed, (d, (i, j)) in enumerate(zip(drawn, places, strict=True)))
+    return gap, drawn[0].interval(stated - memory)

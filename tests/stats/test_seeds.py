@@ -1,0 +1,119 @@
+"""Lines of models, means over seeds, and questions that all models share."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import kc_utils as kc
+from kc_utils.errors import BadRequest
+from kc_utils.stats.intervals import t_interval, welch_interval
+from kc_utils.stats.seeds import (
+    between_lines,
+    clear_over_seeds,
+    knowing,
+    lines_of,
+    over_seeds,
+    shared_questions,
+    with_lines,
+)
+from tests.stats.made import frame, study
+
+RECIPE = "magnitude@all=0.5"
+
+
+def models(right: dict[str, tuple[int, int]], n=40, chance=0.1) -> pd.DataFrame:
+    """Rows of several models: right answers of n without compression, and under RECIPE."""
+    parts = [
+        study({r: np.arange(n) < count for r, count in zip(("none", RECIPE), counts, strict=True)}, model, chance=chance,
+              protocol="cloze")
+        for model, counts in right.items()
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_lab_models_are_lines_by_family_and_seeds_by_number():
+    ids = ["lab:decoder-small-s1", "lab:encoder-small-s2", "lab:encoder-decoder-small-s1", "lab:encoder-small-s1"]
+    found = lines_of(ids)
+    assert list(dict.fromkeys(line for line, _ in found.values())) == ["encoder", "encoder-decoder", "decoder"]
+    assert found["lab:encoder-small-s2"] == ("encoder", "s2")
+    assert lines_of(["lab:decoder-small-s1", "lab:decoder-large-s1"])["lab:decoder-large-s1"][0] == "decoder, large"
+    loaded = lines_of(["lab:decoder-small-x4-s1", "lab:decoder-small-s1"])
+    assert loaded["lab:decoder-small-x4-s1"] == ("decoder, small-x4", "s1")
+    assert lines_of(["smollm2-135m"]) == {"smollm2-135m": ("decoder", "smollm2-135m")}
+
+
+def test_means_over_seeds_of_a_comparison():
+    rows = models({f"lab:{f}-small-s{s}": (40, 30 - s) for f in ("decoder", "encoder") for s in (1, 2, 3)})
+    table = kc.compare(rows)
+    means = over_seeds(table)
+    assert list(dict.fromkeys(means["line"])) == ["encoder", "decoder"], "in the order of families"
+    line = means[(means["line"] == "decoder") & (means["recipe"] == RECIPE)].iloc[0]
+    kept = [(a / 40 - 0.1) / 0.9 for a in (29, 28, 27)]
+    assert (line["seeds"], line["n"], line["protocol"]) == (3, 40, "cloze")
+    assert line["retention"] == pytest.approx(np.mean(kept))
+    assert (line["retention_low"], line["retention_high"]) == pytest.approx(t_interval(kept))
+    assert clear_over_seeds(means).tolist() == [False, True, False, True]
+    with pytest.raises(BadRequest, match="no column bits_a_byte"):
+        over_seeds(table, ["bits_a_byte"])
+
+
+def test_means_are_over_the_members_that_have_the_value():
+    single = pd.DataFrame({"line": "decoder", "seed": ["s1", "s2", "s3"], "recipe": "r", "y": [0.1, math.nan, 0.3]})
+    (line,) = over_seeds(single, ["y"]).to_dict("records")
+    assert (line["y"], line["y_low"]) == pytest.approx((0.2, t_interval([0.1, 0.3])[0]))
+    assert math.isnan(over_seeds(single[:1], ["y"])["y_low"].iloc[0]), "one seed has no interval"
+
+
+def test_families_are_compared_on_the_facts_that_all_of_them_answer():
+    rows = models({"lab:decoder-small-s1": (40, 20), "lab:encoder-small-s1": (40, 20)})
+    missing = (rows["model"] == "lab:encoder-small-s1") & rows["fact"].isin(["f00000", "f00039"])
+    table = kc.compare(shared_questions(rows[~missing])).set_index(["model", "recipe"])
+    assert (table["n"] == 38).all()
+    assert table["accuracy"].unique().tolist() == pytest.approx([1, 19 / 38])
+    with pytest.raises(BadRequest, match="lab:decoder-small-s1, lab:encoder-small-s1 share no question"):
+        other = rows["model"] == "lab:encoder-small-s1"
+        shared_questions(rows.assign(fact=rows["fact"].mask(other, "x" + rows["fact"])))
+
+
+def test_no_retention_where_the_uncompressed_model_may_be_guessing():
+    table = kc.compare(models({"lab:decoder-small-s1": (6, 1), "lab:decoder-small-s2": (30, 20)}))
+    found = knowing(table).set_index(["model", "recipe"])["retention"]
+    assert found["lab:decoder-small-s1"].isna().all()
+    assert found["lab:decoder-small-s2", RECIPE] == pytest.approx(0.4 / 0.65)
+
+
+def test_two_lines_are_compared_by_welch():
+    table = with_lines(
+        kc.compare(
+            models(
+                {f"lab:{f}-small-s{s}": (40, n - s) for f, n in (("decoder", 30), ("encoder", 20)) for s in (1, 2, 3)}
+            )
+        )
+    )
+    found = between_lines(table[table["recipe"] == RECIPE], "decoder", "encoder", "accuracy")
+    mine, others = ([(n - s) / 40 for s in (1, 2, 3)] for n in (30, 20))
+    assert found["difference"] == pytest.approx(0.25)
+    assert (found["low"], found["high"]) == pytest.approx(welch_interval(mine, others))
+
+
+def test_intervals_over_seeds_hold_the_truth():
+    rng = np.random.default_rng(0)
+    held = [low <= 0.8 <= high for low, high in (t_interval(rng.normal(0.8, 0.05, 3)) for _ in range(1000))]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.025)
+
+
+def test_scopes_within_each_seed():
+    """Attention against feed-forward, paired on facts in each model, then over seeds."""
+    attention, feed = "magnitude@attention=0.3", "magnitude@feed_forward=0.3"
+    rows = pd.concat(
+        study(
+            {"none": frame([1] * 40), attention: np.arange(40) < 30 - s, feed: np.arange(40) < 34 - s},
+            f"lab:decoder-small-s{s}",
+        )
+        for s in (1, 2, 3)
+    )
+    duel = over_seeds(kc.compare(rows, against={attention: feed}), ["difference"])
+    assert duel["difference"].tolist() == pytest.approx([-0.1])
+    assert (duel["difference_low"].iloc[0], duel["difference_high"].iloc[0]) == pytest.approx((-0.1, -0.1))
