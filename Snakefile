@@ -1,32 +1,17 @@
-# How a study runs: one job for each notebook of the study file, on this machine's cores or on a cluster.
-#   snakemake --cores 2 --config study=laptop
-# A run is named by the hash of what it depends on and skipped when it is there; inside a run, finished cells are
-# read from results/cells. Usually started by `kc study run NAME`, which shows the progress.
+# Execute the notebooks of a study, on this machine's cores or on a cluster. Usually started by `kc study run NAME`, which
+# first computes the evaluations and writes beside each notebook to be the parameters that it is to be executed with.
+#   snakemake --cores 2 results/runs/laptop/smollm2-135m-pruning-0123456789abcdef.ipynb
+# An executed notebook is named by the hash of what it depends on and skipped when it is there.
 
 import sys
 
-from kc_utils.study.studyfile import load_study
-
-NAME = config.get("study", "laptop")
-STUDY = load_study(NAME)
-RUNS = {run.output.stem: run for run in STUDY.runs}
-FOLDER = str(STUDY.runs[0].output.parent)
 PYTHON = sys.executable
 
 
-rule all:
+rule notebook:
     input:
-        [str(run.output) for run in STUDY.runs],
-
-
-rule run:
+        "{run}.json",
     output:
-        FOLDER + "/{stem}.ipynb",
-    wildcard_constraints:
-        stem="|".join(RUNS),
-    params:
-        id=lambda wildcards: RUNS[wildcards.stem].id,
-    threads: max(1, workflow.cores // len(RUNS)) if workflow.cores else 1
-    priority: 1
+        "{run}.ipynb",
     shell:
-        "OMP_NUM_THREADS={threads} {PYTHON:q} -m kc_utils study execute {NAME:q} {params.id:q}"
+        "{PYTHON:q} -m kc_utils study execute {input:q}"

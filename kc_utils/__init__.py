@@ -16,7 +16,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
+PUBLIC = {
     "list_models": "kc_utils.models.registry",
     "load": "kc_utils.models.loading",
     "scopes": "kc_utils.models.scopes",
@@ -28,11 +28,11 @@ _PUBLIC = {
     "check": "kc_utils.study.notebooks",
     "compare": "kc_utils.stats.compare",
     "perplexity": "kc_utils.stats.perplexity",
-    "plot": "kc_utils.report",
+    "plot": "kc_utils.report.plot",
     "state": "kc_utils.report.phrases",
     "show_table": "kc_utils.report.tables",
 }
-__all__ = list(_PUBLIC)  # noqa: PLE0604
+__all__ = list(PUBLIC)
 
 # torchao names compiled extensions that a CPU build of torch cannot load, bitsandbytes an optional download, and that
 # it rounds inputs, at every call. transformers imports both, so that this has to come first
@@ -41,12 +41,12 @@ for _name in ("torchao", "torch.utils._pytree", "bitsandbytes.backends.cpu.ops",
 
 
 def __getattr__(name: str):
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kc_utils' has no attribute {name!r}; it has {', '.join(_PUBLIC)}")
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'kc_utils' has no attribute {name!r}; it has {', '.join(PUBLIC)}")
     if name == "plot":
-        return import_module("kc_utils.report.plot")
-    return getattr(import_module(_PUBLIC[name]), name)
+        return import_module(PUBLIC[name])
+    return getattr(import_module(PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *PUBLIC])

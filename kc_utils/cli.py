@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+import kc_utils as kc
 from kc_utils import cli_record, lab
-from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show
-from kc_utils.errors import BadRequest, KCError
+from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show, show_answer
+from kc_utils.errors import KCError
 
 app = typer.Typer(
     add_completion=False,
@@ -23,6 +24,8 @@ study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
 app.add_typer(study_app, name="study")
 
 INTERRUPTED = 130
+Model = Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")]
+Recipe = Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")]
 
 
 @app.command()
@@ -30,23 +33,12 @@ def models(as_json: Json = False) -> None:
     """List the models that can be named."""
     from kc_utils.models.registry import registry
 
-    show(
-        [
-            {
-                "model": e.id,
-                "group": e.group,
-                "family": e.family,
-                "source": e.source,
-                "revision": e.revision,
-                "licence": e.licence,
-                "gated": e.gated,
-                "run here": e.ran_here,
-                **({"notes": list(e.notes)} if as_json else {}),
-            }
-            for e in registry().values()
-        ],
-        as_json,
-    )
+    rows = []
+    for e in registry().values():
+        row = {"model": e.id, "group": e.group, "family": e.family, "source": e.source, "revision": e.revision}
+        row |= {"licence": e.licence, "gated": e.gated, "run here": e.ran_here}
+        rows.append(row | ({"notes": list(e.notes)} if as_json else {}))
+    show(rows, as_json)
 
 
 @app.command()
@@ -54,112 +46,130 @@ def facts(as_json: Json = False) -> None:
     """List the sources of facts and their relations."""
     from kc_utils.probing.sources import SOURCES, load_source, missing
 
-    rows, absent = [], {}
-    for name in SOURCES:
-        absent[name] = missing(name)
-        if absent[name]:
-            columns = ("relation", "wikidata", "type", "n", "answers", "templates")
-            rows += [{"facts": name} | dict.fromkeys(columns) | {"missing": absent[name]}] if as_json else []
+    rows, absent = [], {name: missing(name) for name in SOURCES}
+    columns = ("facts", "relation", "wikidata", "type", "n", "answers", "templates")
+    for name, why in absent.items():
+        if why:
+            rows += [dict.fromkeys(columns) | {"facts": name, "missing": why}] if as_json else []
             continue
         found = load_source(name)
         for relation, items in found.by_relation().items():
-            entry = found.relations[relation]
-            rows.append(
-                {
-                    "facts": name,
-                    "relation": relation,
-                    "wikidata": entry.wikidata,
-                    "type": entry.type,
-                    "n": len(items),
-                    "answers": len(entry.answer_space),
-                    "templates": len(entry.templates),
-                }
-            )
+            r = found.relations[relation]
+            values = (name, relation, r.wikidata, r.type, len(items), len(r.answer_space), len(r.templates))
+            rows.append(dict(zip(columns, values, strict=True)))
     show(rows, as_json)
     if not as_json:
         print(*(f"{name}: {why}" for name, why in absent.items() if why), sep="\n")
 
 
 @app.command()
-def inspect(model: Annotated[str, typer.Argument(help="A model id, or path:DIR.")], as_json: Json = False) -> None:
+def inspect(model: Model, as_json: Json = False) -> None:
     """Count a model's weight matrices by scope."""
-    from dataclasses import asdict
+    show(kc.scopes(kc.load(model)).to_dict("records"), as_json)
 
-    from kc_utils.models.loading import load
-    from kc_utils.models.scopes import scopes_of
 
-    show([asdict(row) for row in scopes_of(load(model).model)], as_json)
+@app.command()
+def complete(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(help="A statement up to its gap, or with [MASK] where an answer belongs.")],
+    recipe: Recipe = "none",
+    top: Annotated[int, typer.Option(help="How many of the likeliest pieces.", min=1)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show the likeliest next pieces of a prompt, after compressing the model if a recipe is given."""
+    from kc_utils.compression.recipe import Recipe as Steps
+
+    steps = Steps.parse(recipe)  # refused before the model is loaded
+    lm = kc.load(model)
+    table = kc.complete(kc.compress(lm, str(steps)) if steps.steps else lm, prompt, top=top)
+    show(table.to_dict("records"), as_json)
 
 
 @app.command("eval")
 def evaluate_one(
-    model: Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")],
-    recipe: Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")] = "none",
+    model: Model,
+    recipe: Recipe = "none",
     facts: Annotated[
         str | None, typer.Option(help="A source of `kc facts`; worldfacts unless tasks or a text are given.")
     ] = None,
     relations: Annotated[str | None, typer.Option(help="Only these relations, separated by commas.")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="A frozen sample of so many facts, and items of each task.", min=1)
+        int | None, typer.Option(help="Size of a frozen sample of facts, and of items of each task.", min=1)
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank in all wordings."),
+        typer.Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank by every template."),
     ] = "rank",
-    templates: Annotated[str, typer.Option(help="How many wordings of each fact, or all.")] = "1",
+    templates: Annotated[str, typer.Option(help="Number of prompt templates of each fact, or all.")] = "1",
     alternatives: Annotated[
         str, typer.Option(help="Wrong answers beside the right one in rank and openbook, or all.")
     ] = "9",
-    shots: Annotated[int, typer.Option(help="True statements before a question of generate.")] = 0,
+    shots: Annotated[int, typer.Option(help="True statements before a query of generate.")] = 0,
     tasks: Annotated[str | None, typer.Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
     text: Annotated[str | None, typer.Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
     text_tokens: Annotated[int | None, typer.Option(help="How many of its tokens.", min=2)] = None,
     seed: Annotated[int, typer.Option(help="Of samples, wrong answers and what else is drawn.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Compress a model, ask it for facts, and compare it with the uncompressed model on the same facts."""
-    from pydantic import ValidationError
+    """Compress a model, evaluate it, and compare it with the uncompressed model on the same facts."""
+    consistent, number = protocol == "consistency", lambda text: int(text) if text.isdigit() else text
+    rows = kc.evaluate(
+        model,
+        recipe,
+        facts=facts or (None if tasks or text else "worldfacts"),
+        relations=relations.split(",") if relations else None,
+        limit=limit,
+        seed=seed,
+        protocols=["rank" if consistent else protocol],
+        templates="all" if consistent else number(templates),
+        alternatives=number(alternatives),
+        shots=shots,
+        tasks=tasks.split(",") if tasks else (),
+        task_limit=limit,
+        text=text,
+        text_tokens=text_tokens,
+    )
+    show_answer(answer_of(rows, consistent), as_json)
 
-    from kc_utils.probing.probe import Probe
-    from kc_utils.study.cells import Cell
-    from kc_utils.study.grids import explain
 
-    consistent = protocol == "consistency"
-    try:
-        probe = Probe(
-            facts=facts or (None if tasks or text else "worldfacts"),
-            relations=relations.split(",") if relations else None,
-            limit=limit,
-            seed=seed,
-            protocols=("rank" if consistent else protocol,),
-            templates="all" if consistent else int(templates) if templates.isdigit() else templates,
-            alternatives=int(alternatives) if alternatives.isdigit() else alternatives,
-            shots=shots,
-            tasks=tasks.split(",") if tasks else (),
-            task_limit=limit,
-            text=text,
-            text_tokens=text_tokens,
-        )
-    except ValidationError as error:
-        raise BadRequest(explain(error, Probe)) from error
-    cell = Cell.of(model, recipe, probe)
-    _ = cell.baseline.key  # unknown facts, tasks and texts are refused before anything is computed
-    from kc_utils.stats.evaluation import evaluation
-    from kc_utils.study.evaluate import evaluate
+def answer_of(rows, consistent: bool) -> dict:
+    """Compare the last recipe of some rows with the uncompressed model: facts at the top level; tasks by name; a text."""
+    recipe = rows["recipe"].iloc[-1]
+    answer = {name: rows[name].iloc[-1] for name in ("model", "recipe", "facts")}
+    table = kc.compare(rows) if set(rows["protocol"]) - {"perplexity"} else rows.head(0)
+    for line in table[table["recipe"] == recipe].to_dict("records"):
+        numbers = {"protocol": line["protocol"], "n": line["n"]} | {c: line[c] for c in ("accuracy", "chance", "baseline_accuracy")}
+        numbers["ci95"] = [line["low"], line["high"]]
+        for name in ("difference", "retention"):
+            numbers |= {name: line[name], f"{name}_ci95": [line[f"{name}_low"], line[f"{name}_high"]]}
+        numbers |= {name: line[name] for name in ("lost", "gained", "p", "clear")}
+        if line["protocol"].startswith("task "):
+            answer.setdefault("tasks", {})[line["protocol"].removeprefix("task ")] = numbers
+            continue
+        answer |= numbers
+        own = rows[(rows["recipe"] == recipe) & (rows["protocol"] == line["protocol"])]
+        if own["template"].nunique() > 1:
+            split = kc.compare(rows[rows["protocol"] == line["protocol"]], by="template")
+            split = split[split["recipe"] == recipe]
+            answer["by_template"] = split[["template", "accuracy", "low", "high"]].to_dict("records")
+        if consistent:
+            from kc_utils.stats.consistency import consistency
 
-    results = evaluate([cell.baseline, cell])
-    answer = evaluation(cell, results[cell], results[cell.baseline], consistent)
-    if as_json:
-        print(as_text(answer))
-    else:
-        for key, value in answer.items():
-            print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
+            answer["consistency"] = consistency(own).to_dict("records")
+    if (rows["protocol"] == "perplexity").any():
+        read = kc.perplexity(rows)
+        (line,) = read[read["recipe"] == recipe].to_dict("records")
+        names = ("text", "perplexity", "baseline_perplexity", "bits_per_byte", "ratio", "ratio_low", "ratio_high")
+        answer["perplexity"] = {name: line[name] for name in names}
+    from kc_utils.study.rows import REPORTED
+
+    return answer | {name: rows[name].iloc[-1].item() for name in REPORTED}
 
 
 @app.command("compress")
 def compress_one(
-    model: Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")],
-    recipe: Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +.")],
+    model: Model,
+    recipe: Recipe,
     out: Annotated[Path, typer.Option(help="A new folder.")],
     form: Annotated[
         str, typer.Option("--format", help="auto, dense, gptq (packed) or library (torchao, bitsandbytes).")
@@ -168,19 +178,15 @@ def compress_one(
 ) -> None:
     """Write a compressed model as a folder that plain transformers loads, with recipe and report beside the weights."""
     from kc_utils.compression.folder import save_compressed
-    from kc_utils.compression.recipe import Recipe
-    from kc_utils.models.loading import load
+    from kc_utils.compression.recipe import Recipe as Steps
     from kc_utils.study import provenance
 
-    steps = Recipe.parse(recipe)
     made = {"at": provenance.now(), "versions": provenance.versions(provenance.COMPRESSING_PACKAGES)}
-    answer = save_compressed(lambda: load(model), steps, out, form, made).to_dict()
+    answer = save_compressed(lambda: kc.load(model), Steps.parse(recipe), out, form, made).to_dict()
     if as_json:
         print(as_text(answer))
         return
-    for key, value in answer.items():
-        if key not in ("per_matrix", "steps"):
-            print(f"{key:24} {value:.6g}" if isinstance(value, float) else f"{key:24} {value}")
+    show_answer({key: value for key, value in answer.items() if key not in ("per_matrix", "steps")}, False)
     print(out)
 
 
@@ -188,11 +194,11 @@ def compress_one(
 def study_plan(
     study: StudyName = "laptop",
     gpu: Annotated[
-        str | None, typer.Option(help="Instead, cells, disk, memory and hours of each model on a card such as h100.")
+        str | None, typer.Option(help="Instead, disk, memory and hours of each model on a card such as h100.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the cells of a study, which are done, and an estimate for the rest."""
+    """List the evaluations of a study, which are done, and an estimate for the rest."""
     from kc_utils.study import estimate
     from kc_utils.study.engine import plan
     from kc_utils.study.studyfile import load_study
@@ -202,15 +208,14 @@ def study_plan(
         lines = estimate.by_model(load_study(study, fetch=False).cells, gpu)
         show(lines, as_json)
         if not as_json:
-            print(estimate.told(lines, gpu))
+            print(estimate.in_words(lines, gpu))
         return
     rows = plan(load_study(study, fetch=False))
     show(rows, as_json)
     if not as_json:
         left = [r for r in rows if not r["done"]]
-        print(
-            f"{len(rows)} cells, {len(left)} to compute: about {sum(r['estimate_s'] for r in left) / 60:.0f} min on one core"
-        )
+        minutes = sum(r["estimate_s"] for r in left) / 60
+        print(f"{len(rows)} evaluations, {len(left)} to compute: about {minutes:.0f} min on one core")
 
 
 @study_app.command("run")
@@ -218,17 +223,16 @@ def study_run(study: StudyName = "laptop", cores: Cores = None) -> None:
     """Run what is not done of a study; stop it and start it again as you like."""
     from kc_utils.study.engine import run_study
 
-    done = run_study(study, cores)
-    for run in done.runs:
+    for run in run_study(study, cores).runs:
         print(run.output)
 
 
 @study_app.command("execute", hidden=True)
-def study_execute(study: StudyName, run: str) -> None:
-    """Execute one run of a study (what Snakemake calls)."""
-    from kc_utils.study.engine import execute_run
+def study_execute(run: Path) -> None:
+    """Execute one notebook with the parameters that a file holds (what Snakemake calls)."""
+    from kc_utils.study.execution import execute_run
 
-    execute_run(study, run)
+    execute_run(run)
 
 
 @app.command()
@@ -272,6 +276,6 @@ def main() -> None:
             sys.exit(2)
         raise
     if code == INTERRUPTED:
-        print("kc: stopped; finished cells are kept, the same command goes on from there", file=sys.stderr)
+        print("kc: stopped; finished evaluations are kept, the same command goes on from there", file=sys.stderr)
     if code:
         sys.exit(code)

@@ -1,4 +1,4 @@
-"""The commands of `kc` about results of record: compute the cells of a study, record them, verify the record."""
+"""The commands of `kc` about results of record: compute the evaluations of a study, record them, verify the record."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def compute(
         list[str] | None, typer.Option(help="Only recipes of this pattern, such as '*gptq*'; may be repeated.")
     ] = None,
 ) -> None:
-    """Compute the cells of a study, each compressed model once, without writing its notebooks."""
-    from kc_utils.study.compute import compute_study
+    """Compute the evaluations of a study, each compressed model once, without writing its notebooks."""
+    from kc_utils.study.engine import compute_study
     from kc_utils.study.studyfile import load_study
 
     done = compute_study(load_study(study), cores, models=models or (), recipes=recipes or ())
@@ -32,13 +32,13 @@ def compute(
         print(f"kc: {line}", file=sys.stderr)
     if done.failed:
         raise BadResult(
-            f"{len(done.failed)} of {done.cells} cells of {study} could not be computed; the others are stored"
+            f"{len(done.failed)} of {done.cells} evaluations of {study} could not be computed; the others are stored"
         )
-    print(f"{done.cells} cells of {study}, {done.cells - done.before} of them computed now")
+    print(f"{done.cells} evaluations of {study}, {done.cells - done.before} of them computed now")
 
 
 def record(study: StudyName, as_json: Json = False) -> None:
-    """Copy the finished cells of a study into results/reference/, the rows that are published with the code."""
+    """Copy the finished evaluations of a study into results/reference/, the rows that are published with the code."""
     from dataclasses import asdict
 
     from kc_utils.study.recording import record_study
@@ -49,24 +49,24 @@ def record(study: StudyName, as_json: Json = False) -> None:
         print(as_text(asdict(done)))
         return
     print(
-        f"{done.cells} cells of {done.of} written to {done.files} files; the record of {study} takes {done.bytes / 1e6:.2f} MB"
+        f"{done.cells} evaluations of {done.of} written to {done.files} files; the record of {study} takes {done.bytes / 1e6:.2f} MB"
     )
     if done.unfinished:
-        print(f"{done.unfinished} cells are not finished: kc study compute {study}")
+        print(f"{done.unfinished} evaluations are not finished: kc study compute {study}")
     if done.dropped:
-        print(f"{done.dropped} cells recorded by other code gave way")
+        print(f"{done.dropped} evaluations recorded by other code gave way")
     for name in done.alone:
         print(f"{name} is left out: its uncompressed model is not finished")
 
 
 def verify(
     study: Annotated[str, typer.Option(help="A study that has results of record.")] = "benchmarks",
-    sample: Annotated[int, typer.Option(help="How many cells are computed again.", min=1)] = 20,
+    sample: Annotated[int, typer.Option(help="How many evaluations are computed again.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     models: Models = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a sample of the recorded cells again and say which come out, answer by answer or in distribution."""
+    """Compute a sample of the recorded evaluations again and say which come out, answer by answer or in distribution."""
     from kc_utils.study.verify import BY_ANSWER, failures, summary
     from kc_utils.study.verify import verify as verified
 
@@ -79,7 +79,7 @@ def verify(
                 {
                     "model": c.model,
                     "recipe": c.recipe,
-                    "asked": c.asked,
+                    "facts": c.facts,
                     "n": c.n,
                     "answers turned": f"{c.turned} (up to {c.turned_allowed})",
                     "typical, largest difference": f"{c.typical:.4f}, {c.largest:.4f} nats",

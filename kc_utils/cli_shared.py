@@ -14,7 +14,7 @@ Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by 
 
 
 def show(rows: list[dict], as_json: bool) -> None:
-    """A list of records as JSON or as an aligned table."""
+    """Print a list of records as JSON or as an aligned table."""
     if as_json:
         print(as_text(rows, indent=1))
         return
@@ -26,13 +26,23 @@ def show(rows: list[dict], as_json: bool) -> None:
 
 
 def as_text(value, indent: int | None = None) -> str:
-    """JSON, with null for what is not a number: readers of JSON know neither NaN nor infinity."""
+    """Write JSON, with null for what is not a number: readers of JSON know neither NaN nor infinity."""
 
     def plain(part):
         if isinstance(part, dict):
             return {key: plain(v) for key, v in part.items()}
         if isinstance(part, list | tuple):
             return [plain(v) for v in part]
+        part = part.item() if hasattr(part, "item") else part  # a number of numpy
         return None if isinstance(part, float) and not math.isfinite(part) else part
 
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def show_answer(answer: dict, as_json: bool) -> None:
+    """Print names and values as JSON on one line, or one below the other."""
+    if as_json:
+        print(as_text(answer))
+        return
+    for key, value in answer.items():
+        print(f"{key:24} {value:.6g}" if isinstance(value, float) else f"{key:24} {value}")

@@ -6,7 +6,7 @@ Every message says what was wrong, where, and what to do. The command line print
 
 
 class KCError(Exception):
-    """Something the user asked for cannot be done, and the message says what to do about it."""
+    """A request cannot be met, and the message says what to do about it."""
 
     exit_code = 2
 
@@ -38,3 +38,14 @@ def listed(names, limit: int = 12) -> str:
     names = [str(n) for n in names]
     tail = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + tail
+
+
+def explain(error, of) -> str:
+    """Put pydantic's first complaint in one line: where, what, and what was given. of: the model that was validated."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "value"
+    if first["type"] == "extra_forbidden":
+        return f"unknown parameter {where!r}; it takes {listed(of.model_fields, 30)}"
+    if first["type"] == "missing":
+        return f"parameter {where!r} is missing"
+    return f"{where}: {first['msg']} (got {first.get('input')!r})"

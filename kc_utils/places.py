@@ -3,8 +3,8 @@
 | place | first of |
 |---|---|
 | cache (converted models, frozen fact lists) | `$KC_CACHE`, `$XDG_CACHE_HOME/kc`, `~/.cache/kc` |
-| project (notebooks, studies, book) | the nearest folder upwards from here that holds `studies/` and `_config.yml` |
-| results (cells, runs) | `$KC_RESULTS`, `results/` of the project, `results/` of the cache |
+| project (notebooks, studies, book) | the nearest folder upwards that holds `studies/` and `_config.yml`, else this package's |
+| results (evaluations, executed notebooks) | `$KC_RESULTS`, `results/` of the project, `results/` of the cache |
 | results of record (committed rows) | `$KC_REFERENCE`, `results/reference/` of the project |
 | benchmark data (LAMA, BEAR, ...) | `$KC_DATA` |
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 
 from kc_utils.errors import BadRequest, MissingData
 
+PACKAGE = Path(__file__).resolve().parent
+
 
 def cache_dir() -> Path:
     if os.environ.get("KC_CACHE"):
@@ -30,15 +32,22 @@ def cache_dir() -> Path:
     return Path.home() / ".cache" / "kc"
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def find_project_dir() -> Path | None:
-    for folder in (Path.cwd(), *Path.cwd().parents):
+    for folder in (Path.cwd(), *Path.cwd().parents, PACKAGE.parent):
         if (folder / "studies").is_dir() and (folder / "_config.yml").is_file():
             return folder
     return None
 
 
 def project_dir() -> Path:
-    """The checkout that the current folder is in. Raises BadRequest outside of one."""
+    """The checkout that the current folder or this package is in. Raises BadRequest where there is none."""
     folder = find_project_dir()
     if folder is None:
         raise BadRequest(
@@ -52,6 +61,11 @@ def results_dir() -> Path:
         return Path(os.environ["KC_RESULTS"]).expanduser().resolve()
     folder = find_project_dir()
     return (folder or cache_dir()) / "results"
+
+
+def finished_dir() -> Path:
+    """The folder of the rows of whole studies that were finished here, in the format of the results of record."""
+    return results_dir() / "finished"
 
 
 def reference_dir() -> Path | None:

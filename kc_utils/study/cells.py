@@ -1,4 +1,4 @@
-"""A cell: one model, one recipe, one probe. The unit that is cached, resumed and distributed."""
+"""An evaluation (in this room: a cell) is one model, one recipe, one probe: the unit that is stored, resumed, distributed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from importlib import import_module
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe, modules_of, packages_of
 from kc_utils.errors import BadRequest, listed
-from kc_utils.probing.probe import Probe, check_family
 from kc_utils.models.registry import resolve
 from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.probing.probe import Probe, check_family
 from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions
 
@@ -24,7 +24,7 @@ CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.probi
 
 @dataclass(frozen=True)
 class Cell:
-    """model: an id of the registry or `path:DIR`; recipe: canonical text; probe: what is asked."""
+    """model: an id of the registry or `path:DIR`; recipe: canonical text; probe: which facts, and how."""
 
     model: str
     recipe: str
@@ -32,7 +32,7 @@ class Cell:
 
     @classmethod
     def of(cls, model: str, recipe: str, probe: Probe) -> Cell:
-        """A cell with its model known and its recipe in canonical form. Raises KCError for what is unknown."""
+        """Check the model, its family and the recipe, and write the recipe in canonical form. Raises KCError."""
         check_family(resolve(model).family, probe)
         return cls(model, str(Recipe.parse(recipe)), probe)
 
@@ -42,7 +42,7 @@ class Cell:
 
     @property
     def depends_on(self) -> dict:
-        """Everything that can change the rows of this cell."""
+        """Everything that can change the rows. Keys are those of the record: do not rename them."""
         from kc_utils.models.loading import fingerprint
 
         return {
@@ -56,12 +56,20 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Name of the cell in the store: a hash of what it depends on."""
+        """Name in the store: a hash of what the rows depend on."""
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Put cells of one model and recipe together, in the order of their first."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.model, cell.recipe), []).append(cell)
+    return list(groups.values())
+
+
 def chosen(cells: Iterable[Cell], of: str, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> list[Cell]:
-    """The cells of these models and recipes: ids, or patterns such as `lab:*` and `*gptq*`; all where none are named.
+    """Select cells by models and recipes: ids, or patterns such as `lab:*` and `*gptq*`; all where none are named.
 
     Raises BadRequest for a pattern that fits no cell; `of` says in a word or two whose cells they are.
     """
@@ -71,12 +79,16 @@ def chosen(cells: Iterable[Cell], of: str, models: Sequence[str] = (), recipes: 
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in there):
                 raise BadRequest(f"no {what} of {of} is {pattern!r}; it has {listed(there, 10)}")
-    fits = lambda name, patterns: not patterns or any(fnmatchcase(name, p) for p in patterns)  # noqa: E731
     return [cell for cell in cells if fits(cell.model, models) and fits(cell.recipe, recipes)]
 
 
+def fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches one of these patterns, or there are none."""
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def making(model: str, recipe: str, instruments: tuple[str, ...]) -> dict:
-    """`code`, a hash of the code that makes the rows of this model and recipe, and `versions` of the packages they depend on."""
+    """Return `code`, a hash of what makes the rows, and `versions` of the packages that they depend on."""
     return {
         "code": _code_of(resolve(model).architecture, recipe, instruments),
         "versions": versions((*SCORING_PACKAGES, *packages_of(Recipe.parse(recipe)))),

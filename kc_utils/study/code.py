@@ -12,50 +12,59 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import kc_utils
+from kc_utils.places import PACKAGE as ROOT
 
-ROOT = Path(kc_utils.__file__).parent
+PACKAGES = ("kc_utils", "kc_lab")
 TABLES = {
     "kc_utils.compression.methods": "METHODS",
     "kc_utils.probing.sources": "SOURCES",  # facts are hashed themselves
     "kc_utils.models.roles_table": None,
 }
 """Module -> the name in it that holds the table, or None where the whole module is one."""
+GATES = ("kc_utils.lab",)
+"""Modules whose imports are not followed: facts and weights of the lab are hashed themselves, its instruments are named."""
 
 
-def code_hash(modules: Iterable[str], data_files: Iterable[str] = ()) -> str:
-    """Hash of these kc_utils modules, of every kc_utils module they import in turn, and of data files beside them."""
+def code_hash(modules: Iterable[str]) -> str:
+    """Hash these modules and every module of this project that they import in turn."""
     digest = hashlib.sha256()
     for module in sorted(import_closure(modules)):
         digest.update(f"{module}:{_module_hash(module)}\n".encode())
-    for name in sorted(data_files):
-        digest.update(f"{name}:{hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def import_closure(modules: Iterable[str]) -> set[str]:
-    """These modules and every module of kc_utils that they import, directly or not, at the top or in a function."""
-    found: set[str] = set()
+    """Return these modules and all that they import, directly or not, at the top or in a function."""
     waiting = list(modules)
+    named, found = set(waiting), set()
     while waiting:
         module = waiting.pop()
-        if module not in found:
+        if module not in found and (module not in GATES or module in named):
             found.add(module)
             waiting.extend(_imports(module))
     return found
 
 
-def _file_of(module: str) -> Path | None:
+def file_of(module: str) -> Path | None:
+    """Return the file of a module of this project, or None."""
     path = ROOT.parent.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
+
+
+def imports_in(tree: ast.AST) -> set[str]:
+    """Return every module that some code names in an import, and every name that it takes from one."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return names
 
 
 @cache
 def _tree(module: str) -> ast.Module:
-    file = _file_of(module)
+    file = file_of(module)
     if file is None:
         raise ModuleNotFoundError(f"no module {module} in {ROOT}")
     return ast.parse(file.read_text(encoding="utf-8"))
@@ -63,13 +72,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    return tuple(sorted(n for n in names if n.partition(".")[0] in ("kc_utils", "kc_lab") and _file_of(n)))
+    return tuple(sorted(n for n in imports_in(_tree(module)) if n.partition(".")[0] in PACKAGES and file_of(n)))
 
 
 @cache
@@ -86,16 +89,13 @@ def _is_table(node: ast.stmt, name: str | None) -> bool:
 
 
 def _plain(node):
-    """A tree as nested tuples, without docstrings, places and the fields that are empty: newer Pythons have more of these."""
+    """Turn a tree into nested tuples without docstrings, positions and empty fields, of which newer Pythons have more."""
     if type(node) is list:
         return tuple([_plain(part) for part in node])
     if not isinstance(node, ast.AST):
         return node
-    fields = {}
-    for name in node._fields:
-        value = getattr(node, name, None)
-        if value is not None and not (type(value) is list and not value) and name != "type_comment":
-            fields[name] = value
+    fields = {name: getattr(node, name, None) for name in node._fields if name != "type_comment"}
+    fields = {name: value for name, value in fields.items() if value is not None and value != []}
     if isinstance(node, ast.Constant):
         fields["value"] = node.value  # None is one
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):

@@ -1,186 +1,221 @@
-"""Running a study: Snakemake starts the runs, this module plans them and shows how far they are."""
+"""Run studies: several processes compute the evaluations, then Snakemake executes the notebooks, which find them stored.
+
+Processes share the work one group at a time (a model and a recipe), so that every compressed model is made once. What fails
+is reported at the end; the rest goes on. Stopped in any way, the same command goes on from the finished evaluations.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import multiprocessing
+import os
 import subprocess
 import sys
-import time
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from kc_utils import places
 from kc_utils.errors import BadResult, KCError, MissingData
+from kc_utils.places import cores as all_cores
+from kc_utils.places import disk_message, finished_dir, project_dir, results_dir, write_text
 from kc_utils.probing.probe import Probe
-from kc_utils.probing.questions import wordings
-from kc_utils.places import disk_message, project_dir, results_dir, write_text
-from kc_utils.study import store
-from kc_utils.study.cells import Cell
-from kc_utils.study.estimate import ITEMS_OF_A_TASK, TOKENS_OF_A_TEXT
-from kc_utils.study.notebooks import execute
-from kc_utils.study.studyfile import Study, load_study
+from kc_utils.study import estimate, store
+from kc_utils.study.cells import Cell, chosen, grouped
+from kc_utils.study.execution import environment, error_file
+from kc_utils.study.recording import keep_finished
+from kc_utils.study.studyfile import Run, Study, load_study
 
-PROMPTS_OF_AN_ITEM, TOKENS_OF_A_QUESTION = 4, 15  # for a first estimate of tasks and texts, in questions about facts
-POLL_SECONDS = 1.0
-SECONDS_PER_QUESTION = 0.02  # of 100 M parameters on one core: a first estimate, before anything is measured
+OPERATIONS_A_SECOND = 2e10  # of one core, before anything is measured
 
 
 def plan(study: Study) -> list[dict]:
-    """One row per distinct cell: run, model, recipe, questions asked, whether it is done, estimated seconds."""
+    """Return one row per distinct evaluation: run, model, recipe, questions, whether it is done, estimated seconds."""
     seen: dict[Cell, str] = {}
     for run in study.runs:
         for cell in run.cells:
             seen.setdefault(cell, run.id)
     fresh = store.is_empty()
-    measured = {} if fresh else _measured_seconds(seen)
+    rate = OPERATIONS_A_SECOND if fresh else measured_rate(seen)
     rows = []
     for cell, run_id in seen.items():
-        questions = _questions(cell.probe)
         done = not fresh and store.has(cell.key)
-        rows.append(
-            {
-                "run": run_id,
-                "model": cell.model,
-                "recipe": cell.recipe,
-                "questions": questions,
-                "done": done,
-                "estimate_s": 0.0 if done else round(questions * measured.get(cell.model, SECONDS_PER_QUESTION), 1),
-            }
-        )
+        row = {"run": run_id, "model": cell.model, "recipe": cell.recipe, "questions": _questions(cell.probe), "done": done}
+        rows.append(row | {"estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1)})
     return rows
 
 
 @lru_cache(maxsize=256)
 def _questions(probe: Probe) -> int:
-    facts, wanted = probe.factset(), probe.templates
-    asked = (len(wordings(facts, f)) if wanted == "all" else min(wanted, len(wordings(facts, f))) for f in facts.facts)
-    items = len(probe.tasks) * (probe.task_limit or ITEMS_OF_A_TASK) * PROMPTS_OF_AN_ITEM
-    windows = 0 if probe.text is None else (probe.text_tokens or TOKENS_OF_A_TEXT) // TOKENS_OF_A_QUESTION
-    return sum(asked) * len(probe.protocols) + items + windows
+    facts, asked = probe.factset(), 0
+    for fact in facts.facts:
+        offered = 1 if fact.statement else len(facts.relations[fact.relation].templates)
+        asked += offered if probe.templates == "all" else min(int(probe.templates), offered)
+    return asked * len(probe.protocols) + len(probe.tasks) * (probe.task_limit or estimate.ITEMS_OF_A_TASK)
 
 
-def _measured_seconds(cells: dict[Cell, str]) -> dict[str, float]:
-    """Seconds per question of each model, from its cells that are stored already."""
-    spent: dict[str, list[float]] = {}
-    for cell in cells:
-        made = store.made(cell.key)
-        if made is not None:
-            spent.setdefault(cell.model, []).append(sum(made["seconds"].values()) / _questions(cell.probe))
-    return {model: sum(values) / len(values) for model, values in spent.items()}
+def measured_rate(cells) -> float:
+    """Operations a second of what is stored on this machine; OPERATIONS_A_SECOND where nothing is."""
+    found = [(estimate.operations(cell), sum(a["made"]["seconds"].values())) for cell in cells if (a := store.about(cell.key))]
+    done, seconds = (sum(values) for values in zip(*found, strict=True)) if found else (0, 0)
+    return done / seconds if seconds else OPERATIONS_A_SECOND
+
+
+@dataclass(frozen=True)
+class Computed:
+    """cells: of the study, or those that were chosen; before: finished when it began; failed: one line for each that could
+    not be computed."""
+
+    cells: int
+    before: int
+    failed: tuple[str, ...]
+
+
+def compute_study(
+    study: Study,
+    cores: int | None = None,
+    show_progress: bool = True,
+    models: Sequence[str] = (),
+    recipes: Sequence[str] = (),
+) -> Computed:
+    """Compute the evaluations of a study that no store holds.
+
+    models, recipes: ids or patterns such as `lab:*` and `*gptq*`; all of the study's where empty. Raises BadRequest for a
+    pattern that fits nothing in the study, BadResult where nothing at all could be computed.
+    """
+    cells = chosen(study.cells, f"study {study.name}", models, recipes)
+    waiting = [cell for cell in cells if not store.has(cell.key)]
+    before, failed = len(cells) - len(waiting), []
+    if waiting:
+        prepare_models(study)
+        groups = sorted(grouped(waiting), key=lambda group: -sum(map(estimate.operations, group)))
+        processors = min(cores or all_cores(), len(groups))
+        with tqdm(
+            total=len(cells), initial=before, unit="evaluation", disable=not show_progress, file=sys.stderr, desc=study.name
+        ) as bar:
+            for done, lines in _done(groups, processors, max(1, (cores or all_cores()) // len(groups))):
+                failed += lines
+                bar.update(done)
+        if len(failed) == len(waiting):
+            raise BadResult(f"none of {len(waiting)} evaluations could be computed; first, {failed[0]}")
+    if len(cells) == len(study.cells) and not failed and (waiting or not (finished_dir() / study.name).is_dir()):
+        keep_finished(study)
+    return Computed(len(cells), before, tuple(failed))
+
+
+def _done(groups: list[list[Cell]], count: int, threads: int) -> Iterator[tuple[int, list[str]]]:
+    """How many of each group were computed, as they finish, and what stopped the others."""
+    with environment(TQDM_DISABLE="1"), processes(count, threads) as pool:  # one bar counts evaluations
+        running: set[Future] = {pool.submit(compute_group, group) for group in groups}
+        try:
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
+    """Compute evaluations of one model and recipe. Returns how many, and one line for each that failed."""
+    from kc_utils.study.evaluate import CompressedModels, compute_once
+
+    made, failed = CompressedModels(), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scores that are not numbers, which rows say as well
+        for cell in group:
+            try:
+                compute_once(cell, made)
+            except KCError as error:
+                named = "" if str(error).startswith(cell.model) else f"{cell.model}, {cell.recipe}: "
+                failed.append(f"{named}{error}")
+    return len(group) - len(failed), failed
+
+
+@contextmanager
+def processes(count: int, threads: int | None = None) -> Iterator[ProcessPoolExecutor]:
+    """Start a pool of processes, each with so many threads of torch. They are started afresh (torch's threads do not survive
+    a fork) and end when this process does, however it ends."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
+        yield pool
+
+
+def _begin(threads: int | None) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def prepare_models(study: Study) -> None:
+    """Fetch and convert every model before the first evaluation, so that parallel ones find it ready."""
+    from kc_utils.models.loading import folder_of
+    from kc_utils.models.registry import resolve
+
+    for model in study.models:
+        folder_of(resolve(model))
 
 
 def run_study(name: str, cores: int | None = None, show_progress: bool = True) -> Study:
-    """Run everything of a study that is not done. Stopping it in any way and starting it again loses no finished cell.
-
-    Raises BadResult with the first error of the runs.
-    """
+    """Compute and execute everything of a study that is not done. Raises BadResult with the first error of the runs."""
     study = load_study(name)
-    cores = cores or places.cores()
-    if all(run.output.is_file() for run in study.runs):
-        _restore_lost(study)
-        return study
-    waiting = {c.key for c in study.cells if not store.has(c.key)}
-    prepare_models(study)
+    try:
+        done = compute_study(study, cores, show_progress)
+    except BadResult as error:
+        raise BadResult(f"study {study.name}: {error}") from error
+    waiting = [run for run in study.runs if not run.output.is_file()]
+    ready = [run for run in waiting if not done.failed or all(store.has(cell.key) for cell in run.cells)]
+    if ready:
+        log = _snakemake(study, ready, cores or all_cores(), show_progress)
+        if left := [run for run in ready if not run.output.is_file()]:
+            raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {_why(left[0], log)}")
+    if done.failed:
+        raise BadResult(f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed; first, {done.failed[0]}")
+    return study
+
+
+def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -> Path:
+    """Execute the notebooks of these runs, and return the log."""
     log_file = results_dir() / "logs" / f"{study.name}.log"
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(project_dir() / "Snakefile"),
-        "--cores",
-        str(cores),
-        "--config",
-        f"study={name}",
-        "--directory",
-        str(project_dir()),
-        "--nolock",
-        "--rerun-incomplete",
-        "--rerun-triggers",
-        "mtime",
-        "--keep-going",
-        "--quiet",
-        "all",
-    ]
+    for run in runs:
+        asked = {"notebook": run.template, "parameters": run.plan.values}
+        write_text(run.output.with_suffix(".json"), json.dumps(asked, indent=1))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_dir() / "Snakefile"), "--cores", str(cores)]
+    command += ["--directory", str(project_dir()), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    command += ["--keep-going", "--quiet", "all", "--", *(str(run.output) for run in runs)]
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8")
     except OSError as error:
         raise MissingData(disk_message(log_file, error)) from error
-    with (
-        log,
-        tqdm(
-            total=len(study.cells),
-            initial=len(study.cells) - len(waiting),
-            unit="cell",
-            desc=f"study {name}",
-            disable=not show_progress,
-            file=sys.stderr,
-            mininterval=POLL_SECONDS,
-        ) as bar,
-    ):
-        told = False
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", disable=not show_progress, file=sys.stderr)
+    with log, bar, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         try:
-            while process.poll() is None:
-                time.sleep(POLL_SECONDS)
-                finished = {key for key in waiting if (store.folder_of(key) / "cell.json").is_file()}
-                waiting -= finished
-                if finished:
-                    bar.update(len(finished))
-                elif not waiting and not told:
-                    told = True
-                    bar.set_postfix_str("writing the notebooks")
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+                bar.update(sum(run.output.is_file() for run in runs) - bar.n)
+                if process.poll() is not None:
+                    return log_file
         finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        bar.update(len({key for key in waiting if store.has(key)}))
-    missing = [run for run in study.runs if not run.output.is_file()]
-    if missing:
-        raise BadResult(f"{len(missing)} of {len(study.runs)} runs failed; first, {_why(missing[0].output, log_file)}")
-    _restore_lost(study)
-    return study
+            process.terminate()
 
 
-def _restore_lost(study: Study) -> None:
-    """Compute again the cells whose notebook is there and whose rows are not: deleted or damaged since."""
-    lost = [cell for cell in study.cells if not store.has(cell.key)]
-    if lost:
-        from kc_utils.study.evaluate import evaluate  # loads torch, which a finished study does not need
-
-        evaluate(lost)
-
-
-def prepare_models(study: Study) -> None:
-    """Fetch and convert every model before the first run, so that parallel runs find it ready."""
-    from kc_utils.models.loading import folder_of
-    from kc_utils.models.registry import resolve
-
-    for model in dict.fromkeys(model for run in study.runs for model in run.parameters.asked_models):
-        folder_of(resolve(model))
-
-
-def error_file(output: Path) -> Path:
-    return output.with_suffix(".error.txt")
-
-
-def _why(output: Path, log_file: Path) -> str:
-    if error_file(output).is_file():
-        return error_file(output).read_text(encoding="utf-8").strip()
-    return f"{output.stem}: see {log_file}"
-
-
-def execute_run(name: str, run_id: str) -> None:
-    """Execute one run's notebook. What stopped it is written beside its output for `run_study` to tell."""
-    run = load_study(name).run(run_id)
-    if run.output.is_file():
-        return
-    report = error_file(run.output)
-    report.unlink(missing_ok=True)
-    try:
-        execute(run.template, run.values, run.output)
-    except KCError as error:
-        write_text(report, f"{run.id}: {error}\n")
-        raise
+def _why(run: Run, log_file: Path) -> str:
+    file = error_file(run.output)
+    return f"{run.id}: {file.read_text(encoding='utf-8').strip() if file.is_file() else f'see {log_file}'}"

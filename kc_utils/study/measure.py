@@ -1,7 +1,7 @@
-"""What the rows of a cell are made of: a model loaded, compressed once, and asked one probe after another.
+"""Make the rows of an evaluation: load a model, compress it once, and evaluate one probe after another.
 
-The key of a cell covers this module and all that it imports (`cells.CODE`); where rows are kept and who waits for whom is
-not part of it.
+The key of an evaluation covers this module and all that it imports (`cells.CODE`); where rows are kept and who waits for
+whom is not part of it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import pandas as pd
 from kc_utils.compression.apply import Report, apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import KCError
-from kc_utils.probing.causal import NextToken
-from kc_utils.probing.probe import Probe, ask
 from kc_utils.models.device import place
 from kc_utils.models.loading import Loaded, load
+from kc_utils.probing.causal import NextToken
+from kc_utils.probing.probe import Probe, ask
 
 
 @dataclass(frozen=True)
-class Version:
+class Compressed:
     """A model after a recipe, in memory. trees: see `NextToken`; seconds: of loading and of compressing it; device: where it
-    is asked."""
+    is evaluated."""
 
     model: str
     recipe: str
@@ -35,9 +35,8 @@ class Version:
     device: str
 
 
-def make(model: str, recipe: str) -> Version:
-    """Load a model, apply a recipe to it and move it to where it is asked. Raises as `load`, `apply` and `place`, naming
-    both."""
+def make(model: str, recipe: str) -> Compressed:
+    """Load a model, apply a recipe, and move it to where it is evaluated. Raises as `load`, `apply` and `place`, naming both."""
     begin = time.perf_counter()
     loaded = load(model)
     trees = NextToken(loaded.model).takes_trees() if loaded.entry.family == "decoder" else None
@@ -49,26 +48,24 @@ def make(model: str, recipe: str) -> Version:
     except KCError as error:
         raise type(error)(f"{model}, {recipe}: {error}") from error
     seconds = {"load": round(between - begin, 3), "compress": round(compressed - between, 3)}
-    return Version(model, recipe, loaded, trees, report, seconds, str(device))
+    return Compressed(model, recipe, loaded, trees, report, seconds, str(device))
 
 
-def answers(version: Version, probe: Probe) -> tuple[pd.DataFrame, dict]:
-    """The rows of a probe, and what else to say of them: facts left out by protocol, tokens computed."""
-    loaded, tables, about = version.loaded, [], {}
+def answers(made: Compressed, probe: Probe) -> tuple[pd.DataFrame, dict]:
+    """Return the rows of a probe, and what else is known: facts left out by protocol, tokens computed."""
+    model, tokenizer, family = made.loaded.model, made.loaded.tokenizer, made.loaded.entry.family
+    tables, about = [], {}
     if probe.facts is not None:
-        found = ask(loaded.model, loaded.tokenizer, loaded.entry.family, probe, trees=version.trees)
+        found = ask(model, tokenizer, family, probe, trees=made.trees)
         tables.append(found.rows)
         about = {"left_out": found.left_out, "tokens_computed": found.tokens_computed}
     for name in probe.instruments:
-        measure = import_module(name).measure
-        tables.append(
-            measure(loaded.model, loaded.tokenizer, loaded.entry.family, probe, version.trees, version.recipe)
-        )
+        tables.append(import_module(name).measure(model, tokenizer, family, probe, made.trees, made.recipe))
     return together(tables), about
 
 
 def together(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of several instruments as one table. `correct` is missing where nothing is right or wrong, in a text."""
+    """Concatenate rows of several instruments. `correct` is missing where nothing is right or wrong, in a text."""
     columns = list(dict.fromkeys(column for table in tables for column in table))
     rows = pd.concat([t.dropna(axis="columns", how="all") for t in tables], ignore_index=True).reindex(columns=columns)
     if "correct" not in rows or rows["correct"].isna().any():

@@ -1,8 +1,8 @@
-"""Rows of many cells as one small Parquet file with its provenance inside, readable by any Parquet reader.
+"""Rows of many evaluations as one small Parquet file with its provenance inside, readable by any Parquet reader.
 
-Scores take most of the room. Here they are rounded to multiples of 1/128 of a nat and kept as 32-bit floats, which leaves
-most of their bits zero; bytes of equal place are stored side by side (BYTE_STREAM_SPLIT) and compressed. Right and wrong
-are stored as they were found, before any rounding.
+Scores take most of the room. They are rounded to multiples of 1/128 of a nat and kept as 32-bit floats, which leaves most of
+their bits zero; bytes of equal significance are stored side by side (BYTE_STREAM_SPLIT) and compressed. Right and wrong are
+stored as they were found, before any rounding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ABOUT = b"kc"
 
 
 def rounded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows as they will be read back, but for their types: scores on the grid of STEP."""
+    """Round scores to multiples of STEP."""
     frame = frame.copy()
     for name in SCORES:
         if name in frame:
@@ -36,28 +36,25 @@ def rounded(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def packed(frame: pd.DataFrame, about: dict) -> bytes:
-    """A Parquet file of these rows, `about` in its metadata. Text is dictionary-encoded, everything compressed."""
-    table = pa.Table.from_pandas(rounded(frame), preserve_index=False)
+def packed(frame: pd.DataFrame, about: dict, exact: bool = False) -> bytes:
+    """Return a Parquet file of these rows with `about` in its metadata. Text is dictionary-encoded, everything compressed.
+
+    exact: keep scores as they are, without those of single candidates, and compress fast: for this machine alone.
+    """
+    frame = frame.drop(columns=LIST, errors="ignore") if exact else rounded(frame)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
     split = [name for name in SCORES if name in table.column_names]
-    for name in split:
+    for name in () if exact else split:
         table = _cast(table, name, pa.float32())
     if LIST in table.column_names:
         table = _cast(table, LIST, pa.list_(pa.float32()))
         split.append(f"{LIST}.list.element")
-    texts = [
-        field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-    ]
+    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     texts += [name for name in ("popularity", "chance") if name in table.column_names]
     buffer = io.BytesIO()
+    options = {"use_dictionary": texts, "use_byte_stream_split": split, "write_statistics": False}
     with pq.ParquetWriter(
-        buffer,
-        table.schema,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=texts,
-        use_byte_stream_split=split,
-        write_statistics=False,
+        buffer, table.schema, compression="zstd", compression_level=3 if exact else 19, **options
     ) as writer:
         writer.write_table(table, row_group_size=2**22)
         writer.add_key_value_metadata({ABOUT: json.dumps(about, allow_nan=False, ensure_ascii=False)})
@@ -65,25 +62,29 @@ def packed(frame: pd.DataFrame, about: dict) -> bytes:
 
 
 def about(content: bytes, name: str) -> dict:
-    """The provenance inside a packed file. Raises MissingData for a file that is none; `name` says which."""
+    """Return the provenance inside a packed file. Raises MissingData for a file that is none; `name` says which."""
     try:
         return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[ABOUT])
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
-        raise MissingData(f"{name} is not a file of recorded rows ({' '.join(str(error).split())[:100]})") from error
+        raise _no_rows(name, error) from error
 
 
 def unpacked(content: bytes, name: str) -> pd.DataFrame:
-    """The rows of a packed file, with the types that they had. Raises MissingData for a file that is none."""
+    """Return the rows of a packed file, with the types that they had. Raises MissingData for a file that is none."""
     try:
         frame = pq.read_table(pa.BufferReader(content)).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise MissingData(f"{name} is not a file of recorded rows ({' '.join(str(error).split())[:100]})") from error
+        raise _no_rows(name, error) from error
     for column in SCORES:
         if column in frame:
             frame[column] = frame[column].astype(float)
     if LIST in frame:
         frame[LIST] = [None if values is None else np.asarray(values, float) for values in frame[LIST]]
     return frame
+
+
+def _no_rows(name: str, error: Exception) -> MissingData:
+    return MissingData(f"{name} is not a file of recorded rows ({' '.join(str(error).split())[:100]})")
 
 
 def _to_grid(values) -> np.ndarray:

@@ -13,19 +13,8 @@ SCORING_PACKAGES = ("torch", "transformers", "tokenizers")
 COMPRESSING_PACKAGES = (*SCORING_PACKAGES, "safetensors", "optimum", "gptqmodel", "torchao", "bitsandbytes")
 PACKAGES = (
     *SCORING_PACKAGES,
-    "accelerate",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "statsmodels",
-    "seaborn",
-    "matplotlib",
-    "papermill",
-    "jupyter-book",
-    "snakemake",
-    "gguf",
+    *("accelerate", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "statsmodels", "seaborn", "matplotlib"),
+    *("papermill", "jupyter-book", "snakemake", "gguf"),
 )
 
 
@@ -38,13 +27,13 @@ def version_of(package: str) -> str | None:
 
 
 def versions(packages=PACKAGES) -> dict[str, str]:
-    """Installed versions, without packages that are not installed."""
+    """Return installed versions, without packages that are not installed."""
     return {p: v for p in packages if (v := version_of(p))}
 
 
 @cache
 def hardware() -> dict:
-    """Processor, cores, memory in GiB, accelerator. No host name, no paths."""
+    """Return processor, cores, memory in GiB, accelerator. No host name, no paths."""
     import psutil
     import torch
 

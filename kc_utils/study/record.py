@@ -1,19 +1,18 @@
-"""Results of record: rows of finished cells that are published with the code, under `results/reference/`.
+"""Results of record: rows of finished evaluations that are published with the code, under `results/reference/`.
 
-    results/reference/STUDY/record.json             every file of the record with its hash, size and number of cells
-    results/reference/STUDY/MODEL/PROBE.parquet     rows of all recipes of one model, asked one probe, and what made them
+    results/reference/STUDY/record.json             every file of the record with its hash, size and number of evaluations
+    results/reference/STUDY/MODEL/PROBE.parquet     rows of all recipes of one model and probe, and what made them
 
-A cell of the record is found in two ways.
+A recorded evaluation is found in two ways.
 
 - By key (`find`): it was made with this very code, these versions, weights and facts, and stands for a computation here.
   `store.read` does that after looking into the local store.
-- By study, model, recipe and probe (`Record.results`): whatever made it. That is how the book reads it, so that the
-  published pages stay what they are when code or a library moves on, need neither weights nor benchmark data, and say with
-  which code and versions their rows were made (`Record.making`). Whether the numbers still come out is measured, not
-  taken for granted: `kc verify`.
+- By study, model, recipe and probe (`Record.results`, `kc.results`): whatever made it. That is how the book reads it, so that
+  the published pages stay what they are when code or a library moves on, need neither weights nor benchmark data, and say
+  with which code and versions their rows were made (`Record.making`). `kc verify` measures whether the numbers still come out.
 
-A file that is absent, cut or altered gives no rows; `Record.problems` says so in one line each, and what depends on it has
-no data. Only what `record.json` lists is read.
+A file that is absent, cut or altered gives no rows, and `Record.problems` says so in one line. Only what `record.json` lists
+is read.
 """
 
 from __future__ import annotations
@@ -23,24 +22,41 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import ValidationError
 
 from kc_utils.errors import MissingData
-from kc_utils.probing.probe import Probe
 from kc_utils.places import reference_dir
 from kc_utils.study import packing
-from kc_utils.study.cells import Cell
-from kc_utils.study.result import CellResult
+
+if TYPE_CHECKING:
+    from kc_utils.probing.probe import Probe
+    from kc_utils.study.cells import Cell
 
 FORMAT = 1
 INDEX = "record.json"
 
 
+@dataclass
+class CellResult:
+    """A finished evaluation. rows: one per fact, protocol and template; report: what the recipe really touched; record: key,
+    what it depends on and what made it; from the results of record also `recorded`, the study and file."""
+
+    key: str
+    rows: pd.DataFrame
+    report: dict
+    record: dict
+
+    @property
+    def recorded(self) -> dict | None:
+        """Study and file of the record that it was read from; None for one of this machine's store."""
+        return self.record.get("recorded")
+
+
 @dataclass(frozen=True)
 class RecordedFile:
-    """One file of the record. cells: recipe -> the cell's own provenance; shared: what its cells have in common."""
+    """One file of the record. cells: recipe -> its own provenance; shared: what its evaluations have in common."""
 
     study: str
     path: Path
@@ -54,54 +70,33 @@ class RecordedFile:
     def name(self) -> str:
         return f"{self.study}/{self.path.parent.name}/{self.path.name}"
 
-    @property
-    def probe_name(self) -> str:
-        return self.path.stem
-
     def cell(self, recipe: str) -> Cell:
+        from kc_utils.study.cells import Cell
+
         return Cell(self.model, recipe, self.probe)
 
     def rows(self) -> dict[str, pd.DataFrame]:
-        """The rows of every recipe, without the column of recipes. Raises MissingData where the file has changed since."""
+        """Return the rows of every recipe. Raises MissingData where the file has changed since."""
         return _rows(self.path, self.sha256, self.name, _stamp(self.path))
 
     def depends_on(self, recipe: str) -> dict:
-        """What the cell depended on when it was made, as `Cell.depends_on`."""
-        own = self.cells[recipe]
-        return {
-            "model": self.shared["model"],
-            "recipe": recipe,
-            "probe": self.shared["probe"],
-            "facts": self.shared["facts"],
-            "asked": self.shared["asked"],
-            "code": own["code"],
-            "versions": self.shared["scoring_versions"][own["scoring_versions"]],
-        }
+        """Return what the rows depended on when they were made, as `Cell.depends_on`."""
+        own, versions = self.cells[recipe], self.shared["scoring_versions"]
+        same = {name: self.shared[name] for name in ("model", "probe", "facts", "asked")}
+        return {**same, "recipe": recipe, "code": own["code"], "versions": versions[own["scoring_versions"]]}
 
     def made(self, recipe: str) -> dict:
-        """When, with what and how long, as `evaluate.compute` stores it."""
+        """Return when, with what and how long, as `evaluate.compute` stores it."""
         own = self.cells[recipe]
-        return {
-            "at": own["at"],
-            "seconds": own["seconds"],
-            "threads": own["threads"],
-            "device": own["device"],
-            "versions": self.shared["versions"][own["versions"]],
-            "hardware": self.shared["hardware"][own["hardware"]],
-        }
+        several = {name: self.shared[name][own[name]] for name in ("versions", "hardware")}
+        return {name: own[name] for name in ("at", "seconds", "threads", "device")} | several
 
     def result(self, recipe: str) -> CellResult:
-        """A cell as `store.read` would give it; its record names study and file."""
+        """Return an evaluation as `store.read` would; its record names study and file."""
         own = self.cells[recipe]
-        record = {
-            "key": own["key"],
-            "model": self.model,
-            "depends_on": self.depends_on(recipe),
-            "report": own["report"],
-            "made": self.made(recipe),
-            "recorded": {"study": self.study, "file": self.name},
-        }
-        return CellResult(own["key"], self.rows()[recipe], own["report"], record)
+        about = {"key": own["key"], "model": self.model, "depends_on": self.depends_on(recipe), "report": own["report"]}
+        about |= {"made": self.made(recipe), "recorded": {"study": self.study, "file": self.name}}
+        return CellResult(own["key"], self.rows()[recipe], own["report"], about)
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Record:
     problems: tuple[str, ...] = ()
 
     def results(self) -> dict[Cell, CellResult]:
-        """Every recorded cell with its rows, whatever code made it."""
+        """Return every recorded evaluation with its rows, whatever code made it."""
         return {file.cell(recipe): file.result(recipe) for file in self.files for recipe in file.cells}
 
     @property
@@ -121,55 +116,50 @@ class Record:
         return {file.cell(recipe): file for file in self.files for recipe in file.cells}
 
     def making(self) -> dict[str, list]:
-        """What made these results: days, versions of the packages that scores depend on, processors (and accelerators where
-        models were asked on one), seconds of all."""
+        """Return what made these results: days, versions of the packages that scores depend on, processors (accelerators
+        where models were evaluated on one), seconds of all."""
         made = [file.made(recipe) for file in self.files for recipe in file.cells]
         versions = [file.depends_on(recipe)["versions"] for file in self.files for recipe in file.cells]
         packages = dict.fromkeys(p for v in versions for p in v)
         return {
             "days": sorted({m["at"][:10] for m in made}),
             "versions": [f"{p} {', '.join(sorted({v[p] for v in versions if p in v}))}" for p in packages],
-            "processors": sorted({_computed_on(m) for m in made}),
+            "processors": sorted(
+                {m["hardware"]["processor" if m["device"] == "cpu" else "accelerator"] for m in made}
+            ),
             "seconds": [sum(sum(m["seconds"].values()) for m in made)],
         }
 
     def otherwise(self) -> dict[str, int]:
-        """How many cells were made with other code, or other versions, than are here. The rest would be found by key, as
-        far as weights and facts are the same."""
+        """Count the evaluations that were made with other code, or other versions, than are here."""
         from kc_utils.study.cells import making
 
         other = {"code": 0, "versions": 0}
         for file in self.files:
             for recipe in file.cells:
                 then, now = file.depends_on(recipe), making(file.model, recipe, file.probe.instruments)
-                other["code"] += then["code"] != now["code"]
-                other["versions"] += then["versions"] != now["versions"]
+                other = {what: n + (then[what] != now[what]) for what, n in other.items()}
         return other
 
 
-def _computed_on(made: dict) -> str:
-    hardware = made["hardware"]
-    return hardware["processor"] if made["device"] == "cpu" else hardware["accelerator"]
-
-
 def studies() -> list[str]:
-    """The studies that have results of record."""
+    """Return the studies that have results of record."""
     folder = reference_dir()
     return sorted(f.parent.name for f in folder.glob(f"*/{INDEX}")) if folder else []
 
 
 def load(study: str) -> Record:
-    """The results of record of a study, files checked by hash. Nothing recorded gives an empty Record, a damaged list of
-    files one with a problem and no files."""
+    """Return the results of record of a study, files checked by hash. Nothing recorded gives an empty Record, a damaged list
+    of files one with a problem and no files."""
     folder = reference_dir()
     file = folder / study / INDEX if folder else None
     if file is None or not file.exists():
         return Record(study)
+    files, problems = [], []
     try:
         listing = read_listing(file)
     except MissingData as error:
         return Record(study, problems=(str(error),))
-    files, problems = [], []
     for entry in listing:
         try:
             files.append(_open(file.parent / entry["file"], entry["sha256"]))
@@ -179,32 +169,26 @@ def load(study: str) -> Record:
 
 
 def find(key: str) -> CellResult | None:
-    """The recorded cell of this key, of whatever study, or None."""
-    place = _places().get(key)
-    if place is None:
-        return None
-    path, sha256, recipe = place
+    """Return the recorded evaluation of this key, of whatever study, or None."""
+    found = _places().get(key)
     try:
-        return _open(path, sha256).result(recipe)
+        return _open(*found[:2]).result(found[2]) if found else None
     except MissingData:
         return None
 
 
 def has(key: str) -> bool:
-    """Whether a whole recorded cell has this key."""
-    place = _places().get(key)
-    if place is None:
-        return False
+    """Whether a whole recorded evaluation has this key."""
+    found = _places().get(key)
     try:
-        _open(*place[:2])
+        return found is not None and _open(*found[:2]) is not None
     except MissingData:
         return False
-    return True
 
 
 def read_listing(file: Path) -> list[dict]:
-    """The files that `record.json` lists: file, sha256, bytes, rows, cells (recipe -> key). Raises MissingData for a damaged
-    one."""
+    """Return the files that `record.json` lists: file, sha256, bytes, rows, model, cells (recipe -> key). Raises MissingData
+    for a damaged one."""
     return _listing(file, _stamp(file))
 
 
@@ -228,10 +212,9 @@ def _listing(file: Path, stamp: tuple) -> list[dict]:
 
 
 def _places() -> dict[str, tuple[Path, str, str]]:
-    """Key -> file, its hash, recipe; of every study whose list can be read."""
+    """Return key -> file, its hash, recipe; of every study whose list can be read."""
     folder = reference_dir()
-    found = tuple((f, _stamp(f)) for f in sorted(folder.glob(f"*/{INDEX}"))) if folder else ()
-    return _places_of(found)
+    return _places_of(tuple((f, _stamp(f)) for f in sorted(folder.glob(f"*/{INDEX}"))) if folder else ())
 
 
 @lru_cache(maxsize=8)
@@ -239,27 +222,30 @@ def _places_of(listings: tuple) -> dict[str, tuple[Path, str, str]]:
     places = {}
     for file, stamp in listings:
         try:
-            listed = _listing(file, stamp)
+            for entry in _listing(file, stamp):
+                for recipe, key in entry["cells"].items():
+                    places[key] = (file.parent / entry["file"], entry["sha256"], recipe)
         except MissingData:
             continue
-        for entry in listed:
-            for recipe, key in entry["cells"].items():
-                places[key] = (file.parent / entry["file"], entry["sha256"], recipe)
     return places
 
 
 def _open(path: Path, sha256: str) -> RecordedFile:
-    """A file of the record, without its rows. Raises MissingData for one that is absent or not the listed one."""
+    """Return a file of the record, without its rows. Raises MissingData for one that is absent or not the listed one."""
     return _opened(path, sha256, _stamp(path))
 
 
 @lru_cache(maxsize=2048)
 def _opened(path: Path, sha256: str, stamp: tuple) -> RecordedFile:
+    from pydantic import ValidationError
+
+    from kc_utils.probing.probe import Probe
+
     study, name = path.parent.parent.name, "/".join(path.parts[-3:])
-    about = packing.about(_content(path, sha256), name)
+    found = packing.about(content_of(path, sha256), name)
     try:
-        probe = Probe(**about["shared"]["probe"])
-        return RecordedFile(study, path, about["model"], probe, about["shared"], about["cells"], sha256)
+        probe = Probe(**found["shared"]["probe"])
+        return RecordedFile(study, path, found["model"], probe, found["shared"], found["cells"], sha256)
     except (KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:100]
         raise MissingData(f"recorded rows {name} were written by another version of this code ({reason})") from error
@@ -267,12 +253,12 @@ def _opened(path: Path, sha256: str, stamp: tuple) -> RecordedFile:
 
 @lru_cache(maxsize=16)
 def _rows(path: Path, sha256: str, name: str, stamp: tuple) -> dict[str, pd.DataFrame]:
-    frame = packing.unpacked(_content(path, sha256), name)
-    parts = frame.groupby("recipe", sort=False, observed=True)
+    parts = packing.unpacked(content_of(path, sha256), name).groupby("recipe", sort=False, observed=True)
     return {recipe: part.drop(columns="recipe").reset_index(drop=True) for recipe, part in parts}
 
 
-def _content(path: Path, sha256: str) -> bytes:
+def content_of(path: Path, sha256: str) -> bytes:
+    """Return the content of a recorded file. Raises MissingData for one that is absent or has another hash."""
     name = "/".join(path.parts[-3:])
     try:
         content = path.read_bytes()
@@ -286,7 +272,7 @@ def _content(path: Path, sha256: str) -> bytes:
 
 
 def _stamp(path: Path) -> tuple:
-    """Changes when the file does; () where there is none."""
+    """Return what changes when the file does; () where there is none."""
     try:
         found = path.stat()
     except OSError:

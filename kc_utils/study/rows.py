@@ -2,60 +2,258 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from kc_utils.errors import BadRequest
-from kc_utils.probing.probe import Probe
-from kc_utils.study.cells import Cell
-from kc_utils.study.evaluate import evaluate as evaluate_cells
-from kc_utils.study.parameters import explain
-from kc_utils.study.result import CellResult
+from kc_utils.errors import BadRequest, MissingData, explain, listed
+from kc_utils.places import finished_dir, reference_dir
+from kc_utils.study import packing, record
+
+if TYPE_CHECKING:
+    from kc_utils.study.cells import Cell
+    from kc_utils.study.record import CellResult
 
 REPORTED = ("touched_fraction", "sparsity", "weights_removed", "bits_per_weight", "bytes_compressed", "compression_ratio")
 """What every row carries of its recipe's report."""
+NAMED = ("origin", "model", "recipe", "facts", "probe")
+RECORD = "record of "
+"""How the origin of recorded rows begins; a study's name follows."""
+DICTIONARY = ("recipe", "fact", "relation", "protocol")
+LEFT_OUT = {
+    ("cloze", "encoder"): "a mask stands for one piece of a word, and their answers take several (or stand for white space)",
+    ("cloze", "encoder-decoder"): "the first token of the answer is white space alone, or unknown to the tokenizer",
+    ("cloze", "decoder"): "no template ends with the answer, or its first token is white space alone or unknown",
+    ("generate", "decoder"): "no template ends with the answer",
+}
+ONE_ANSWER = "their relation offers no wrong answer"
 
 
-def evaluate(models: str | Iterable[str], recipes: str | Iterable[str], **probe) -> pd.DataFrame:
-    """Evaluate models under recipes, and uncompressed, on the same facts; read from the store what was computed before.
+def evaluate(
+    models: str | Iterable[str],
+    recipes: str | Iterable[str],
+    facts: str | None = "worldfacts",
+    relations: Iterable[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    protocols: Iterable[str] = ("cloze", "rank"),
+    templates: int | str = 1,
+    alternatives: int | str = 9,
+    shots: int = 0,
+    tasks: Iterable[str] = (),
+    task_limit: int | None = None,
+    text: str | None = None,
+    text_tokens: int | None = None,
+    relearn_steps: int | None = None,
+) -> pd.DataFrame:
+    """Evaluate models under recipes, and uncompressed, on the same facts; what was computed before is read from the store.
 
-    models, recipes: one or several; `**probe`: fields of `Probe` (facts, relations, limit, seed, protocols, templates,
-    alternatives, shots, tasks, task_limit, text, text_tokens, relearn_steps). Returns one row a fact, protocol and
-    template, with columns model, recipe, protocol, relation, fact, template, correct, score, margin, chance, and those of
-    the recipe's report (`REPORTED`). Raises BadRequest for what is unknown before anything is computed.
+    models, recipes: one or several; the rest says which facts, and how (`kc_utils.probing.probe.Probe`). The uncompressed
+    model is added, except with relearn_steps. Progress goes to standard error.
 
-    >>> rows = evaluate("smollm2-135m", "magnitude@all=0.5", relations=["capital"], limit=20)
+    Returns one row a fact, protocol and template: model, recipe, protocol, fact, relation, template, correct, score, margin,
+    chance, ...; what the recipe really did (`REPORTED`); facts (their source), probe (a hash of it) and origin.
+    `attrs["left_out"]` says for each protocol which facts it cannot evaluate, and why. Raises BadRequest for what is unknown
+    before anything is computed.
+
+    >>> import kc_utils as kc
+    >>> rows = kc.evaluate("lab:decoder-small-s1", "magnitude@all=0.5", facts="lab", limit=20, protocols=["cloze"])
+    >>> rows.groupby("recipe", sort=False).size().to_dict()
+    {'none': 20, 'magnitude@all=0.5': 20}
     """
-    models, recipes = _listed(models), _listed(recipes)
+    probe = dict(locals())
+    models, recipes = (_several(name, probe.pop(name)) for name in ("models", "recipes"))
+    from kc_utils.probing.probe import Probe
+    from kc_utils.study.cells import Cell
+    from kc_utils.study.evaluate import evaluate as results_of
+
+    for name in ("relations", "protocols", "tasks"):
+        probe[name] = [probe[name]] if isinstance(probe[name], str) else probe[name]
     try:
         wanted = Probe(**probe)
     except ValidationError as error:
         raise BadRequest(explain(error, Probe)) from error
     first = [] if wanted.relearn_steps else ["none"]
-    cells = [Cell.of(model, recipe, wanted) for model in models for recipe in dict.fromkeys([*first, *recipes])]
-    return table_of(evaluate_cells(cells))
+    cells = list(dict.fromkeys(Cell.of(model, recipe, wanted) for model in models for recipe in [*first, *recipes]))
+    if not cells:
+        raise BadRequest("nothing to evaluate: name a model, and with relearn_steps a recipe")
+    found = table_of(results_of(cells))
+    found.attrs["left_out"] = left_out(found, wanted, models)
+    return found
 
 
 def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
-    """The rows of finished evaluations below one another, each with its model, recipe and what the recipe really did."""
-    parts = [
-        result.rows.assign(model=cell.model, recipe=cell.recipe, **_reported(result.report))
-        for cell, result in results.items()
-    ]
-    frame = pd.concat(parts, ignore_index=True)
+    """Put the rows of finished evaluations below one another, each with its model, recipe, probe and report."""
+    parts = []
+    for cell, result in results.items():
+        probe = cell.probe.model_dump(mode="json")
+        origin = f"{RECORD}{result.recorded['study']}" if result.recorded else "here"
+        named = zip(NAMED, (origin, cell.model, cell.recipe, source_of(probe), short_hash(probe)), strict=True)
+        parts.append(result.rows.assign(**dict(named), **reported(result.report)))
+    return _ordered(pd.concat(parts, ignore_index=True))
+
+
+def left_out(rows: pd.DataFrame, probe, models: Iterable[str]) -> dict[str, str]:
+    """Say for each protocol how many facts it cannot evaluate, and why. Nothing is said of a protocol that has them all."""
+    from kc_utils.models.registry import resolve
+
+    found, size = {}, len(probe.factset())
+    there = rows.drop_duplicates(["model", "protocol", "fact"]).groupby(["model", "protocol"]).size()
+    for protocol in probe.protocols if size else ():
+        lines = {}
+        for model in models:
+            family = resolve(model).family
+            why = LEFT_OUT.get((protocol.removeprefix("openbook-"), family)) or ONE_ANSWER
+            if missing := size - int(there.get((model, protocol), 0)):
+                lines[f"{missing} of {size} facts: {why}"] = model
+        if lines:
+            named = len(models) > 1
+            found[protocol] = "; ".join(f"{model}, {line}" if named else line for line, model in lines.items())
+    return found
+
+
+def results(
+    study: str | None = None,
+    models: str | Sequence[str] = (),
+    recipes: str | Sequence[str] = (),
+    protocols: str | Sequence[str] = (),
+    facts: str | Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return the rows of every finished evaluation at hand: studies finished on this machine, then the results of record.
+
+    study: only of this one; models, recipes, protocols, facts: only these names or patterns, such as `lab:*`. Columns are
+    those of `evaluate` without the scores of single candidates; `origin` is the study, or "record of" it. An evaluation
+    that several origins hold is taken from the first. Raises BadRequest where nothing fits.
+
+    >>> import kc_utils as kc
+    >>> rows = kc.results(models="lab:decoder-small-*", facts="lab", recipes=["none", "rtn@all=2"])
+    >>> sorted(set(rows["recipe"]))
+    ['none', 'rtn@all=2']
+    """
+    models, recipes, protocols, facts = map(_patterns, (models, recipes, protocols, facts))
+    tables, seen, there = [], set(), {}
+    for origin, model, probe, reports, content in _at_hand(study):
+        there.setdefault("models", {})[model], there.setdefault("facts", {})[source_of(probe)] = None, None
+        if not _fits(model, models) or not _fits(source_of(probe), facts):
+            continue
+        there.setdefault("recipes", {}).update(dict.fromkeys(reports))
+        hashed = short_hash(probe)
+        mine = [r for r in reports if _fits(r, recipes) and (model, r, hashed) not in seen]
+        if mine:
+            seen |= {(model, recipe, hashed) for recipe in mine}
+            own = _part(_unpacked(content), mine, protocols)
+            tables.append(_named(own, (origin, model, None, source_of(probe), hashed), reports))
+    if not tables or not sum(map(len, tables)):
+        known = "; ".join(f"{what}: {listed(names, 8)}" for what, names in there.items()) or "nothing at all"
+        raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
+    return _ordered(_frame(pa.concat_tables(tables, promote_options="permissive")))
+
+
+def _at_hand(study: str | None) -> Iterator[tuple]:
+    """Yield origin, model, probe, reports by recipe and the packed rows of everything that is finished."""
+    for folder, prefix in ((finished_dir(), ""), (reference_dir(), RECORD)):
+        for index in sorted(folder.glob(f"*/{record.INDEX}")) if folder else ():
+            if study not in (None, index.parent.name):
+                continue
+            for entry in record.read_listing(index):
+                try:
+                    content = record.content_of(index.parent / entry["file"], entry["sha256"])
+                    about = packing.about(content, entry["file"])
+                except MissingData:
+                    continue  # `record.load(study).problems` says so
+                reports = {recipe: reported(own["report"]) for recipe, own in about["cells"].items()}
+                yield prefix + index.parent.name, about["model"], about["shared"]["probe"], reports, content
+
+
+def _unpacked(content: bytes) -> pa.Table:
+    source = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(DICTIONARY))
+    table = source.read(columns=[name for name in source.schema_arrow.names if name != packing.LIST])
+    for at, field in enumerate(table.schema):
+        if field.name in (*packing.SCORES, "correct_norm"):  # of other types in other files
+            table = table.set_column(at, field.name, table.column(at).cast(pa.float64()))
+    return table.replace_schema_metadata(None)
+
+
+def _part(table: pa.Table, recipes: list[str], protocols: Sequence[str]) -> pa.Table:
+    """The rows of these recipes and protocols."""
+    for name, wanted in (("recipe", recipes), ("protocol", protocols)):
+        there = pc.unique(table.column(name)).to_pylist()
+        chosen = [n for n in there if (n in wanted if name == "recipe" else _fits(n, wanted))]
+        if len(chosen) < len(there):
+            table = table.filter(pc.is_in(table.column(name).cast(pa.string()), value_set=pa.array(chosen, pa.string())))
+    return table
+
+
+def _named(table: pa.Table, values: tuple, reports: dict) -> pa.Table:
+    """The rows with columns of equal text, and what their recipe really did."""
+    for name, value in zip(NAMED, values, strict=True):
+        if value is not None:
+            text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([value]))
+            table = table.append_column(name, text)
+    codes = table.column("recipe").to_pandas()
+    for name in REPORTED:
+        table = table.append_column(name, pa.array(codes.map({r: own[name] for r, own in reports.items()}).astype(float)))
+    return table
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """A table as pandas has it: plain texts, and truth that may be missing only where it is."""
+    frame = table.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
+    for name, kind in frame.dtypes.items():
+        if isinstance(kind, pd.CategoricalDtype):
+            frame[name] = frame[name].astype(object)
+        elif isinstance(kind, pd.BooleanDtype) and not frame[name].isna().any():
+            frame[name] = frame[name].astype(bool)
+    return frame
+
+
+def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     first = ["model", "recipe"]
-    return frame[[*first, *(c for c in frame if c not in first)]]
+    last = ["facts", "probe", "origin"]
+    return frame[[*first, *(c for c in frame if c not in (*first, *last)), *last]]
 
 
-def _reported(report: Mapping) -> dict[str, float]:
+def reported(report: Mapping) -> dict[str, float]:
+    """Return what every row carries of a report, as numbers."""
     found = {name: report.get(name) for name in REPORTED}
-    found["touched_fraction"] = found["touched_fraction"] or 0.0
-    found["sparsity"] = found["sparsity"] or 0.0
-    found["weights_removed"] = found["sparsity"] * report.get("weights_touched", 0)
+    found["touched_fraction"], found["sparsity"] = found["touched_fraction"] or 0.0, found["sparsity"] or 0.0
+    if found["weights_removed"] is None:
+        found["weights_removed"] = found["sparsity"] * report.get("weights_touched", 0)
     return {name: float("nan") if value is None else float(value) for name, value in found.items()}
 
 
-def _listed(values: str | Iterable[str]) -> list[str]:
-    return [values] if isinstance(values, str) else list(values)
+def source_of(probe: Mapping) -> str:
+    """Name what a probe evaluates: `lama:trex`, `boolq+piqa`, `wikitext2`."""
+    text = [Path(probe["text"]).stem] if probe["text"] else []
+    return "+".join([*([probe["facts"]] if probe["facts"] else []), *probe["tasks"], *text])
+
+
+def short_hash(probe: Mapping) -> str:
+    """Return eight characters that tell one probe from another."""
+    return hashlib.sha256(json.dumps(probe, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _patterns(values: str | Sequence[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values or ())
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _several(what: str, values: str | Iterable[str]) -> list[str]:
+    """One name or several as a list. Raises BadRequest for anything else."""
+    found = [values] if isinstance(values, str) else list(values) if isinstance(values, Iterable) else [values]
+    if wrong := [v for v in found if not isinstance(v, str)]:
+        raise BadRequest(f"{what} are names, got {wrong[0]!r}")
+    return found

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-import torch
-
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
@@ -34,35 +32,29 @@ class Speeds:
     day: str
 
     def of(self, recipe: str) -> dict[str, float] | None:
-        """Times of a recipe of a study, None where it was not measured. Zeros take the time of other numbers."""
+        """Return the times of a recipe, None where it was not measured. Zeros take the time of other numbers."""
         steps = Recipe.parse(recipe).steps
-        rest = [str(step) for step in steps if not method(step.method).prunes]
         if not steps:
             return {"reading": 1.0, "writing": 1.0}
-        if not rest:
-            return self.ratios.get(ZEROS)
-        return self.ratios.get("+".join(rest))
+        rest = [str(step) for step in steps if not method(step.method).prunes]
+        return self.ratios.get("+".join(rest) or ZEROS)
 
 
 def record(model: str, ratios: dict[str, dict[str, float]], what: str) -> None:
     """Keep the ratios of a model. Raises BadRequest outside of a checkout."""
+    import torch
+
     folder = reference_dir()
     if folder is None:
         raise BadRequest("results of record belong to a checkout: change to the folder that holds studies/")
-    kept = _read()
-    kept[model] = {
-        "ratios": ratios,
-        "what": what,
-        "processor": provenance.hardware()["processor"],
-        "threads": torch.get_num_threads(),
-        "day": provenance.now()[:10],
-        "versions": provenance.versions(("torch", "transformers", "torchao", "bitsandbytes")),
-    }
-    write_text(folder / FILE, json.dumps(kept, indent=1) + "\n")
+    made = {"processor": provenance.hardware()["processor"], "threads": torch.get_num_threads()}
+    versions = provenance.versions(("torch", "transformers", "torchao", "bitsandbytes"))
+    entry = {"ratios": ratios, "what": what, **made, "day": provenance.now()[:10], "versions": versions}
+    write_text(folder / FILE, json.dumps({**_read(), model: entry}, indent=1) + "\n")
 
 
 def recorded(model: str) -> Speeds | None:
-    """What is kept of a model. Raises MissingData for a damaged file."""
+    """Return what is kept of a model, None for nothing. Raises MissingData for a damaged file."""
     kept = _read().get(model)
     if kept is None:
         return None
@@ -78,7 +70,6 @@ def _read() -> dict:
     if file is None or not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return dict(found)
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise MissingData(f"{FILE} of the record is damaged ({type(error).__name__}): restore it with git") from error

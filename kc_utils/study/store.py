@@ -1,24 +1,28 @@
-"""The store of finished cells: one folder each, complete or absent, checked when read.
+"""The store of finished evaluations: one folder each, complete or absent, checked when read.
 
-A cell that this machine has not computed is looked for among the results of record (`record`), by the same key.
+What this machine has not computed is looked for among the results of record (`record`), by the same key.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from filelock import FileLock
 
 from kc_utils.errors import MissingData
-from kc_utils.places import complete_or_absent, disk_message, results_dir, sha256_of
+from kc_utils.places import complete_or_absent, disk_message, results_dir
 from kc_utils.study import record
-from kc_utils.study.cells import Cell
-from kc_utils.study.result import CellResult
+from kc_utils.study.record import CellResult
+
+if TYPE_CHECKING:
+    from kc_utils.study.cells import Cell
 
 
 def folder_of(key: str) -> Path:
@@ -31,64 +35,52 @@ def is_empty() -> bool:
 
 
 def has(key: str) -> bool:
-    """Whether a whole, undamaged cell of this key is stored or recorded."""
-    return has_local(key) or record.has(key)
+    """Whether a whole, undamaged evaluation of this key is stored or recorded."""
+    return about(key) is not None or record.has(key)
 
 
-def has_local(key: str) -> bool:
-    """Whether a whole, undamaged cell of this key is stored on this machine."""
+def about(key: str) -> dict | None:
+    """Return what is stored on this machine beside the rows, or None where they are absent or damaged."""
     folder = folder_of(key)
     try:
-        about = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        return about["rows_sha256"] == sha256_of(folder / "rows.parquet")
+        found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        return found if found["rows_sha256"] == _sha256((folder / "rows.parquet").read_bytes()) else None
     except (OSError, ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
-        return False
+        return None
 
 
 def read(key: str) -> CellResult | None:
-    """The cell of this key, stored or recorded, or None where there is none or it is damaged."""
+    """Return the evaluation of this key, stored or recorded, or None where there is none or it is damaged."""
     return read_local(key) or record.find(key)
 
 
 def read_local(key: str) -> CellResult | None:
-    """The cell that is stored on this machine, or None where there is none or it is damaged."""
-    if not has_local(key):
-        return None
-    folder = folder_of(key)
-    about = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-    return CellResult(key, pd.read_parquet(folder / "rows.parquet"), about["report"], about)
-
-
-def made(key: str) -> dict | None:
-    """When, with what and how long a cell was made that this machine has stored, without its rows."""
-    if not has_local(key):
-        return None
-    return json.loads((folder_of(key) / "cell.json").read_text(encoding="utf-8"))["made"]
+    """Return the evaluation that is stored on this machine, or None."""
+    found = about(key)
+    return found and CellResult(key, pd.read_parquet(folder_of(key) / "rows.parquet"), found["report"], found)
 
 
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:
-    """Store a cell. `made` says when, with what and how long."""
+    """Store an evaluation. made: when, with what and how long."""
     key = cell.key
     buffer = io.BytesIO()
     rows.to_parquet(buffer, index=False, compression="zstd")
     with complete_or_absent(folder_of(key)) as folder:
         folder.mkdir()
         (folder / "rows.parquet").write_bytes(buffer.getvalue())
-        about = {
-            "key": key,
-            "model": cell.model,
-            "depends_on": cell.depends_on,
-            "report": report,
-            "made": made,
-            "rows_sha256": sha256_of(folder / "rows.parquet"),
-        }
-        (folder / "cell.json").write_text(json.dumps(about, indent=1, allow_nan=False), encoding="utf-8")
+        found = {"key": key, "model": cell.model, "depends_on": cell.depends_on, "report": report, "made": made}
+        found["rows_sha256"] = _sha256(buffer.getvalue())
+        (folder / "cell.json").write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
     return read(key)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
 def lock(key: str) -> Iterator[None]:
-    """Held while a cell is computed, so that two runs which share it compute it once. Freed if its holder is killed."""
+    """Hold while an evaluation is computed, so that two runs compute it once. Freed if the holder is killed."""
     file = results_dir() / "locks" / f"{key}.lock"
     held = FileLock(file)
     try:

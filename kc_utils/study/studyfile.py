@@ -1,28 +1,44 @@
-"""Study files: YAML that lists runs. A run is one notebook with one set of parameters."""
+"""Study files: YAML that lists runs. A run is one notebook with one set of parameters.
+
+Runs may be written one by one, or as a grid of models x techniques x probes:
+
+    grid:
+      - models: [smollm2-135m]
+        probes:
+          trex: {facts: lama:trex, limit: 410}
+        techniques:
+          pruning: {sparsities: [0.2, 0.5]}
+
+is a run `smollm2-135m-pruning-trex` of the notebook `decoder_pruning`, since the model is a decoder. `lab:*-small-*` stands for
+the models of the registry that have such a name, be it none.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kc_utils.errors import BadRequest, KCError, listed
+import kc_utils
+from kc_utils.errors import BadRequest, KCError, MissingData, explain, listed
+from kc_utils.models.registry import registry, resolve
 from kc_utils.places import project_dir, results_dir
+from kc_utils.probing.files import find_data, what_to_do
+from kc_utils.probing.harness.local import FILES
+from kc_utils.probing.perplexity import TEXTS
+from kc_utils.probing.sources import missing
 from kc_utils.study.cells import Cell
-from kc_utils.study.code import code_hash
-from kc_utils.study.crossing import Crossing, runs_of
-from kc_utils.study.data import check_data
-from kc_utils.study.grids import ANY, parameters, split_template
-from kc_utils.study.notebooks import declared_parameters, merged_parameters, template_file
-from kc_utils.study.parameters import Grid, explain
+from kc_utils.study.code import PACKAGES, code_hash, file_of
+from kc_utils.study.notebooks import Plan, plan, read_notebook
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
-PAGE_CODE, LAB_PAGE_CODE = "kc_utils.report.notebook", "kc_lab.pages.notebook"
 
 
 class RunEntry(BaseModel):
@@ -32,9 +48,19 @@ class RunEntry(BaseModel):
     parameters: dict = Field(default_factory=dict)
 
 
+class Crossing(BaseModel):
+    """models: ids, or patterns of them; probes: by a short name, parameters that say what is evaluated; techniques: by name,
+    the other parameters of its notebook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[str, ...] = Field(min_length=1)
+    probes: dict[str, dict] = Field(min_length=1)
+    techniques: dict[str, dict] = Field(min_length=1)
+
+
 class StudyFile(BaseModel):
-    """The file as written: a title, parameters common to all runs whose notebooks have them, and the runs by id;
-    `grid` lists further runs as models x techniques x probes, see `crossing`."""
+    """The file as written. defaults: parameters of all runs whose notebooks have them; runs: by id; grid: further runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,20 +70,6 @@ class StudyFile(BaseModel):
     runs: dict[str, RunEntry] = Field(default_factory=dict)
     grid: tuple[Crossing, ...] = ()
 
-    def values_of(self, entry: RunEntry) -> dict:
-        """The parameters of a run: the defaults that its notebook declares, overlaid with its own.
-
-        Raises BadRequest for a name that the notebook does not declare.
-        """
-        declared = declared_parameters(entry.notebook)
-        shared = {name: value for name, value in self.defaults.items() if name in declared}
-        return merged_parameters(entry.notebook, {**shared, **entry.parameters})
-
-    def idle_defaults(self) -> list[str]:
-        """Defaults that no notebook of the study declares."""
-        declared = [set(declared_parameters(run.notebook)) for run in self.runs.values()]
-        return sorted(set(self.defaults) - set().union(*declared))
-
 
 @dataclass(frozen=True)
 class Run:
@@ -65,23 +77,23 @@ class Run:
 
     study: str
     id: str
-    template: str
-    values: dict
-    parameters: Grid
+    plan: Plan
+
+    @property
+    def template(self) -> str:
+        return self.plan.notebook.name
 
     @property
     def cells(self) -> list[Cell]:
-        return self.parameters.cells()
+        return self.plan.cells
 
     @property
     def digest(self) -> str:
-        """Hash of what the executed notebook depends on: its cells, its template, the code that draws and writes."""
-        parts = [
-            [c.key for c in self.cells],
-            self.values,
-            hashlib.sha256(template_file(self.template).read_bytes()).hexdigest(),
-            code_hash((LAB_PAGE_CODE if split_template(self.template)[0] == ANY else PAGE_CODE,)),
-        ]
+        """Hash of what the executed notebook depends on: its evaluations, its file, the code that it calls."""
+        notebook = self.plan.notebook
+        called = {*kc_utils.PUBLIC.values(), *notebook.modules}
+        called = sorted(m for m in called if m.partition(".")[0] in PACKAGES and m not in PACKAGES and file_of(m))
+        parts = [[c.key for c in self.cells], self.plan.values, notebook.sha256, code_hash(called)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     @property
@@ -99,8 +111,12 @@ class Study:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every distinct cell of every run, in order."""
+        """Every distinct evaluation of every run, in order."""
         return list(dict.fromkeys(c for run in self.runs for c in run.cells))
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(model for run in self.runs for model in run.plan.models))
 
     def run(self, run_id: str) -> Run:
         for run in self.runs:
@@ -109,12 +125,40 @@ class Study:
         raise BadRequest(f"study {self.name} has no run {run_id!r}: it has {listed((r.id for r in self.runs), 40)}")
 
 
+def load_study(name: str, fetch: bool = True) -> Study:
+    """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault.
+
+    fetch: whether facts that are not on this machine may be fetched; without it, they raise MissingData in one line.
+    """
+    file = study_file(name)
+    try:
+        written = StudyFile.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
+    except ValidationError as error:
+        raise BadRequest(f"{file}: {explain(error, StudyFile)}") from error
+    entries = _all_runs(written, file)
+    if not fetch:
+        check_data(file.stem, [{**written.defaults, **entry.parameters} for entry in entries.values()])
+    runs, used = [], set()
+    for run_id, entry in entries.items():
+        if not RUN_ID.fullmatch(run_id):
+            raise BadRequest(f"{file}: run id {run_id!r} must be lower-case letters, digits, dots and hyphens")
+        try:
+            declared = read_notebook(entry.notebook).declared
+            shared = {key: value for key, value in written.defaults.items() if key in declared}
+            runs.append(Run(file.stem, run_id, plan(entry.notebook, {**shared, **entry.parameters})))
+        except KCError as error:
+            raise type(error)(f"{file.name}, run {run_id}: {error}") from error
+        used |= set(shared)
+    if idle := sorted(set(written.defaults) - used):
+        raise BadRequest(f"{file.name}, defaults: no notebook of this study has a parameter {listed(idle)}")
+    return Study(file.stem, written.title, written.about, tuple(runs))
+
+
 def study_file(name: str) -> Path:
-    """The file of a study: a name in studies/, or a path to a YAML file."""
-    if name.endswith((".yaml", ".yml")):
-        file = Path(name)
-    else:
-        file = project_dir() / "studies" / f"{name}.yaml"
+    """Return the file of a study: a name in studies/, or a path to a YAML file."""
+    file = Path(name) if name.endswith((".yaml", ".yml")) else project_dir() / "studies" / f"{name}.yaml"
     if not file.is_file():
         known = sorted(p.stem for p in (project_dir() / "studies").glob("*.yaml"))
         raise BadRequest(f"no study {name!r}: choose {listed(known)}, or give the path of a .yaml file")
@@ -132,41 +176,60 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _with_grid(written: StudyFile, file: Path) -> StudyFile:
-    """The study with the runs of its grid written out."""
-    crossed = {run_id: RunEntry(notebook=n, parameters=p) for run_id, (n, p) in runs_of(written.grid).items()}
+def _all_runs(written: StudyFile, file: Path) -> dict[str, RunEntry]:
+    """The runs written one by one, then those of the grid."""
+    crossed = runs_of(written.grid)
     if twice := sorted(set(crossed) & set(written.runs)):
         raise BadRequest(f"{file}: {listed(twice)} is named among the runs and by the grid")
     if not crossed and not written.runs:
         raise BadRequest(f"{file}: names no runs")
-    return written.model_copy(update={"runs": {**written.runs, **crossed}})
+    return {**written.runs, **crossed}
 
 
-def load_study(name: str, fetch: bool = True) -> Study:
-    """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault.
+def runs_of(grid: Iterable[Crossing]) -> dict[str, RunEntry]:
+    """Write out a grid as runs by id. Raises BadRequest for an unknown model, for a parameter that both a probe and a
+    technique name, and where two runs would have one id."""
+    runs: dict[str, RunEntry] = {}
+    for part in grid:
+        for model in matching(part.models):
+            family = resolve(model).family.replace("-", "_")
+            for technique, settings in part.techniques.items():
+                for probe, fields in part.probes.items():
+                    if both := sorted(set(settings) & set(fields)):
+                        raise BadRequest(f"probe {probe!r} and technique {technique!r} both set {listed(both)}")
+                    run_id = re.sub(r"[^a-z0-9.]+", "-", f"{model}-{technique}-{probe}".lower()).strip("-.")
+                    if run_id in runs:
+                        raise BadRequest(f"two runs of the grid are named {run_id!r}: give probes other names")
+                    values = {"model": model, **fields, **settings}
+                    runs[run_id] = RunEntry(notebook=f"{family}_{technique}", parameters=values)
+    return runs
 
-    fetch: whether facts that are not on this machine may be fetched; without it, they raise MissingData in one line.
+
+def matching(models: Iterable[str]) -> list[str]:
+    """Return ids as they are, and patterns with `*` as the ids of the registry that they match."""
+    found: list[str] = []
+    for model in models:
+        found += fnmatch.filter(registry(), model) if "*" in model else [model]
+    return list(dict.fromkeys(found))
+
+
+def absent(parameters: Iterable[dict]) -> dict[str, str]:
+    """Return what runs need and this machine lacks, by name (`lama:trex`, `boolq`), each with what to do about it.
+
+    parameters: of runs or fields of probes: `facts`, `tasks`, `text`. Raises BadRequest for unknown facts.
     """
-    file = study_file(name)
-    try:
-        written = StudyFile.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
-    except ValidationError as error:
-        raise BadRequest(f"{file}: {explain(error, StudyFile)}") from error
-    written = _with_grid(written, file)
-    if not fetch:
-        check_data(file.stem, [{**written.defaults, **entry.parameters} for entry in written.runs.values()])
-    runs = []
-    for run_id, entry in written.runs.items():
-        if not RUN_ID.fullmatch(run_id):
-            raise BadRequest(f"{file}: run id {run_id!r} must be lower-case letters, digits, dots and hyphens")
-        try:
-            values = written.values_of(entry)
-            checked = parameters(entry.notebook, **values)
-        except KCError as error:
-            raise type(error)(f"{file.name}, run {run_id}: {error}") from error
-        runs.append(Run(file.stem, run_id, entry.notebook, values, checked))
-    if idle := written.idle_defaults():
-        raise BadRequest(f"{file.name}, defaults: no notebook of this study has a parameter {listed(idle)}")
-    return Study(file.stem, written.title, written.about, tuple(runs))
+    parameters = list(parameters)
+    sources = dict.fromkeys(facts for p in parameters if isinstance(facts := p.get("facts"), str))
+    found = {source: why for source in sources if (why := missing(source))}
+    files = {task: FILES[task] for p in parameters for task in p.get("tasks") or () if task in FILES}
+    files |= {text: (TEXTS[text],) for p in parameters if (text := p.get("text")) in TEXTS}
+    return found | {name: what_to_do(needed) for name, needed in files.items() if find_data(needed) is None}
+
+
+def check_data(study: str, parameters: Iterable[dict]) -> None:
+    """Raise MissingData in one line where a study needs what is not on this machine."""
+    found = absent(parameters)
+    if found:
+        name, why = next(iter(found.items()))
+        others = f" (and {len(found) - 1} more: {', '.join(list(found)[1:])})" if len(found) > 1 else ""
+        raise MissingData(f"study {study} needs {name}{others}, not on this machine: {why}")

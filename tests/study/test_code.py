@@ -117,12 +117,13 @@ def test_what_is_imported_matters_however_it_is_imported(package, line):
     assert code.code_hash(["kc_utils.outer"]) != before
 
 
-def test_data_files_matter(package):
-    package("outer.py", "x = 1")
-    package("table.yaml", "a: 1")
-    before = code.code_hash(["kc_utils.outer"], ["table.yaml"])
-    package("table.yaml", "a: 2")
-    assert code.code_hash(["kc_utils.outer"], ["table.yaml"]) != before
+def test_the_gate_to_the_lab_is_not_followed(package, monkeypatch):
+    """Its facts and weights are hashed themselves; its instruments are named."""
+    package("lab.py", "from kc_utils.world import f")
+    package("world.py", "def f(): return 1")
+    package("outer.py", "from kc_utils.lab import f")
+    assert code.import_closure(["kc_utils.outer"]) == {"kc_utils.outer"}
+    assert code.import_closure(["kc_utils.lab"]) == {"kc_utils.lab", "kc_utils.world"}
 
 
 def test_rows_of_a_table_matter_to_those_who_use_them(package, monkeypatch):
@@ -140,7 +141,7 @@ def test_rows_of_a_table_matter_to_those_who_use_them(package, monkeypatch):
 @pytest.mark.parametrize("module", code.TABLES)
 def test_tables_are_where_they_are_said_to_be(module):
     name = code.TABLES[module]
-    assert code._file_of(module) is not None
+    assert code.file_of(module) is not None
     assert name is None or any(code._is_table(node, name) for node in code._tree(module).body)
 
 
@@ -176,7 +177,6 @@ def test_a_recipe_depends_on_its_own_methods_and_no_other(recipe):
 
 def test_a_result_depends_on_all_that_makes_it_and_not_on_pages():
     closure = code.import_closure(CODE)
-    needed = {"compression.apply", "compression.report", "knowledge.causal", "knowledge.prefix_tree", "knowledge.wordings",
-              "knowledge.protocols.cloze", "knowledge.protocols.rank", "models.loading", "models.scopes"}  # fmt: skip
+    needed = {"compression.apply", "compression.report", "probing.causal", "probing.prefix_tree", "models.loading", "models.scopes"}  # fmt: skip
     assert {f"kc_utils.{name}" for name in needed} <= closure
     assert not any(name.startswith(("kc_utils.stats", "kc_utils.report", "kc_utils.cli")) for name in closure)

@@ -1,136 +1,189 @@
-"""The notebook templates: valid, stripped, and with the parameters that the checks know."""
+"""What a notebook plans: its `parameters` and `grid` cells alone, checked before anything runs."""
+
+import json
 
 import nbformat
 import pytest
-from papermill.inspection import inspect_notebook
-from pydantic import ValidationError
 
-from kc_utils.errors import BadRequest, BadResult, KCError
-from kc_lab import cards as lab_models
-from kc_utils.models.registry import resolve
-from kc_utils.study import lab_grids, notebooks
-from kc_utils.study.grids import ANY, FAMILY_PREFIXES, LAB, TECHNIQUES, parameters, split_template, takes
+import kc_utils as kc
+from kc_utils.errors import BadRequest, KCError, MissingData
+from kc_utils.models.registry import registry
+from kc_utils.study.notebooks import PREFIXES, plan, read_notebook
 from tests.conftest import ROOT
+from tests.study.conftest import GRID, PARAMETERS
 
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-pytestmark = pytest.mark.usefixtures("in_project")
-
-
-def name(file):
-    return file.stem
+TECHNIQUES = ("pruning", "quantization", "pruning_then_quantization", "final_layer", "gptq")
+LAB = ("retention", "bits", "scopes", "first_to_go", "erased_or_hidden")
 
 
-def test_there_is_one_for_every_family_and_technique():
-    of_one = {f"{family}_{t}" for family in FAMILY_PREFIXES for t in TECHNIQUES}
-    assert of_one | {f"{LAB}_{t}" for t in lab_grids.TECHNIQUES} == {f.stem for f in FILES}
+def test_there_is_a_notebook_for_every_family_and_technique():
+    of_one = {f"{prefix}{technique}" for prefix in PREFIXES for technique in TECHNIQUES}
+    assert of_one | {f"lab_{name}" for name in LAB} == {f.stem for f in FILES}
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_valid_stripped_and_tagged(file):
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_notebook_is_valid_stripped_and_plans_its_defaults(file, in_project):
     book = nbformat.read(file, as_version=4)
     nbformat.validate(book)
     code = [c for c in book.cells if c.cell_type == "code"]
     assert all(c.outputs == [] and c.execution_count is None for c in code)
-    assert sum("parameters" in c.metadata.get("tags", []) for c in code) == 1
+    assert not any("remove-input" in c.metadata.get("tags", ()) for c in code)
+    assert [sum(tag in c.metadata.get("tags", ()) for c in code) for tag in ("parameters", "grid")] == [1, 1]
     assert len({c.id for c in book.cells}) == len(book.cells)
     assert book.cells[0].source.startswith("# ")
-    text = "\n".join(c.source for c in book.cells if c.cell_type == "markdown")
-    for part in ("**Question.**", "**Prerequisites.**", "## Method", "## What we see", "## Limits", "## Exercises"):
-        assert part in text, part
-
-
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_parameters_are_typed_commented_and_those_of_the_check(file):
-    """What `papermill --help-notebook` reads, against the pydantic model of the technique."""
-    found = inspect_notebook(str(file))
-    fields = takes(file.stem).model_fields
-    assert set(found) == set(fields)
-    for parameter in found.values():
-        assert parameter["help"], parameter["name"]
-        assert parameter["inferred_type_name"] in ("str", "int", "float", "bool", "list"), parameter["name"]
-
-
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_defaults_are_possible(file):
-    declared = notebooks.declared_parameters(file.stem)
-    if split_template(file.stem)[0] == ANY and not lab_models.names():
+    if file.stem.startswith("lab_") and not any(model.startswith("lab:") for model in registry()):
         pytest.skip("no checkpoints of the lab here; `kc lab train --all` makes them")
-    checked = parameters(file.stem, **declared)
-    assert all(resolve(model).family == split_template(file.stem)[0] for model in checked.asked_models) or (
-        split_template(file.stem)[0] == ANY
-    )
-    assert len(checked.cells()) > 1
+    found = plan(file.stem)
+    assert found.recipes and "none" not in found.recipes
+    assert len(set(found.cells)) == len(found.cells) >= len(found.models) * len(found.recipes)
+    assert all(kind for kind in found.notebook.declared.values()), "every parameter has a type"
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_every_default_is_checked(file):
-    """A value of the wrong kind is refused for each parameter, so that none is passed on unread."""
-    technique = takes(file.stem)
-    declared = notebooks.declared_parameters(file.stem)
-    for parameter in declared:
-        with pytest.raises(ValidationError):
-            technique(**declared | {parameter: {"not": "a value"}})
+def test_cells_begin_with_the_uncompressed_model_and_do_not_repeat(project, trained):
+    given = {"model": trained.id, "scopes": ["all", "all"], "sparsities": [0.5, 0.50, 0.1]}
+    found = plan("decoder_pruning", given)
+    assert [c.recipe for c in found.cells] == ["none", "magnitude@all=0.5", "magnitude@all=0.1"]
+    (probe,) = found.probes.values()
+    assert (probe.facts, probe.limit, probe.protocols) == ("worldfacts", 20, ("cloze", "rank"))
+    assert found.values["method"] == "magnitude", "the notebook's own default"
+    assert plan("decoder_pruning", {**given, "templates": "all", "facts": "worldfacts", "limit": None}).cells
 
 
-def test_unknown_parameters_and_notebooks_are_refused():
-    with pytest.raises(BadRequest, match="decoder_pruning has no parameter sparsitys; it takes model, scopes"):
-        notebooks.merged_parameters("decoder_pruning", {"sparsitys": [0.1]})
-    with pytest.raises(BadRequest, match="no notebook 'decoder_magic' in notebooks/: there are decoder_final_layer"):
-        notebooks.template_file("decoder_magic")
-
-
-@pytest.fixture
-def template(tmp_path, monkeypatch):
-    """A project with a single notebook of the given code; returns the notebook's name."""
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "_config.yml").write_text("")
-    monkeypatch.chdir(tmp_path)
-    notebooks.declared_parameters.cache_clear()
-
-    def write(*sources, tag="parameters"):
-        book = nbformat.v4.new_notebook(metadata=nbformat.read(FILES[0], as_version=4).metadata)
-        book.cells = [nbformat.v4.new_code_cell(source) for source in sources]
-        book.cells[0].metadata["tags"] = [tag]
-        nbformat.write(book, tmp_path / "notebooks" / "own.ipynb")
-        return "own"
-
-    yield write
-    notebooks.declared_parameters.cache_clear()
-
-
-def test_a_notebook_without_parameters_or_with_a_computed_default(template):
-    with pytest.raises(BadRequest, match="no cell tagged `parameters`"):
-        notebooks.declared_parameters(template("x = 1", tag="other"))
-    with pytest.raises(BadRequest, match="not a plain value"):
-        notebooks.declared_parameters(template("x: int = len('a')  # computed"))
-
-
-def test_parameters_reach_the_notebook(template, tmp_path):
-    output = tmp_path / "out" / "done.ipynb"
-    notebooks.execute(template("x: int = 1  # a number", "print('x is', x)"), {"x": 7}, output)
-    book = nbformat.read(output, as_version=4)
-    assert "x is 7" in book.cells[-1].outputs[0].text
-    assert [p.name for p in output.parent.iterdir()] == ["done.ipynb"]
+def test_several_models_and_probes(project, trained_as):
+    models = [trained_as(family).id for family in ("decoder", "encoder")]
+    found = plan("lab_bits", {"models": models, "steps": 4, "bits": [4, 2]})
+    assert list(found.probes) == ["taught", "again"] and found.notebook.family is None
+    recipes = {probe: [c.recipe for c in found.cells if c.probe == p and c.model == models[1]] for probe, p in found.probes.items()}
+    assert recipes == {"taught": ["none", "rtn@all=4", "rtn@all=2"], "again": ["rtn@all=4", "rtn@all=2"]}
+    assert {c.model for c in found.cells} == set(models)
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "message"),
-    [
-        (
-            "from kc_utils.errors import BadResult; raise BadResult('did less than it said')",
-            KCError,
-            "^did less than it said$",
-        ),
-        ("raise ValueError('a defect')", BadResult, "ValueError: a defect .*failed.ipynb"),
-    ],
+    ("name", "family"),
+    [("decoder_x", "decoder"), ("encoder_x", "encoder"), ("encoder_decoder_x", "encoder-decoder"), ("lab_x", None), ("own", None)],
 )
-def test_a_notebook_that_fails_leaves_no_output_and_says_why(template, tmp_path, source, error, message):
-    output = tmp_path / "out" / "done.ipynb"
-    with pytest.raises(error, match=message):
-        notebooks.execute(template("x: int = 1  # a number", source), {}, output)
-    assert not output.exists()
-    assert nbformat.read(tmp_path / "out" / "done.failed.ipynb", as_version=4).cells
-    notebooks.execute(template("x: int = 1  # a number", "x"), {}, output)
-    assert [p.name for p in output.parent.iterdir()] == ["done.ipynb"]
+def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained, name, family):
+    project(name, PARAMETERS, GRID)
+    assert read_notebook(name).family == family
+    if family in ("decoder", None):
+        assert plan(name, {"model": trained.id}).models == (trained.id,)
+    else:
+        with pytest.raises(BadRequest, match=f"^{name}: it is for models of family {family}; path:.* of family decoder"):
+            plan(name, {"model": trained.id})
+
+
+def test_lists_may_come_as_text_as_papermill_gives_them(project, trained):
+    given = {"model": trained.id, "limit": 5}
+    as_text = plan("decoder_pruning", {**given, "scopes": "['all']", "sparsities": "[0.1, 0.5]"})
+    assert as_text.cells == plan("decoder_pruning", {**given, "scopes": ["all"], "sparsities": [0.1, 0.5]}).cells
+    with pytest.raises(BadRequest, match="sparsities is of type list"):
+        plan("decoder_pruning", {**given, "sparsities": "[0.1, __import__('os')]"})
+
+
+def test_a_default_with_an_equals_sign_is_read(project, trained):
+    project("own", f'compressions: list = ["magnitude@all=0.5"]\nlimit: int = 9\nmodel: str = "{trained.id}"', "recipes = compressions")
+    assert plan("own").recipes == ("magnitude@all=0.5",)
+    assert list(read_notebook("own").declared) == ["compressions", "limit", "model"]
+
+
+WRONG = {
+    "unknown parameter": ({"sparsity": [0.1]}, "has no parameter sparsity; it takes model, scopes"),
+    "unknown model": ({"model": "gpt-5"}, "unknown model 'gpt-5'"),
+    "another family": ({"model": "bert-base-uncased"}, "for models of family decoder; bert-base-uncased is of family encoder"),
+    "unknown scope": ({"scopes": ["everything"]}, "everything"),
+    "unknown method": ({"method": "magic"}, "magic"),
+    "sparsity 1": ({"sparsities": [1.0]}, "from 0 to below 1"),
+    "negative sparsity": ({"sparsities": [-0.1]}, "from 0 to below 1"),
+    "sparsity not a number": ({"sparsities": [float("nan")]}, "from 0 to below 1"),
+    "sparsity a word": ({"sparsities": ["half"]}, "half"),
+    "sparsities not a list": ({"sparsities": 0.5}, "sparsities is of type list, got 0.5"),
+    "a text for an int": ({"bins": "many"}, "bins is of type int, got 'many'"),
+    "a truth for an int": ({"bins": True}, "bins is of type int, got True"),
+    "a text for a float": ({"share": "half"}, "share is of type float"),
+    "a number for a truth": ({"deep": 1}, "deep is of type bool, got 1"),
+    "nothing for an int": ({"bins": None}, "bins is of type int, got None"),
+    "a number for a text": ({"method": 3}, "method is of type str, got 3"),
+    "nothing with a right answer": ({"facts": None, "text": "wikitext2"}, "needs questions with right answers"),
+    "no sparsities": ({"sparsities": []}, "no recipe"),
+    "limit 0": ({"limit": 0}, "limit: .*greater than or equal to 1"),
+    "unknown protocol": ({"protocols": ["guess"]}, "protocols.0: .*'cloze'"),
+    "no templates": ({"templates": 0}, "templates"),
+    "unknown facts": ({"facts": "lore"}, "unknown facts 'lore'"),
+    "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
+    "no relations": ({"relations": []}, "relations: .*at least one"),
+    "no model folder": ({"model": "path:/nowhere"}, r"no config\.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_impossible_parameters_are_refused_in_one_line(project, trained, results, name):
+    changes, message = WRONG[name]
+    with pytest.raises(KCError, match=f"^decoder_pruning.*{message}") as error:
+        plan("decoder_pruning", {"model": trained.id, "limit": 5} | changes)
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value, MissingData if name == "no model folder" else BadRequest)
+    assert not results.exists()
+
+
+BAD_CELLS = {
+    "no parameters": (("x = 1",), ("other",), "own.ipynb has no cell tagged `parameters`"),
+    "no grid": ((PARAMETERS,), ("parameters",), "own.ipynb has no cell tagged `grid`"),
+    "another package": ((PARAMETERS, "import numpy as np\nrecipes = []"), None, "cell `grid`: imports numpy; .*standard library"),
+    "this package": ((PARAMETERS, "from kc_utils import study"), None, "imports kc_utils"),
+    "a defect": ((PARAMETERS, "recipes = [1 / 0]"), None, "cell `grid`: ZeroDivisionError: division by zero"),
+    "a slip": ((PARAMETERS, "recipes = ["), None, "cell `grid`, line 1: "),
+    "a magic": ((PARAMETERS, "%time recipes = []"), None, "cell `grid`, line 1: "),
+    "no recipes": ((PARAMETERS, "recipe = []"), None, "recipes are a list of texts .*got None"),
+    "recipes that are no texts": ((PARAMETERS, "recipes = [0.5]"), None, r"got \[0.5\]"),
+    "the second grammar": ((PARAMETERS, "recipes = ['rtn 4']"), None, "write METHOD@SCOPE"),
+    "probes that are a list": ((PARAMETERS, GRID + "\nprobes = []"), None, "probes are a dict"),
+    "an unknown field of a probe": ((PARAMETERS, GRID + "\nprobes = {'a': {'fact': 1}}"), None, "probe 'a': unknown parameter 'fact'"),
+    "no model": (("sparsity: float = 0.1", "recipes = ['rtn@all=4']"), None, "declares model, or models"),
+    "a model twice": (("models: list = ['smollm2-135m'] * 2", "recipes = ['rtn@all=4']"), None, "models: name at least one, and each once"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_CELLS)
+def test_a_notebook_that_cannot_be_planned_is_one_line(project, name):
+    sources, tags, message = BAD_CELLS[name]
+    project("own", *sources, **({"tags": tags} if tags else {}))
+    with pytest.raises(BadRequest, match=message) as error:
+        plan("own")
+    assert "\n" not in str(error.value)
+    with pytest.raises(BadRequest, match="no notebook 'decoder_magic' in notebooks/: there are decoder_pruning"):
+        plan("decoder_magic")
+    (project.root / "notebooks" / "own.ipynb").write_text("[]")
+    with pytest.raises(BadRequest, match=r"own\.ipynb is not a notebook"):
+        plan("own")
+
+
+def test_the_planner_runs_two_cells_and_prints_nothing(project, trained, tmp_path, capsys):
+    mark = tmp_path / "mark"
+    project("own", PARAMETERS, GRID + "\nprint('planned')", f"open({str(mark)!r}, 'w')")
+    assert plan("own", {"model": trained.id}).recipes == ("magnitude@all=0.5",)
+    assert not mark.exists() and capsys.readouterr().out == ""
+
+
+def test_a_notebook_checks_its_own_parameters(project, trained):
+    variables = {"model": trained.id, "sparsities": "[0.1, 0.5]", "relations": ["capital"], "_": 1, "kc": kc, "recipes": []}
+    text = kc.check("decoder_pruning", variables).data
+    assert variables["sparsities"] == [0.1, 0.5]
+    assert "`tiny-decoder` (decoder; licence local; a local folder)" in text and "20 facts of `worldfacts`" in text
+    assert "**Recipes**: 2, each compared" in text
+    with pytest.raises(BadRequest, match="decoder_pruning has no parameter sparsitys"):
+        kc.check("decoder_pruning", variables | {"sparsitys": [0.1]})
+    # in Jupyter a student's own variables are no parameters; what papermill wrote is
+    own = variables | {"mine": 3, "In": ["", PARAMETERS, "mine = 3"]}
+    assert kc.check("decoder_pruning", own)
+    with pytest.raises(BadRequest, match="has no parameter mine"):
+        kc.check("decoder_pruning", own | {"In": ["", PARAMETERS, "# Parameters\nmine = 3"]})
+    with pytest.raises(BadRequest, match="no relation flavour"):
+        kc.check("decoder_pruning", variables | {"relations": ["flavour"]})
+
+
+def test_what_is_checked_names_models_that_were_not_run(project):
+    text = kc.check("decoder_pruning", {"model": "vicuna-7b", "relations": ["capital"]}).data
+    assert "**Not run here**" in text and "licence" in text
+    assert "**Note**" in kc.check("decoder_pruning", {"model": "smollm2-135m", "relations": ["capital"]}).data
+    assert json.loads(json.dumps(plan("decoder_pruning", {"model": "smollm2-135m"}).values))

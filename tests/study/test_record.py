@@ -23,7 +23,7 @@ def test_what_is_recorded_is_read_back_by_key_and_by_name(recorded, evaluated):
     assert found.problems == ()
     assert list(found.results()) == recorded.cells
     for cell, before in evaluated.items():
-        assert not store.has_local(cell.key)
+        assert store.about(cell.key) is None
         assert store.has(cell.key)
         for after in (store.read(cell.key), found.results()[cell]):
             assert after.recorded == {"study": "small", "file": "small/tiny-decoder/worldfacts.parquet"}

@@ -1,71 +1,45 @@
+"""Study files: runs one by one and as a grid, checked as a whole before anything runs."""
+
 import pytest
 import yaml
 
 from kc_utils.errors import BadRequest, KCError, MissingData
 from kc_utils.study import studyfile
-from kc_utils.study.grids import split_template
-from kc_utils.study.studyfile import load_study
+from kc_utils.study.studyfile import Crossing, load_study, matching, runs_of
 from tests.conftest import ROOT
 
 STUDIES = sorted(p.stem for p in (ROOT / "studies").glob("*.yaml"))
 
-pytestmark = pytest.mark.usefixtures("in_project", "results")
-
-
-@pytest.fixture
-def study(trained, tmp_path):
-    """Write a study of one run with changes to it (`run=...`), its parameters or the whole file; returns its path."""
-
-    def write(run=None, parameters=None, **file):
-        content = {
-            "title": "Test",
-            "defaults": {"model": trained.id, "relations": ["capital"], "limit": 5},
-            "runs": {
-                "a-run": {
-                    "notebook": "decoder_pruning",
-                    "parameters": {"scopes": ["all"], "sparsities": [0.5], **(parameters or {})},
-                    **(run or {}),
-                }
-            },
-        } | file
-        path = tmp_path / "test.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return str(path)
-
-    return write
+pytestmark = pytest.mark.usefixtures("results")
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_of_the_project_loads(name):
-    """Those that ask benchmarks, where these are; see test_paper_study.py for the others."""
+def test_every_study_of_the_project_loads(name, in_project):
+    """Those that need benchmarks, where these are; see test_paper_study.py for the others."""
     try:
         study = load_study(name, fetch=False)
     except MissingData as missing:
         pytest.skip(str(missing))
     assert study.name == name
-    assert study.title
-    assert study.runs
+    assert study.title and study.runs
     for run in study.runs[:12]:
-        assert run.parameters.asked_models
-        assert split_template(run.template)
+        assert run.plan.models
         assert run.cells[0].recipe == "none"
         assert run.output.stem == f"{run.id}-{run.digest}"
-
-
-def test_the_default_study_compresses_enough():
-    asked = [c for c in load_study("laptop").cells if len(c.probe.factset()) >= 500]
-    assert len({c.recipe for c in asked} - {"none"}) >= 40
+    if name == "laptop":
+        many = [c for c in study.cells if len(c.probe.factset()) >= 500]
+        assert len({c.recipe for c in many} - {"none"}) >= 40
 
 
 def test_the_studies_that_are_promised_are_there():
-    assert {"laptop", "smoke"} <= set(STUDIES)
+    assert {"laptop", "smoke", "benchmarks", "paper"} <= set(STUDIES)
 
 
 def test_defaults_are_overlaid_by_the_run(study, trained):
     (run,) = load_study(study(parameters={"limit": 7})).runs
-    assert (run.study, run.id, run.template) == ("test", "a-run", "decoder_pruning")
-    assert (run.parameters.limit, run.parameters.model) == (7, trained.id)
-    assert run.values["method"] == "magnitude", "the notebook's own default"
+    assert (run.study, run.id, run.template, run.plan.models) == ("test", "a-run", "decoder_pruning", (trained.id,))
+    assert run.plan.values["limit"] == 7 == run.cells[0].probe.limit
+    assert run.plan.values["method"] == "magnitude", "the notebook's own default"
     assert [c.recipe for c in run.cells] == ["none", "magnitude@all=0.5"]
 
 
@@ -81,11 +55,8 @@ def test_cells_that_runs_share_are_counted_once(study):
 WRONG_RUN = {
     "unknown parameter": ({"sparsity": 0.5}, "no parameter sparsity; it takes"),
     "unknown model": ({"model": "gpt-5"}, "unknown model 'gpt-5'"),
-    "unknown scope": ({"scopes": ["everything"]}, "everything"),
     "sparsity 1": ({"sparsities": [1.0]}, "from 0 to below 1"),
-    "sparsity not a number": ({"sparsities": [float("nan")]}, "from 0 to below 1"),
     "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
-    "unknown facts": ({"facts": "lore"}, "unknown facts"),
     "nothing to do": ({"sparsities": []}, "no recipe"),
     "no model folder": ({"model": "path:/nowhere"}, "no config.json"),
 }
@@ -97,12 +68,8 @@ def test_a_bad_run_is_named_before_anything_runs(study, results, name):
     with pytest.raises(KCError, match=rf"^test\.yaml, run a-run: .*{message}") as error:
         load_study(study(parameters=parameters))
     assert "\n" not in str(error.value)
+    assert isinstance(error.value, MissingData) == (name == "no model folder")
     assert not results.exists()
-
-
-def test_what_is_missing_is_told_apart_from_what_is_wrong(study):
-    with pytest.raises(MissingData):
-        load_study(study(parameters={"model": "path:/nowhere"}))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +83,7 @@ def test_what_is_missing_is_told_apart_from_what_is_wrong(study):
         ({"runs": None}, "runs: "),
         ({"runs": {"A Run": {"notebook": "decoder_pruning"}}}, "run id 'A Run' must be lower-case"),
         ({"runs": {"../x": {"notebook": "decoder_pruning"}}}, "run id '../x' must be lower-case"),
+        ({"defaults": {"limit": 5, "relation": ["capital"]}}, "defaults: no notebook of this study has a parameter relation"),
     ],
 )
 def test_a_bad_file_is_refused(study, change, message):
@@ -132,31 +100,6 @@ def test_a_file_that_is_not_a_study(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml", "../studies/smoke"])
-def test_an_unknown_study_names_the_known_ones(name):
-    if name.startswith(".."):
-        assert load_study(name).name == "smoke"
-    else:
-        with pytest.raises(BadRequest, match=r"no study 'nowhere.*choose benchmarks, laptop, paper, smoke"):
-            load_study(name)
-
-
-def test_outside_of_a_checkout(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadRequest, match="not inside a checkout"):
-        load_study("smoke")
-
-
-def test_the_name_of_an_output_follows_what_it_depends_on(study, monkeypatch):
-    path = study()
-    first = load_study(path).runs[0].digest
-    assert load_study(path).runs[0].digest == first
-    assert load_study(study(parameters={"seed": 1})).runs[0].digest != first
-    run = load_study(study()).runs[0]
-    monkeypatch.setattr(studyfile, "code_hash", lambda *_: "other code")
-    assert run.digest != first
-
-
 def test_a_run_written_twice_is_refused(study, tmp_path):
     path = tmp_path / "test.yaml"
     study()
@@ -167,17 +110,93 @@ def test_a_run_written_twice_is_refused(study, tmp_path):
         load_study(str(path))
 
 
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml"])
+def test_an_unknown_study_names_the_known_ones(in_project, name):
+    with pytest.raises(BadRequest, match=r"no study 'nowhere.*choose benchmarks, laptop, paper, smoke"):
+        load_study(name)
+
+
+def test_the_name_of_an_output_follows_what_it_depends_on(study, project, monkeypatch):
+    path = study()
+    first = load_study(path).runs[0].digest
+    assert load_study(path).runs[0].digest == first
+    assert load_study(study(parameters={"seed": 1})).runs[0].digest != first
+    run = load_study(study()).runs[0]
+    monkeypatch.setattr(studyfile, "code_hash", lambda *_: "other code")
+    assert run.digest != first
+    monkeypatch.undo()
+
+
 def test_defaults_are_for_the_notebooks_that_have_them(study, trained):
     """A notebook over several models takes no `relations`, which the study's other runs do."""
     one = {"notebook": "decoder_pruning", "parameters": {"scopes": ["all"], "sparsities": [0.5]}}
-    several = {"notebook": "lab_bits", "parameters": {"models": [trained.id], "compressions": ["rtn 4"], "limit": 6}}
+    several = {"notebook": "lab_bits", "parameters": {"models": [trained.id], "limit": 6}}
     loaded = load_study(study(runs={"one": one, "several": several}))
-    assert loaded.run("one").parameters.relations == ("capital",)
-    assert loaded.run("several").parameters.models == (trained.id,)
+    assert loaded.run("one").cells[0].probe.relations == ("capital",)
+    assert loaded.run("several").plan.models == (trained.id,)
+    assert loaded.models == [trained.id]
     assert loaded.run("one").digest != loaded.run("several").digest
 
 
-def test_a_default_that_no_notebook_has_is_refused(study, trained):
-    defaults = {"model": trained.id, "limit": 5, "relation": ["capital"]}
-    with pytest.raises(BadRequest, match="test.yaml, defaults: no notebook of this study has a parameter relation"):
-        load_study(study(defaults=defaults))
+def crossing(**change) -> Crossing:
+    given = {
+        "models": ["smollm2-135m", "bert-base-uncased"],
+        "probes": {"few": {"limit": 5}, "many": {"limit": 50}},
+        "techniques": {"pruning": {"sparsities": [0.5]}, "final_layer": {"sparsities": [0.5]}},
+    }
+    return Crossing(**(given | change))
+
+
+def test_a_grid_is_models_times_techniques_times_probes():
+    runs = runs_of([crossing()])
+    assert len(runs) == 2 * 2 * 2
+    run = runs["smollm2-135m-pruning-few"]
+    assert (run.notebook, run.parameters) == ("decoder_pruning", {"model": "smollm2-135m", "limit": 5, "sparsities": [0.5]})
+    assert runs["bert-base-uncased-final-layer-many"].notebook == "encoder_final_layer"
+    assert matching(["bert-*", "bert-base-uncased"]) == ["bert-base-uncased", "bert-large-uncased"]
+    assert runs_of([crossing(models=["lab:no-such-*"])]) == {}
+
+
+def test_what_clashes_in_a_grid_is_refused():
+    with pytest.raises(BadRequest, match="two runs of the grid are named 'smollm2-135m-pruning-few'"):
+        runs_of([crossing(), crossing()])
+    with pytest.raises(BadRequest, match="probe 'few' and technique 'pruning' both set limit"):
+        runs_of([crossing(techniques={"pruning": {"limit": 3}})])
+    with pytest.raises(BadRequest, match="unknown model"):
+        runs_of([crossing(models=["gpt-5"])])
+
+
+def test_a_study_of_a_grid_and_single_runs(study, trained):
+    techniques = {"pruning": {"scopes": ["all"], "sparsities": [0.5]}}
+    grid = [{"models": [trained.id], "probes": {"few": {"limit": 5}}, "techniques": techniques}]
+    loaded = load_study(study(grid=grid))
+    assert [run.template for run in loaded.runs] == ["decoder_pruning"] * 2
+    assert loaded.runs[1].cells[0].probe.limit == 5
+    with pytest.raises(BadRequest, match="unknown parameter 'grid.0.probe'"):
+        load_study(study(grid=[{**grid[0], "probe": {}}]))
+    own = {loaded.runs[1].id: {"notebook": "decoder_pruning"}}
+    with pytest.raises(BadRequest, match="among the runs and by the grid"):
+        load_study(study(grid=grid, runs=own))
+
+
+def test_what_is_absent_is_named_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.delenv("KC_DATA", raising=False)
+    monkeypatch.setenv("KC_CACHE", str(tmp_path))
+    wanted = [{"facts": "bear"}, {"facts": None, "tasks": ["boolq", "worldfacts"], "text": "wikitext2"}, {}]
+    found = studyfile.absent(wanted)
+    assert set(found) == {"bear", "boolq", "wikitext2"}
+    assert all("KC_DATA" in why for why in found.values())
+    with pytest.raises(MissingData, match=r"study x needs bear \(and 2 more: boolq, wikitext2\), not on this machine: no BEAR"):
+        studyfile.check_data("x", wanted)
+    studyfile.check_data("x", [{"facts": "worldfacts"}, {"facts": "lab"}])
+    assert studyfile.absent([{"facts": None, "text": str(ROOT / "README.md")}]) == {}
+
+
+def test_the_checkout_of_the_package_stands_in_outside_of_one(monkeypatch, tmp_path):
+    """Commands and notebooks work from any folder of a machine where the checkout is installed."""
+    monkeypatch.chdir(tmp_path)
+    assert studyfile.study_file("smoke") == ROOT / "studies" / "smoke.yaml"
+    monkeypatch.setattr("kc_utils.places.PACKAGE", tmp_path / "site-packages" / "kc_utils")
+    with pytest.raises(BadRequest, match="not inside a checkout"):
+        load_study("smoke")
+    assert yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text())["title"]

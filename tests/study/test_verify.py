@@ -50,7 +50,7 @@ def test_recorded_cells_reproduce(recorded, kc, tmp_path):
         assert check["largest"] <= packing.STEP
         assert check["accuracy"] == check["accuracy_recorded"]
         assert check["n"] == 60
-        assert check["asked"] == "worldfacts"
+        assert check["facts"] == "worldfacts"
     assert not (tmp_path / "elsewhere").exists(), "nothing is stored"
 
 
@@ -59,7 +59,7 @@ def test_a_tampered_answer_is_caught(recorded, kc, tmp_path, recipe):
     tamper(tmp_path, turn(2, recipe))
     code, out, err = kc("verify", "--study", "small")
     assert code == 5
-    assert err.strip().splitlines()[-1].startswith("kc: 1 of 3 recorded cells do not reproduce")
+    assert err.strip().splitlines()[-1].startswith("kc: 1 of 3 recorded evaluations do not reproduce")
     assert f"{recipe}, worldfacts: 2 answers turned, 1 may" in err
     assert out.count("no: 2 answers turned, 1 may") == 1
     assert out.count("answer by answer") == 2
@@ -109,8 +109,8 @@ def test_a_study_without_a_record_is_one_clear_line(recorded, kc):
 
 def test_facts_that_are_not_here_are_one_clear_line(recorded, monkeypatch, tmp_path):
     lost = {"worldfacts": "put it there"}
-    monkeypatch.setattr("kc_utils.study.data.absent", lambda _: lost)
-    with pytest.raises(MissingData, match="study small asks worldfacts, not on this machine: put it there"):
+    monkeypatch.setattr("kc_utils.study.studyfile.absent", lambda _: lost)
+    with pytest.raises(MissingData, match="study small needs worldfacts, not on this machine: put it there"):
         verify.verify("small", 1)
 
 
@@ -191,18 +191,18 @@ def test_what_moves_one_way_is_not_noise():
     assert "scores moved one way" in shifted.why
 
 
-def test_a_fact_asked_twice_is_one_draw():
-    """Wordings of a fact move together: nine facts in four wordings are nine draws, not thirty-six."""
+def test_paraphrases_of_a_fact_are_one_draw():
+    """Paraphrases of a fact move together: nine facts in four paraphrases are nine draws, not thirty-six."""
 
-    def asked(score, correct):
+    def queried(score, correct):
         found = rows(score, correct)
         return found.assign(fact=[f"f{i // 4}" for i in range(len(found))], template=[i % 4 for i in range(len(found))])
 
-    then, now = asked([-1.0] * 36, [True] * 36), asked([-1.0] * 36, [False] * 32 + [True] * 4)
+    then, now = queried([-1.0] * 36, [True] * 36), queried([-1.0] * 36, [False] * 32 + [True] * 4)
     assert verify.compare(INT8, now, then).z_answers == pytest.approx(8**0.5)
 
 
-def test_few_answers_may_turn_where_many_are_asked():
+def test_few_answers_may_turn_among_many():
     n = 600
     then, turned = rows([-1.0] * n), [False] * 3 + [True] * (n - 3)
     assert verify.compare(CELL, rows([-1.0] * n, turned), then).reproduces
