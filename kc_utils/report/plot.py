@@ -78,8 +78,10 @@ def curve(
         return None
     (xtext, xscale), (ytext, yscale) = X.get(x, (x.replace("_", " "), 1)), Y.get(y, (y.replace("_", " "), 1))
     xtext, ytext = xlabel or xtext, ylabel or ytext
+    if members is not None and len(members):
+        members = _frame(members, x, [c for c in (hue, col, row) if c])
     if not steps(frame[x]):
-        frame = frame.assign(**{x: xscale * frame[x].astype(float)})
+        frame, members = (f if f is None else f.assign(**{x: xscale * f[x].astype(float)}) for f in (frame, members))
     rows, columns = ([None] if c is None else list(dict.fromkeys(frame[c])) for c in (row, col))
     hues = list(dict.fromkeys(frame[hue])) if hue else [None]
     parts = {}
