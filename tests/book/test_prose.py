@@ -231,3 +231,12 @@ def test_the_readme_counts_the_facts_as_they_are():
     assert f"in {len(facts.relations)} relations" in text
     assert 4000 < len(facts) < 5000
     assert "over four thousand facts" in text
+
+
+def test_the_chapters_on_techniques_take_the_time_that_their_overview_states():
+    from kc_utils.report import teaching
+
+    chapters = (BOOK / "techniques").glob("*.md")
+    minutes = sum(teaching.read(BOOK / "teaching" / f"{page.stem}.yaml").minutes for page in chapters)
+    assert round(minutes / 30) / 2 == 5.5
+    assert "about five and a half hours" in read(BOOK / "background" / "techniques.md")
