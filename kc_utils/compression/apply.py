@@ -1,7 +1,8 @@
-"""Apply a recipe to a model, in place, and say what was really done."""
+"""Apply a recipe to a model and report what was really done."""
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
@@ -9,22 +10,38 @@ import torch
 from torch import nn
 
 from kc_utils.compression.methods import method
-from kc_utils.compression.outcome import Storage
-from kc_utils.compression.recipe import Recipe, Step, modules_of
-from kc_utils.compression.report import Report, StepReport, count_zeros, elements, measure
-from kc_utils.compression.untie import untie
+from kc_utils.compression.recipe import Recipe, Step
+from kc_utils.compression.report import Report, StepReport, Storage, count_zeros, elements, measure
 from kc_utils.errors import BadModel, BadRequest, BadResult
+from kc_utils.models.loading import Loaded
 from kc_utils.models.roles import Architecture
 from kc_utils.models.scopes import Matrix, matrices, select
 from kc_utils.models.stored import quantized
 
-__all__ = ["Report", "apply", "modules_of"]
+
+def compress(lm: Loaded, recipe: str | Recipe) -> Loaded:
+    """Compress a copy of a loaded model; `lm` itself stays as it is.
+
+    recipe: METHOD@SCOPE[=AMOUNT][,option=value ...], several steps joined by +. The copy's `.report` holds what was
+    really done: sparsity, bits per weight, bytes, and each step. Raises as `apply` does.
+
+        >>> import kc_utils as kc
+        >>> lm = kc.load("smollm2-135m")
+        >>> half = kc.compress(lm, "magnitude@all=0.5")
+        >>> half.report.sparsity
+        0.5
+        >>> kc.compress(lm, "rtn@feed_forward=4").report.bits_per_weight
+        4.3125
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.parse(recipe)
+    model = copy.deepcopy(lm.model)
+    return replace(lm, model=model, report=apply(model, recipe, tokenizer=lm.tokenizer))
 
 
 def apply(
     model: nn.Module, recipe: Recipe, tokenizer=None, architecture: Architecture | Mapping | None = None
 ) -> Report:
-    """Do the recipe's steps to the model, in place, and report what they did.
+    """Apply the recipe's steps to the model, in place, and report what they did.
 
     The whole recipe is checked against the model before a weight is changed, and so are all weights for NaN and
     infinity. A step on a tied head unties it first. tokenizer: for methods that need calibration text; architecture:
@@ -32,12 +49,16 @@ def apply(
 
     Raises BadRequest when the model has nothing in a scope, or a step comes after one that must be last on the same
     matrix; BadModel for weights that are not finite or on the meta device, and for an unknown architecture; BadResult
-    when a step did less than it was asked for.
+    when a step did less than the recipe says.
     """
     _check_finite(model)
     before = elements(model)
-    plan = planned(model, recipe, architecture, tokenizer)
+    plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
+    _check_plan(plan, model, tokenizer)
     with torch.no_grad():
+        for step, chosen in plan:
+            if any(m.tied for m in chosen):
+                untie(model, _select(model, step, architecture))
         steps, storage = [], {}
         for step in recipe.steps:
             steps.append(_do(model, step, _select(model, step, architecture), storage, tokenizer))
@@ -46,20 +67,29 @@ def apply(
         return measure(str(recipe), model, now, storage, steps, before)
 
 
-def planned(
-    model: nn.Module, recipe: Recipe, architecture: Architecture | Mapping | None = None, tokenizer=None
-) -> list[tuple[Step, list[Matrix]]]:
-    """Each step with its matrices in module order: checked against the model, and heads that are to change untied.
+def untie(model: nn.Module, heads: Sequence[Matrix]) -> None:
+    """Give each of these heads that is tied to the embedding parameters of its own, in place.
 
-    Weights are not looked at, so that it works on the meta device. Raises as `apply` does.
+    Changing a tied head changes the embedding too, and a change of the head alone is lost when the model is saved and
+    loaded. Outputs do not change here, and a model saved after this loads with both weights (and both biases of BERT's
+    decoder). transformers ties by `config.tie_word_embeddings` and by tables on the model; both are made to agree, or
+    the next `tie_weights()` would undo it. T5 and BART also tie the embeddings of their two stacks, so there the config
+    stays: transformers 5 leaves a head untied when the file holds a different weight for it.
     """
-    plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
-    _check_plan(plan, model, tokenizer)
-    with torch.no_grad():
-        for step, chosen in plan:
-            if any(m.tied for m in chosen):
-                untie(model, _select(model, step, architecture))
-    return [(step, _select(model, step, architecture)) for step in recipe.steps]
+    for head in heads:
+        if not head.tied:
+            continue
+        path = head.name.rpartition(".")[0]
+        for name, parameter in list(head.module._parameters.items()):
+            if parameter is not None:
+                setattr(head.module, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+        gone = {key for key in getattr(model, "all_tied_weights_keys", {}) if key.rpartition(".")[0] == path}
+        left = {k: v for k, v in getattr(model, "all_tied_weights_keys", {}).items() if k not in gone}
+        model.all_tied_weights_keys = left
+        if getattr(model, "_tied_weights_keys", None):
+            model._tied_weights_keys = {k: v for k, v in model._tied_weights_keys.items() if k not in gone}
+        if not left and hasattr(model, "config"):
+            model.config.tie_word_embeddings = False
 
 
 def _select(model: nn.Module, step: Step, architecture) -> list[Matrix]:
@@ -68,7 +98,7 @@ def _select(model: nn.Module, step: Step, architecture) -> list[Matrix]:
 
 
 def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, Storage], tokenizer) -> StepReport:
-    """One step, and the check that its matrices hold what was asked for."""
+    """Run one step and check that its matrices hold what the recipe says."""
     begin = time.perf_counter()
     extra = {"tokenizer": tokenizer} if method(step.method).calibrates else {}
     outcome = import_module(method(step.method).module).run(model, chosen, step, **extra)
@@ -77,8 +107,8 @@ def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, S
     names = {m.name for m in chosen}
     after = [_refreshed(model, m) for m in chosen]
     zeros, weights = sum(count_zeros(m) for m in after), sum(m.numel for m in after)
-    if zeros < outcome.zeros_asked:
-        raise BadResult(f"recipe step {step}: {outcome.zeros_asked} zeros were asked for, {zeros} were made")
+    if zeros < outcome.zeros_expected:
+        raise BadResult(f"recipe step {step}: {outcome.zeros_expected} zeros were wanted, {zeros} were made")
     if not method(step.method).prunes and outcome.storage.keys() != names:
         raise BadResult(f"recipe step {step}: {len(outcome.storage)} of {len(names)} matrices were quantized")
     bits = {outcome.storage[n].value_bits for n in outcome.storage}
@@ -99,7 +129,7 @@ def _refreshed(model: nn.Module, matrix: Matrix) -> Matrix:
 
 
 def _check_plan(plan: list[tuple[Step, list[Matrix]]], model: nn.Module, tokenizer) -> None:
-    """What a step cannot do to its matrices is refused before the first step has changed any."""
+    """Refuse what a step cannot do to its matrices before the first step has changed any."""
     sealed: dict[str, Step] = {}
     for step, chosen in plan:
         for m in chosen:

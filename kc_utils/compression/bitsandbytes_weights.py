@@ -11,7 +11,7 @@
 
 Two traps of bitsandbytes 0.50 on CPUs are closed here: with a group that does not divide the inputs of a matrix it
 computes with wrong weights, without a word; and on CPUs with AVX512-BF16 its 4-bit layers compute in bfloat16 unless
-told not to (`compute_in_full`).
+instructed otherwise (`compute_in_full`).
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kc_utils.compression import libraries
-from kc_utils.compression.linear import check_linear, check_products, outcome, to_linears
-from kc_utils.compression.outcome import Outcome
+from kc_utils.compression.linear import check_linear, check_products, imported, outcome, to_linears
 from kc_utils.compression.recipe import Step
+from kc_utils.compression.report import Outcome
 from kc_utils.errors import BadRequest
 from kc_utils.models.scopes import Matrix
 from kc_utils.models.stored import compute_in_full
@@ -31,7 +30,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def check(matrices: Sequence[Matrix], step: Step) -> None:
-    """BadRequest for what bitsandbytes cannot hold, or computes wrongly."""
+    """Raise BadRequest for what bitsandbytes cannot hold, or computes wrongly."""
     check_linear(matrices, step, DTYPES)
     if step.method == "llm-int8":
         check_products(step)
@@ -60,7 +59,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
 
 def nf4(linear: nn.Linear, group: int = 64, double: bool = False, as_bytes: bool = True) -> nn.Module:
     """bitsandbytes' Linear4bit of a Linear. as_bytes: codes are kept as uint8, else under the weight's own dtype."""
-    bnb = libraries.bitsandbytes()
+    bnb = imported("bitsandbytes")
     weight = linear.weight.detach()
     storage = torch.uint8 if as_bytes else weight.dtype
     kept = {"compress_statistics": double, "quant_type": "nf4", "quant_storage": storage}
@@ -75,7 +74,7 @@ def nf4(linear: nn.Linear, group: int = 64, double: bool = False, as_bytes: bool
 
 def llm_int8(linear: nn.Linear, threshold: float = 6.0) -> nn.Module:
     """bitsandbytes' Linear8bitLt of a Linear."""
-    bnb = libraries.bitsandbytes()
+    bnb = imported("bitsandbytes")
     weight = linear.weight.detach()
     made = bnb.nn.Linear8bitLt(
         linear.in_features, linear.out_features, False, has_fp16_weights=False, threshold=threshold, device="meta"

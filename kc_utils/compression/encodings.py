@@ -3,9 +3,9 @@
 A pruned matrix stored as plain numbers is as large as before. What sparsity saves depends on how zeros are written:
 
     dense     every value
-    bitmask   one bit for each weight that says whether it is zero, then the values that are not ("sparse-bitmask")
+    bitmask   one bit for each weight, zero or not, then the values that are not ("sparse-bitmask")
     rows      one bit for each output neuron, then the values of the neurons that are not all zero
-    N:M       the N values of each M consecutive inputs, and for each its place among the M (2 bits for 2:4): the layout
+    N:M       the N values of each M consecutive inputs, and for each its position among the M (2 bits for 2:4): the layout
               that NVIDIA's sparse tensor cores read (Mishra et al. 2021, arXiv 2104.08378). 2:4 takes what a bitmask
               takes, and 4:8 more: such patterns are there for speed
 
@@ -59,9 +59,11 @@ def encode(codes: np.ndarray, kept: np.ndarray, bits: int) -> Encoded:
         return Encoded(best, arrays)
     if pattern and best == f"{pattern[0]}:{pattern[1]}":
         some, of = pattern
-        places = np.argsort(~kept.reshape(-1, of), axis=1, kind="stable")[:, :some]
-        values = np.take_along_axis(codes.reshape(-1, of), places, axis=1)
-        return Encoded(best, {"places": pack(places.astype(np.uint8), _index_bits(of)), "values": pack(values, bits)})
+        positions = np.argsort(~kept.reshape(-1, of), axis=1, kind="stable")[:, :some]
+        values = np.take_along_axis(codes.reshape(-1, of), positions, axis=1)
+        return Encoded(
+            best, {"positions": pack(positions.astype(np.uint8), _index_bits(of)), "values": pack(values, bits)}
+        )
     return Encoded("dense", {"values": pack(codes, bits)})
 
 
@@ -80,12 +82,12 @@ def pack(values: np.ndarray, bits: int) -> np.ndarray:
         per_byte = 8 // bits
         of_byte = eights.reshape(-1, per_byte)
         packed = of_byte[:, 0].astype(np.uint8)
-        for place in range(1, per_byte):
-            packed |= of_byte[:, place].astype(np.uint8) << (bits * place)
+        for position in range(1, per_byte):
+            packed |= of_byte[:, position].astype(np.uint8) << (bits * position)
         return packed[:total]
     numbers = np.zeros(len(eights), np.uint64)
-    for place in range(8):
-        numbers |= eights[:, place].astype(np.uint64) << np.uint64(bits * place)
+    for position in range(8):
+        numbers |= eights[:, position].astype(np.uint64) << np.uint64(bits * position)
     return numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :bits].reshape(-1)[:total]
 
 

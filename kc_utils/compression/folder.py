@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from kc_utils.compression import gptq_format, gptq_library, library_formats
+from kc_utils.compression import gptq_format, library_formats
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.compression.report import Report
@@ -139,7 +139,7 @@ def _format(model: nn.Module, report: Report, form: str, family: str) -> str:
     if form == "dense" or (form == "auto" and (family != "decoder" or not report.grids)):
         return "dense"
     try:
-        gptq_library.require()
+        gptq_format.import_readers()
         gptq_format.packed(model.state_dict(), report.grids, model.config.model_type)
     except KCError:
         if form == "gptq":
@@ -160,7 +160,6 @@ def _write_gptq(model: nn.Module, folder: Path, report: Report) -> None:
         model.save_pretrained(folder, state_dict=state, save_original_format=False)
     finally:
         model.config = config
-    gptq_library.solver()  # imported quietly, before transformers does it to load the folder again
 
 
 def _write_library(model: nn.Module, folder: Path, report: Report) -> None:

@@ -9,21 +9,32 @@ first number in the lowest bits (32 numbers of 3 bits take 3 words):
     scales   float16 (groups, outputs)
     g_idx    int32 (inputs,)                        the group of each input
 
-weight = scale * (q - zero), as in `outcome.Grid`. Version 1 is read by every program; it has no room for a zero point
-of 0, and version 2 is written where one occurs. A folder holds one number of bits and one group size; which modules
-are packed is said by `block_name_to_quantize` and `modules_in_block_to_quantize`, and can be any set.
+weight = scale * (q - zero), as in `report.Grid`. Version 1 is read by every program; it has no room for a zero point
+of 0, and version 2 is written where one occurs. A folder holds one number of bits and one group size; the packed
+modules, which can be any set, are named by `block_name_to_quantize` and `modules_in_block_to_quantize`. transformers
+reads such a folder through optimum and gptqmodel.
 """
 
+import contextlib
+import io
+import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 
 from kc_utils.compression import encodings
-from kc_utils.compression.outcome import Grid
-from kc_utils.errors import BadRequest, listed
+from kc_utils.compression.report import Grid
+from kc_utils.errors import BadRequest, MissingData, listed
+
+PACKAGES = ("optimum", "gptqmodel")
+INSTALL = "pip install -c constraints.txt optimum && pip install -c constraints.txt --no-build-isolation gptqmodel"
 
 WORD = 32  # bits; inputs and outputs of a matrix must be whole words of numbers
 GROUPS = (16, 32, 64, 128, 256, 512, 1024)  # that gptqmodel's plain kernel reads, besides all inputs
@@ -34,7 +45,7 @@ PLAIN = "gptq_torch"  # gptqmodel's kernel in plain torch, for any shape and dev
 def packed(
     state: Mapping[str, torch.Tensor], grids: Mapping[str, Grid], model_type: str | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    """The state of a model with its rounded matrices packed, and the `quantization_config` of its config.json.
+    """Pack the rounded matrices of a model's state; returns it with the `quantization_config` of its config.json.
 
     state: a model's `state_dict()`; grids: by parameter name (`Storage.grid` of gptq and rtn), of weights stored as
     (outputs, inputs) or, in a Conv1D, as (inputs, outputs); model_type: of the model's config. Other tensors of the
@@ -144,7 +155,7 @@ def _only(found: Iterable[int], what: str) -> int:
 def _where(modules: list[str], every: list[str]) -> tuple[str, list[str]]:
     """Prefix of the blocks, and names of the packed modules, as optimum compares them: by their beginning and end.
 
-    Names inside a block where they say it all, as other programs expect; else whole names.
+    Names inside a block where these are enough, as other programs expect; else whole names.
     """
     paths = [re.fullmatch(r"(.+?)\.\d+\.(.+)", name) for name in modules]
     if all(paths):
@@ -162,3 +173,46 @@ def _version() -> str:
         return version("kc-utils")
     except PackageNotFoundError:
         return "unknown"
+
+
+@cache
+def import_readers() -> None:
+    """Import optimum and gptqmodel quietly, before transformers does it to read a packed folder.
+
+    Importing gptqmodel 7.6 prints a banner and warnings of kernels that a CPU cannot use, sets the root logger to print
+    everything, and changes environment variables, among them the folder of the model hub's cache (`HF_HOME`). Raises
+    MissingData, with the command that installs them, when they are missing or do not import.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise MissingData(
+            f"packed GPTQ weights are read by {' and '.join(missing)}, not installed here; run, with torch there: {INSTALL}"
+        )
+    import_module("transformers")  # reads the hub's folders before gptqmodel moves them
+    with quiet():
+        try:
+            import_module("optimum.gptq")
+            import_module("gptqmodel")
+        except ImportError as error:
+            raise MissingData(f"GPTQ format: optimum or gptqmodel does not import ({error}); run: {INSTALL}") from error
+
+
+@contextlib.contextmanager
+def quiet():
+    """Nothing printed inside shows; loggers and environment are as before after it."""
+    root = logging.getLogger()
+    level, handlers, environment, disabled = root.level, root.handlers[:], os.environ.copy(), root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            if find_spec("logbar"):
+                import_module("logbar").LogBar.shared().setLevel("ERROR")
+            yield
+    finally:
+        logging.disable(disabled)
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        logging.getLogger("optimum").setLevel(logging.WARNING)

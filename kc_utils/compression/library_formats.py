@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kc_utils.compression import libraries, torchao_weights
+from kc_utils.compression import int8
+from kc_utils.compression.linear import imported
 from kc_utils.errors import BadRequest, listed
 from kc_utils.models.stored import Quantized, quantized
 
@@ -20,7 +21,7 @@ FAST_ROWS = 32  # bitsandbytes: outputs of a 4-bit layer that CPUs with AVX512-B
 
 
 def library_of(model: nn.Module) -> str | None:
-    """`torch`, `torchao` or `bitsandbytes`, whichever keeps weights of the model; None where all weights are plain.
+    """The library that keeps weights of the model: `torch`, `torchao`, `bitsandbytes`, or None where all are plain.
 
     Raises BadRequest when two of them do.
     """
@@ -66,7 +67,7 @@ def _torchao(model: nn.Module, held: dict[str, Quantized]):
     from transformers import TorchAoConfig
     from transformers.quantizers.quantizer_torchao import TorchAoHfQuantizer
 
-    ao = libraries.torchao()
+    ao = imported("torchao.quantization")
     built = _as_built(model)
     if wrong := [name for name in held if type(built.get_submodule(name)) is not nn.Linear]:
         kind = type(built.get_submodule(wrong[0])).__name__
@@ -88,9 +89,9 @@ def _torchao_config(ao, weight: torch.Tensor):
     width = weight.block_size[-1]
     group = "channel" if width == weight.shape[-1] else width
     if type(weight).__name__ == "IntxUnpackedToInt8Tensor":
-        return torchao_weights.weight_intx(weight.target_dtype, group, sym=not weight.zero_point.any())
+        return int8.weight_intx(weight.target_dtype, group, sym=not weight.zero_point.any())
     per = "tensor" if weight.scale.numel() == 1 and weight.shape[0] > 1 else group
-    return torchao_weights.weight_int8(per) if weight.act_quant_kwargs is None else torchao_weights.dynamic_int8(per)
+    return int8.weight_int8(per) if weight.act_quant_kwargs is None else int8.dynamic_int8(per)
 
 
 def _bitsandbytes(model: nn.Module, held: dict[str, Quantized]):

@@ -1,20 +1,33 @@
-"""What the methods share that hand a matrix to a library: they take nn.Linear modules, and nothing else."""
+"""Shared by the methods whose weights a library keeps: imports, checks of nn.Linear modules, and what is stored."""
 
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 
 import torch
 from torch import nn
 
-from kc_utils.compression.outcome import Outcome, Storage
 from kc_utils.compression.recipe import Step
-from kc_utils.errors import BadRequest, BadResult, listed
+from kc_utils.compression.report import Outcome, Storage
+from kc_utils.errors import BadRequest, BadResult, MissingData, listed
 from kc_utils.models.scopes import Matrix
 from kc_utils.models.stored import quantized
 
 
+def imported(name: str) -> ModuleType:
+    """The module of a library, such as `torchao.quantization`, imported when a recipe uses it. Raises MissingData."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise MissingData(
+            f"{package} could not be imported ({error}); pip install -c constraints.txt {package}, or use rtn"
+        ) from error
+
+
 def check_linear(matrices: Sequence[Matrix], step: Step, dtypes: Sequence[torch.dtype]) -> None:
-    """BadRequest for a matrix that is in no nn.Linear or Conv1D, or whose weights are in none of the dtypes."""
+    """Raise BadRequest for a matrix that is in no nn.Linear or Conv1D, or whose weights are in none of the dtypes."""
     for m in matrices:
         if type(m.module).__name__ != "Conv1D" and type(m.module) is not nn.Linear:
             raise BadRequest(
@@ -27,7 +40,7 @@ def check_linear(matrices: Sequence[Matrix], step: Step, dtypes: Sequence[torch.
 
 
 def check_products(step: Step) -> None:
-    """BadRequest when this CPU adds 8-bit products in 16 bits: sums of large ones would be cut off, and look fine."""
+    """Raise BadRequest when this CPU adds 8-bit products in 16 bits: sums of large ones would be cut off, and look fine."""
     if not _products_are_exact():
         raise BadRequest(
             f"recipe step {step}: sums of int8 products overflow in this torch on this CPU (no VNNI); use "
@@ -42,7 +55,7 @@ def _products_are_exact() -> bool:
 
 
 def to_linears(model: nn.Module, matrices: Sequence[Matrix]) -> list[str]:
-    """Turn each Conv1D among the modules of the matrices into the nn.Linear that computes the same; their names."""
+    """Turn each Conv1D among the modules into the nn.Linear that computes the same; returns the modules' names."""
     names = []
     for m in matrices:
         name = m.name.rpartition(".")[0]
@@ -62,7 +75,7 @@ def as_linear(conv: nn.Module) -> nn.Linear:
 
 
 def outcome(model: nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
-    """How the matrices are stored now. Raises BadResult when a library left one as it was, or made it not finite."""
+    """State how the matrices are stored now. Raises BadResult when a library left one as it was, or made it not finite."""
     storage, groups = {}, 0
     for m in matrices:
         held = quantized(model.get_submodule(m.name.rpartition(".")[0]))

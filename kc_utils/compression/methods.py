@@ -133,7 +133,7 @@ class Method:
     module: str
     prunes: bool
     amount: Value | None = None
-    amount_or: str | None = None  # an option that may stand in the amount's place
+    amount_or: str | None = None  # an option that may stand for the amount
     options: Mapping[str, Option] = field(default_factory=dict)
     calibrates: bool = False  # its `run` and `check` take the tokenizer too, for calibration text
     last: bool = False  # a library keeps the weight from then on: no later step may touch the matrix
@@ -157,10 +157,10 @@ METHODS: dict[str, Method] = {
             "magnitude", _HERE + "magnitude", True, Fraction(), "weights",
             {**_PRESET, **_WEIGHTS, "per": Option(OneOf(("model", "layer", "row")), "model")},
         ),
-        Method("random", _HERE + "random_weights", True, Fraction(), "weights", {**_PRESET, **_WEIGHTS, **_SEED}),
-        Method("rows-l1", _HERE + "rows", True, Fraction(), None, _PRESET),
-        Method("rows-l2", _HERE + "rows", True, Fraction(), None, _PRESET),
-        Method("random-rows", _HERE + "rows", True, Fraction(), None, {**_PRESET, **_SEED}),
+        Method("random", _HERE + "pruning", True, Fraction(), "weights", {**_PRESET, **_WEIGHTS, **_SEED}),
+        Method("rows-l1", _HERE + "pruning", True, Fraction(), None, _PRESET),
+        Method("rows-l2", _HERE + "pruning", True, Fraction(), None, _PRESET),
+        Method("random-rows", _HERE + "pruning", True, Fraction(), None, {**_PRESET, **_SEED}),
         Method(
             "rtn", _HERE + "rtn", False, OneOf((2, 3, 4, 8)), None,
             {**_PRESET, "group": Option(Group(), 64), "sym": Option(Flag(), False)},
@@ -169,7 +169,7 @@ METHODS: dict[str, Method] = {
             "gptq", _HERE + "gptq", False, OneOf((2, 3, 4, 8)), None,
             {**_PRESET, "group": Option(Group(("channel",)), 128), "sym": Option(Flag(), True),
              "damp": Option(Fraction(), 0.1), "desc_act": Option(Flag(), False), "samples": Option(Whole(1), 32)},
-            calibrates=True, packages=("optimum", "gptqmodel"),
+            calibrates=True,
         ),
         Method(
             "int8", _HERE + "int8", False, None, None,
@@ -177,11 +177,11 @@ METHODS: dict[str, Method] = {
              "per": Option(OneOf(("channel", "tensor")), "channel")}, last=True, packages=("torchao",),
         ),
         Method(
-            "int8-weight", _HERE + "torchao_weights", False, None, None,
+            "int8-weight", _HERE + "int8", False, None, None,
             {**_PRESET, "group": Option(Group(), "channel")}, last=True, packages=("torchao",),
         ),
         Method(
-            "int4-weight", _HERE + "torchao_weights", False, None, None,
+            "int4-weight", _HERE + "int8", False, None, None,
             {**_PRESET, "group": Option(Group(("channel",)), 64), "sym": Option(Flag(), False)},
             last=True, packages=("torchao",),
         ),
@@ -206,5 +206,5 @@ def method(name: str) -> Method:
         return METHODS[name]
     match = _KEEP_N_OF_M.fullmatch(name)
     if match and int(match[1]) < int(match[2]) <= 32:
-        return Method(name, _HERE + "n_of_m", True, None, None, _PRESET)
+        return Method(name, _HERE + "pruning", True, None, None, _PRESET)
     raise BadRequest(f"unknown method {name!r}; write one of {listed([*METHODS, '2:4', '4:8'], 20)}")

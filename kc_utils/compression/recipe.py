@@ -115,7 +115,7 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> "Recipe":
-        """Read a recipe. Raises BadRequest, naming the step, for anything that no model could be asked to do."""
+        """Read a recipe. Raises BadRequest, naming the step, for anything that no model can do."""
         if not isinstance(text, str) or not text.strip():
             raise BadRequest("a recipe is empty; write none for the uncompressed model")
         if text.strip() == "none":

@@ -1,4 +1,4 @@
-"""What a recipe did to a model, measured after its last step from the weights that the model really uses."""
+"""What a method returns, and the report that is measured after the last step from the weights that the model uses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -7,11 +7,59 @@ import numpy as np
 import torch
 from torch import nn
 
-from kc_utils.compression.chunks import in_threads, row_blocks
 from kc_utils.compression.encodings import FLOAT_BITS, Encoded, encode
-from kc_utils.compression.outcome import Grid, Storage
 from kc_utils.models.scopes import Matrix
 from kc_utils.models.stored import quantized
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid that a matrix (outputs, inputs) was rounded to: weight = scale * (q - zero), 0 <= q < 2**bits.
+
+    scale: float32 (outputs, groups), each value exact in float16; zero: uint8 (outputs, groups), whole numbers below
+    2**bits; group_of: int32 (inputs,), the column of `scale` and `zero` that an input belongs to; sym: zero is
+    2**(bits - 1) everywhere and need not be stored. Where the whole matrix shares a scale, (1, 1) stands for all rows.
+    """
+
+    bits: int
+    scale: torch.Tensor
+    zero: torch.Tensor
+    group_of: torch.Tensor
+    sym: bool
+
+    def integers(self, weight: torch.Tensor) -> torch.Tensor:
+        """q as uint8 (outputs, inputs), from a weight that lies on the grid."""
+        scale, zero = self.scale[:, self.group_of], self.zero[:, self.group_of].float()
+        return (weight.float() / scale).round_().add_(zero).clamp_(0, 2**self.bits - 1).to(torch.uint8)
+
+    def weight(self, integers: torch.Tensor) -> torch.Tensor:
+        """The float32 weight of whole numbers q (outputs, inputs)."""
+        return (integers.float() - self.zero[:, self.group_of].float()) * self.scale[:, self.group_of]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a quantized matrix is stored: bits of one weight, bits of all its scales and zero points, its grid."""
+
+    value_bits: int
+    overhead_bits: int
+    grid: Grid | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method returns; `apply.py` checks it against the weights.
+
+    zeros_expected: zeros that the step's matrices must hold now; storage: by matrix name, of what was quantized; levels:
+    the largest number of distinct values in a group that shares a scale; groups: number of these groups; calibration:
+    sha256 of the text that the method read.
+    """
+
+    zeros_expected: int = 0
+    storage: dict[str, Storage] = field(default_factory=dict)
+    levels: int | None = None
+    groups: int | None = None
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +228,4 @@ def _count_model(model: nn.Module, counted: Mapping[str, int], zeros_too: bool =
 
 
 def _zeros(tensor: torch.Tensor) -> int:
-    # numpy counts the bits of a mask some thirty times faster than torch.count_nonzero counts floats
-    rows = tensor if tensor.dim() == 2 else tensor.reshape(1, -1)
-    counts = in_threads(lambda part: sum(np.count_nonzero((block != 0).numpy()) for block in part), row_blocks(rows))
-    return int(tensor.numel() - sum(counts))
+    return tensor.numel() - int(np.count_nonzero((tensor != 0).numpy()))  # much faster than torch.count_nonzero

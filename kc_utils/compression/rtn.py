@@ -1,6 +1,6 @@
 """Round to nearest: weights are put on a grid of 2**bits values, with no data and no correction of the error.
 
-The grid is that of GPTQ (Frantar et al. 2023, arXiv 2210.17323), so that the two methods differ in the rounding alone:
+The grid is that of GPTQ (Frantar et al. 2023, arXiv 2210.17323), so that the two methods differ in the rounding only:
 for each group of weights that shares a scale,
 
     scale = (max(w, 0) - min(w, 0)) / (2**bits - 1),  zero = round(-min(w, 0) / scale)
@@ -18,9 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from kc_utils.compression.chunks import in_threads, row_blocks
-from kc_utils.compression.outcome import Grid, Outcome, Storage
 from kc_utils.compression.recipe import Step
+from kc_utils.compression.report import Grid, Outcome, Storage
 from kc_utils.errors import BadResult
 from kc_utils.models.scopes import Matrix
 
@@ -35,7 +34,9 @@ def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outco
     for m in matrices:
         levels, grid = quantize_(m.rows, bits, group, sym)
         if levels > 2**bits:
-            raise BadResult(f"recipe step {step}: {m.name} holds {levels} values in a group, {2**bits} were asked for")
+            raise BadResult(
+                f"recipe step {step}: a group of {m.name} holds {levels} values, {bits} bits hold {2**bits}"
+            )
         groups = grid.scale.numel()
         storage[m.name] = Storage(bits, groups * (SCALE_BITS + (0 if sym else bits)), grid)
         most, total = max(most, levels), total + groups
@@ -43,7 +44,7 @@ def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outco
 
 
 def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool = False) -> tuple[int, Grid]:
-    """Round (outputs, inputs) in place; gives the most distinct values in a group, and the grid."""
+    """Round (outputs, inputs) in place; returns the most distinct values in a group, and the grid."""
     outputs, inputs = weight.shape
     if group == "tensor":
         rounded, scale, zero, levels = round_groups(weight.reshape(1, -1), bits, sym)
@@ -51,27 +52,17 @@ def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool 
         return levels, Grid(bits, scale, zero.to(torch.uint8), torch.zeros(inputs, dtype=torch.int32), sym)
     width = inputs if group == "channel" else min(group, inputs)
     whole = inputs // width * width
-    group_of = torch.arange(inputs, dtype=torch.int32) // width
-    shape = (outputs, -(-inputs // width))
-    grid = Grid(bits, torch.empty(shape), torch.empty(shape, dtype=torch.uint8), group_of, sym)
-
-    def work(blocks: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> int:
-        most = 0
-        for rows, scales, zeros in blocks:
-            for at, size in ((slice(0, whole), width), (slice(whole, inputs), inputs - whole)):
-                if size:
-                    part, groups = rows[:, at], slice(at.start // width, -(-at.stop // width))
-                    rounded, scale, zero, levels = round_groups(part.reshape(-1, size), bits, sym)
-                    part.copy_(rounded.view(part.shape))
-                    scales[:, groups] = scale.view(len(rows), -1)
-                    zeros[:, groups] = zero.view(len(rows), -1).to(torch.uint8)
-                    most = max(most, levels)
-        return most
-
-    blocks = row_blocks(weight)
-    sizes = [len(b) for b in blocks]
-    pieces = list(zip(blocks, grid.scale.split(sizes), grid.zero.split(sizes), strict=True))
-    return max(in_threads(work, pieces)), grid
+    scales, zeros, most = [], [], 0
+    for part in (weight[:, :whole], weight[:, whole:]):  # the last group may be shorter
+        if part.shape[1]:
+            rounded, scale, zero, levels = round_groups(part.reshape(-1, min(width, part.shape[1])), bits, sym)
+            part.copy_(rounded.view(part.shape))
+            scales.append(scale.view(outputs, -1))
+            zeros.append(zero.view(outputs, -1).to(torch.uint8))
+            most = max(most, levels)
+    return most, Grid(
+        bits, torch.cat(scales, 1), torch.cat(zeros, 1), torch.arange(inputs, dtype=torch.int32) // width, sym
+    )
 
 
 def round_groups(
@@ -81,8 +72,8 @@ def round_groups(
     the largest number of distinct values in a row."""
     w = groups.float()
     scale, zero = grid_of(w, bits, sym)
-    q = _round(w / scale).add_(zero).clamp_(0, 2**bits - 1)
-    levels = _most_levels(q.to(torch.uint8).numpy(), bits)
+    q = (w / scale).round_().add_(zero).clamp_(0, 2**bits - 1)
+    levels = most_levels(q.to(torch.uint8).numpy(), bits)
     return q.sub_(zero).mul_(scale), scale, zero, levels
 
 
@@ -94,17 +85,11 @@ def grid_of(w: torch.Tensor, bits: int, sym: bool) -> tuple[torch.Tensor, torch.
         high = torch.maximum(-low, high)
         low = -high
     scale = ((high - low) / top).clamp(SMALLEST_SCALE, torch.finfo(torch.float16).max).half().float()
-    zero = torch.full_like(scale, (top + 1) // 2) if sym else _round(-low / scale).clamp_(0, top)
+    zero = torch.full_like(scale, (top + 1) // 2) if sym else (-low / scale).round_().clamp_(0, top)
     return scale, zero
 
 
-def _round(x: torch.Tensor) -> torch.Tensor:
-    """Half to even, in place. torch's own round shares even 2,048 elements among threads (see chunks.py)."""
-    np.rint(x.numpy(), out=x.numpy())
-    return x
-
-
-def _most_levels(q: np.ndarray, bits: int) -> int:
+def most_levels(q: np.ndarray, bits: int) -> int:
     """The largest number of distinct values in a row of whole numbers below 2**bits."""
     if len(q) == 1:
         return int(np.count_nonzero(np.bincount(q[0])))

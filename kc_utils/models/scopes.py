@@ -128,7 +128,7 @@ def select(
     (2023): in BERT and RoBERTa attention is query, key and value, and feed_forward holds the attention output; `all`
     is every linear layer, with the transform before the head, and with the head itself when `quantizing`.
 
-    A tied head is returned with `tied=True`: untie it (`kc_utils.compression.untie`) before changing it.
+    A tied head is returned with `tied=True`: untie it (`kc_utils.compression.apply.untie`) before changing it.
 
     Raises BadRequest when the scope or preset is unknown, or the model has nothing in the scope; BadModel as
     `matrices` does.

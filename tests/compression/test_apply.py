@@ -9,10 +9,11 @@ import torch
 import transformers
 
 from kc_utils.compression import methods
-from kc_utils.compression.apply import apply
-from kc_utils.compression.outcome import Outcome
+from kc_utils.compression.apply import apply, compress
 from kc_utils.compression.recipe import Recipe
+from kc_utils.compression.report import Outcome
 from kc_utils.errors import BadModel, BadRequest, BadResult
+from kc_utils.models.loading import load
 from kc_utils.models.scopes import select
 from tests.models.architectures import TINY, logits, tiny
 
@@ -191,8 +192,8 @@ def lazy_method(monkeypatch):
 
 
 def test_a_step_that_prunes_less_than_asked_is_an_error(lazy_method):
-    lazy_method(lambda matrices: Outcome(zeros_asked=100))
-    with pytest.raises(BadResult, match="100 zeros were asked for, 0 were made"):
+    lazy_method(lambda matrices: Outcome(zeros_expected=100))
+    with pytest.raises(BadResult, match="100 zeros were wanted, 0 were made"):
         apply(tiny("llama"), Recipe.parse("magnitude@all=0.5"))
 
 
@@ -214,3 +215,20 @@ def test_bytes_of_the_whole_model_by_hand():
     assert head.bytes_compressed == 2 * elements + 40 // 8 + 2 * 40 * 16 // 2
     assert head.compression_ratio < 1
     assert apply(tiny("llama"), Recipe.parse("none")).compression_ratio == 1
+
+
+def test_compress_gives_a_compressed_copy_with_its_report(trained):
+    lm = load(trained.id)
+    before = {name: weight.clone() for name, weight in lm.model.state_dict().items()}
+    half = compress(lm, "magnitude@all=0.5")
+    assert all(torch.equal(weight, before[name]) for name, weight in lm.model.state_dict().items())
+    assert lm.report is None
+    assert (half.report.recipe, half.report.sparsity) == ("magnitude@all=0.5", 0.5)
+    assert all(int((m.weight == 0).sum()) > 0 for m in select(half.model, "feed_forward"))
+    assert (half.tokenizer, half.entry) == (lm.tokenizer, lm.entry)
+    both = compress(half, Recipe.parse("rtn@all=4,group=32"))
+    assert both.report.sparsity >= 0.5, "a compressed model can be compressed again"
+    assert compress(lm, "none").report.recipe == "none"
+    assert compress(lm, "gptq@all=4,group=32,samples=2").report.steps[0].calibration
+    with pytest.raises(BadRequest, match="unknown method"):
+        compress(lm, "magic@all=0.5")

@@ -1,3 +1,5 @@
+"""The calibration text and the walk through a model that reads it."""
+
 import re
 from types import SimpleNamespace
 
@@ -5,9 +7,11 @@ import pytest
 import torch
 
 from kc_utils.compression import calibration
-from kc_utils.errors import BadRequest
+from kc_utils.errors import BadRequest, MissingData
+from kc_utils.models.scopes import select
 from kc_utils.probing.probe import Probe
 from tests.models.architectures import tiny
+from tests.trained import byte_level
 
 
 class Words:
@@ -51,43 +55,88 @@ def test_the_hash_names_the_text_that_was_read():
         calibration.texts(41)
 
 
-def test_examples_fit_the_positions_of_the_model():
-    for name, longest in (("llama", 22), ("gpt2", 22), ("t5", 90)):
-        found = calibration.examples(tiny(name), Words(), 5)
-        assert len(found) == 5
-        for example, text in zip(found, calibration.texts(5), strict=True):
-            assert example["input_ids"].shape == (1, min(longest, len(text.split())))
-            assert example["input_ids"].dtype == torch.int64
-            assert bool((example["attention_mask"] == 1).all())
+@pytest.mark.parametrize(("name", "longest"), [("llama", 22), ("gpt2", 22), ("t5", 90)])
+def test_the_batch_fits_the_positions_of_the_model_and_is_padded_on_the_right(name, longest):
+    text = calibration.batch(tiny(name), Words(), 5)
+    lengths = [min(longest, len(paragraph.split())) for paragraph in calibration.texts(5)]
+    assert text["input_ids"].shape == (5, max(lengths)) and text["input_ids"].dtype == torch.int64
+    assert text["attention_mask"].sum(1).tolist() == lengths
+    assert all(row[:n].all() for row, n in zip(text["attention_mask"], lengths, strict=True))
+    assert ("decoder_input_ids" in text) == (name == "t5")
 
 
 def test_a_masked_model_gets_masks_and_others_none():
-    masked, plain = (calibration.examples(tiny("bert"), Words(mask=mask), 1)[0]["input_ids"] for mask in (2, None))
+    masked, plain = (calibration.batch(tiny("bert"), Words(mask=mask), 1)["input_ids"] for mask in (2, None))
     assert (masked == 2).nonzero()[:, 1].tolist() == [3, 10, 17]
     assert torch.equal(masked[masked != 2], plain[masked != 2])
-    assert not (calibration.examples(tiny("bart"), Words(mask=2), 1)[0]["input_ids"] == 2).any()
+    assert not (calibration.batch(tiny("bart"), Words(mask=2), 1)["input_ids"] == 2).any()
 
 
 @pytest.mark.parametrize("tokenizer", [Words(size=41000), lambda *_, **__: {"input_ids": []}])
 def test_a_tokenizer_of_another_model_is_refused(tokenizer):
     with pytest.raises(BadRequest, match="does not fit the model, which has 40 token embeddings"):
-        calibration.examples(tiny("llama"), tokenizer, 2)
+        calibration.batch(tiny("llama"), tokenizer, 2)
 
 
 def test_positions_under_another_name():
     model = SimpleNamespace(
         config=SimpleNamespace(n_positions=12), get_input_embeddings=tiny("gpt2").get_input_embeddings
     )
-    assert calibration.examples(model, Words(), 1)[0]["input_ids"].shape == (1, 10)
+    assert calibration.batch(model, Words(), 1)["input_ids"].shape == (1, 10)
 
 
 def test_a_decoder_reads_each_paragraph_behind_its_first_token():
-    from tests.trained import byte_level
-
     tokenizer, model = byte_level(), tiny("llama")
     model.resize_token_embeddings(len(tokenizer))
-    found = calibration.examples(model, tokenizer, 2)
-    longest = calibration._longest(model)
-    for example, text in zip(found, calibration.texts(2), strict=True):
-        plain = tokenizer(text, add_special_tokens=False).input_ids
-        assert example["input_ids"][0].tolist() == [tokenizer.bos_token_id, *plain][:longest]
+    text = calibration.batch(model, tokenizer, 2)
+    for row, paragraph in zip(text["input_ids"], calibration.texts(2), strict=True):
+        plain = tokenizer(paragraph, add_special_tokens=False).input_ids
+        assert row.tolist() == [tokenizer.bos_token_id, *plain][: len(row)]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3_text", "bert", "roberta", "opt", "t5", "bart"])
+def test_the_walk_gives_what_each_paragraph_by_itself_gives(name):
+    """One padded batch, and the model run on one paragraph after the other: the same inputs."""
+    model, seen = tiny(name), {}
+    text = calibration.batch(model, Words(), 4)
+    calibration.walk(model, select(model, "all"), text, lambda matrix, inputs: seen.update({matrix.name: inputs}))
+    alone = {m.name: [] for m in select(model, "all")}
+    for m in select(model, "all"):
+        m.module.register_forward_pre_hook(lambda _, args, name=m.name: alone[name].append(args[0].flatten(0, -2)))
+    for row in range(4):
+        length = int(text["attention_mask"][row].sum())
+        with torch.no_grad():
+            model(**{key: value[row : row + 1, :length] for key, value in text.items()})
+    assert seen.keys() == alone.keys()
+    for key, pieces in alone.items():
+        torch.testing.assert_close(seen[key], torch.cat(pieces), rtol=1e-3, atol=1e-4)
+
+
+def test_a_change_is_read_by_the_matrices_after_it_and_shared_inputs_are_one_tensor():
+    model = tiny("llama")
+    plain, changed = {}, {}
+    text = calibration.batch(model, Words(), 2)
+    chosen = select(model, "all[0]")
+    calibration.walk(model, chosen, text, lambda matrix, inputs: plain.update({matrix.role: inputs}))
+
+    def zero_value(matrix, inputs):
+        changed[matrix.role] = inputs
+        if matrix.role == "attention.value":
+            matrix.weight.zero_()
+
+    calibration.walk(model, chosen, text, zero_value)
+    assert plain["attention.query"] is plain["attention.key"] is plain["attention.value"]
+    assert plain["feed_forward.up"] is plain["feed_forward.gate"]
+    assert torch.equal(changed["attention.value"], plain["attention.value"])
+    assert (changed["attention.output"] == 0).all() and (plain["attention.output"] != 0).any()
+    assert not torch.equal(changed["feed_forward.up"], plain["feed_forward.up"])
+
+
+def test_a_text_that_was_changed_is_refused(tmp_path, monkeypatch):
+    other = tmp_path / "calibration.txt"
+    other.write_text("Something else.")
+    monkeypatch.setattr(calibration, "TEXT", other)
+    calibration.paragraphs.cache_clear()
+    with pytest.raises(MissingData, match="is not the text of this study any more"):
+        calibration.paragraphs()
+    calibration.paragraphs.cache_clear()

@@ -31,9 +31,9 @@ def decoded(encoded: Encoded, shape: tuple[int, int], bits: int) -> np.ndarray:
     else:
         some, of = map(int, encoded.encoding.split(":"))
         count = len(flat) // of * some
-        places = unpacked(arrays["places"], {4: 2, 8: 3, 16: 4}[of], count)
-        for n, (place, value) in enumerate(zip(places, unpacked(arrays["values"], bits, count), strict=True)):
-            flat[n // some * of + place] = value
+        positions = unpacked(arrays["positions"], {4: 2, 8: 3, 16: 4}[of], count)
+        for n, (position, value) in enumerate(zip(positions, unpacked(arrays["values"], bits, count), strict=True)):
+            flat[n // some * of + position] = value
     return np.array(flat).reshape(shape)
 
 

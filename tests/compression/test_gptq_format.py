@@ -1,5 +1,8 @@
 """Packed folders, read by plain transformers and by gptqmodel's own unpacking."""
 
+import logging
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +11,12 @@ import torch
 import transformers as t
 from safetensors.torch import save_file
 
-from kc_utils.compression import gptq_format, gptq_library
+from kc_utils.compression import gptq_format
 from kc_utils.compression.gptq_format import packed
 from kc_utils.compression.methods import method
-from kc_utils.compression.outcome import Grid
 from kc_utils.compression.recipe import Step
-from kc_utils.errors import BadRequest
+from kc_utils.compression.report import Grid
+from kc_utils.errors import BadRequest, MissingData
 from kc_utils.models.scopes import select
 from tests.compression.test_calibration import Words
 
@@ -26,8 +29,8 @@ SIZES = {
 
 @pytest.fixture(autouse=True)
 def _plain_torch():
-    """gptqmodel's plain kernel compiles C++ for minutes at its first call, unless told not to."""
-    gptq_library.solver()
+    """gptqmodel's plain kernel compiles C++ for minutes at its first call, unless this is turned off."""
+    gptq_format.import_readers()
     with torch._dynamo.config.patch(disable=True):
         yield
 
@@ -242,3 +245,24 @@ def test_zeros_pruned_after_rounding_are_on_the_grid():
             m.rows[::2] = 0
     tensors, _ = packed(made.state_dict(), grids)
     assert "model.layers.0.self_attn.q_proj.qweight" in tensors
+
+
+def test_without_the_libraries_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(gptq_format, "find_spec", lambda name: None if name == "gptqmodel" else object())
+    with pytest.raises(MissingData, match="read by gptqmodel.*no-build-isolation gptqmodel"):
+        gptq_format.import_readers.__wrapped__()
+
+
+def test_an_import_that_prints_logs_and_sets_variables_leaves_no_trace(capfd, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setenv("KC_KEPT", "1")
+    before = (root.level, root.handlers[:], dict(os.environ))
+    with gptq_format.quiet():
+        print("banner")
+        print("warning", file=sys.stderr)
+        root.addHandler(logging.StreamHandler())
+        root.setLevel("INFO")
+        logging.getLogger("some.library").warning("a kernel is missing")
+        os.environ |= {"HF_HOME": "/nowhere", "KC_KEPT": "2"}
+    assert (root.level, root.handlers[:], dict(os.environ)) == before
+    assert capfd.readouterr() == ("", "")

@@ -160,7 +160,7 @@ def test_options_hold_their_defaults():
 def test_modules_of_a_recipe():
     assert modules_of(Recipe.parse("none")) == ()
     found = modules_of(Recipe.parse("rows-l1@all=0.1+2:4@attention+int8@all"))
-    assert found == tuple(f"kc_utils.compression.{name}" for name in ("int8", "n_of_m", "rows"))
+    assert found == tuple(f"kc_utils.compression.{name}" for name in ("int8", "pruning"))
 
 
 def test_reading_a_recipe_needs_no_torch():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from kc_utils.compression import bitsandbytes_weights, int8, torchao_weights
+from kc_utils.compression import bitsandbytes_weights, int8
 from kc_utils.errors import BadModel
 from kc_utils.models.stored import compute_in_full, quantized
 from tests.models.architectures import tiny
@@ -20,13 +20,13 @@ def made_by(kind):
     weight, bias = model[0].weight.detach().clone(), model[0].bias.detach().clone()
     match kind:
         case "torch tensor" | "torch channel":
-            int8.replace(model, ["0"], per_channel=kind.endswith("channel"))
+            int8.by_torch(model, ["0"], per_channel=kind.endswith("channel"))
         case "int8":
-            torchao_weights.quantize(model, ["0"], torchao_weights.dynamic_int8("channel"))
+            int8.by_torchao(model, ["0"], int8.dynamic_int8("channel"))
         case "int8 group":
-            torchao_weights.quantize(model, ["0"], torchao_weights.weight_int8(32))
+            int8.by_torchao(model, ["0"], int8.weight_int8(32))
         case "int4":
-            torchao_weights.quantize(model, ["0"], torchao_weights.weight_intx(torch.int4, 64, sym=False))
+            int8.by_torchao(model, ["0"], int8.weight_intx(torch.int4, 64, sym=False))
         case "nf4" | "nf4 double":
             model[0] = bitsandbytes_weights.nf4(model[0], 64, double=kind.endswith("double")).eval()
         case "llm-int8":

@@ -278,7 +278,7 @@ def test_a_chapter_that_applies_recipes_depends_on_every_method(tmp_path, monkey
     asked: list = []
     monkeypatch.setattr(chapters, "code_hash", lambda modules: asked.extend(modules) or "")
     chapters.made_with(ROOT / "book" / "techniques" / "final_layer.md")
-    assert {"kc_utils.compression.rows", "kc_utils.compression.n_of_m", "kc_utils.compression.rtn"} <= set(asked)
+    assert {"kc_utils.compression.pruning", "kc_utils.compression.rtn"} <= set(asked)
 
 
 def test_the_build_executes_chapters_and_nothing_else():

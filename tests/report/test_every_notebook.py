@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kc_utils.compression.calibration_text import TEXT
+from kc_utils.compression.calibration import TEXT
 from kc_utils.report.pages import page_cell, without_empty_parts
 from kc_utils.study.grids import FAMILY_PREFIXES, TECHNIQUES, parameters, split_template
 from tests.report.cells import shell
@@ -99,7 +99,7 @@ def test_a_page_shows_its_figures_its_sentences_and_every_recipe(execute, templa
 
 def test_all_that_a_decoder_can_be_asked(execute, tmp_path):
     text = tmp_path / "sometext.txt"
-    text.write_text(TEXT[:3000])
+    text.write_text(TEXT.read_text()[:3000])
     book = execute(
         "decoder_pruning", protocols=["cloze", "rank", "openbook", "generate"], templates=2, text=str(text), tasks=["worldfacts"],
         task_limit=10, sparsities=[0.9],

@@ -160,9 +160,9 @@ def test_a_module_that_is_not_there(package):
 
 METHODS = {
     "magnitude@all=0.5": {"magnitude"},
-    "random@all=0.5": {"random_weights", "magnitude"},  # random pruning reads its amount as magnitude does
-    "rows-l1@head=0.2": {"rows"},
-    "2:4@all": {"n_of_m"},
+    "random@all=0.5": {"pruning", "magnitude"},  # random pruning zeroes the smallest of random keys as magnitude does
+    "rows-l1@head=0.2": {"pruning", "magnitude"},
+    "2:4@all": {"pruning", "magnitude"},
     "int8@all": {"int8"},
     "magnitude@all=0.5+rtn@all=4": {"magnitude", "rtn"},
 }

@@ -1,4 +1,4 @@
-"""Random, row and N:M pruning."""
+"""Row, N:M and random pruning."""
 
 import itertools
 
@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from kc_utils.compression import n_of_m, random_weights, rows
+from kc_utils.compression import pruning
 from kc_utils.compression.apply import apply
-from kc_utils.compression.chunks import CHUNK
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest
 from kc_utils.models.scopes import select
@@ -21,7 +20,7 @@ from tests.models.architectures import tiny
 
 def drawn(sizes, k, seed):
     tensors = {name: torch.ones(size) for name, size in sizes.items()}
-    random_weights.zero_random(tensors, k, seed)
+    pruning.zero_random(tensors, k, seed)
     return {name: t == 0 for name, t in tensors.items()}
 
 
@@ -33,7 +32,7 @@ def test_random_pruning_is_exact(sizes, share, seed):
 
 
 def test_random_pruning_depends_on_seed_and_names_and_not_on_order():
-    sizes = {"a": (CHUNK + 3,), "b": (40, 50)}
+    sizes = {"a": (pruning.DRAWN + 3,), "b": (40, 50)}
     first = drawn(sizes, 9000, 1)
     again = drawn(dict(reversed(sizes.items())), 9000, 1)
     other = drawn(sizes, 9000, 2)
@@ -41,6 +40,16 @@ def test_random_pruning_depends_on_seed_and_names_and_not_on_order():
     assert not torch.equal(first["a"], other["a"])
     more = drawn(sizes, 12000, 1)
     assert all(bool((more[n] | ~first[n]).all()) for n in sizes)  # the larger draw holds the smaller
+
+
+def test_the_draw_is_that_of_the_stored_results():
+    """Rows of earlier runs hold good only while the same seed draws the same weights."""
+    gone = drawn({"a": (50,), "b": (3, 20)}, 6, 1)
+    assert {name: mask.flatten().nonzero().flatten().tolist() for name, mask in gone.items()} == {
+        "a": [10, 12],
+        "b": [11, 24, 30, 34],
+    }
+    assert pruning.random_rows(20, 4, 3, "head").tolist() == [13, 16, 6, 17]
 
 
 def test_random_pruning_is_uniform():
@@ -87,7 +96,7 @@ def test_rows_of_a_conv1d_are_its_columns():
 
 
 def test_equal_rows_go_by_position():
-    assert rows.smallest_rows(torch.ones(5, 3), 2, 1).tolist() == [0, 1]
+    assert pruning.smallest_rows(torch.ones(5, 3), 2, 1).tolist() == [0, 1]
 
 
 def test_random_rows():
@@ -100,10 +109,7 @@ def test_random_rows():
     other = tiny("bart")
     apply(other, Recipe.parse("random-rows@head=0.2,seed=4"))
     assert not torch.equal(gone, (other.lm_head.weight == 0).all(1))
-    assert (
-        rows.random_rows(40, 8, 3, "lm_head.weight").tolist()
-        == gone.nonzero().flatten()[torch.argsort(torch.argsort(rows.random_rows(40, 8, 3, "lm_head.weight")))].tolist()
-    )
+    assert set(pruning.random_rows(40, 8, 3, "lm_head.weight").tolist()) == set(gone.nonzero().flatten().tolist())
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 3)])
@@ -117,7 +123,7 @@ def test_n_of_m_by_brute_force(n, m):
         best = max(itertools.combinations(range(m), n), key=lambda keep: float(group[list(keep)].abs().sum()))
         for i in set(range(m)) - set(best):
             expected[row, first + i] = 0
-    n_of_m.prune(weight, n, m)
+    pruning.keep_n_of_m(weight, n, m)
     assert torch.equal(weight, expected)
 
 
@@ -128,7 +134,7 @@ def test_n_of_m_zeroes_exactly_with_ties_by_position(outputs, groups, pattern, s
     expected = weight.clone().view(-1, m)
     for group in expected:
         group[torch.from_numpy(np.argsort(group.abs().numpy(), kind="stable")[: m - n].copy())] = 0
-    n_of_m.prune(weight, n, m)
+    pruning.keep_n_of_m(weight, n, m)
     assert torch.equal(weight.view(-1, m), expected)
 
 
