@@ -2,6 +2,7 @@
 # make pdf    the book as one PDF besides, where Chromium is installed
 # make test   install what is needed, run the tests
 # make install  all packages, with those that only tests and harness tasks need
+# make data   build the facts of worldfacts anew from five packages, and compare them with the frozen list
 # make lab    train the models of the lab that have no checkpoint; delete kc_lab/checkpoints/ to train all anew
 # STUDY=smoke makes the small study's book instead; PYTHON=... names another Python 3.11.
 
@@ -18,7 +19,7 @@ COMPILE := { $(BIN)/python -m compileall -qq -j 0 -x '$(RARE)' .venv/lib || true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book pdf test lab install lint clean
+.PHONY: book pdf test lab data install lint clean
 
 book: $(READY)
 	@$(BIN)/kc book $(STUDY)
@@ -27,11 +28,15 @@ pdf: book
 	@$(BIN)/kc pdf
 
 test: install
-	@$(BIN)/ruff check kc_utils kc_lab tests benchmarks
+	@$(BIN)/ruff check kc_utils kc_lab data tests benchmarks
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(READY)
 	@$(BIN)/kc lab train --all
+
+data: $(READY)
+	@$(PIP) -e '.[data]'
+	@$(BIN)/python data/worldfacts/build.py
 
 install: $(READY_TO_TEST)
 
@@ -55,8 +60,8 @@ $(READY_TO_TEST): $(READY)
 	echo "install for tests and tasks  $$(( $$(date +%s) - start )) s"
 
 lint: install
-	@$(BIN)/ruff check kc_utils kc_lab tests benchmarks
-	@$(BIN)/ruff format --check kc_utils kc_lab tests benchmarks
+	@$(BIN)/ruff check kc_utils kc_lab data tests benchmarks
+	@$(BIN)/ruff format --check kc_utils kc_lab data tests benchmarks
 
 clean:
 	rm -rf _build book/results results/runs results/logs results/locks .snakemake

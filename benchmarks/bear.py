@@ -21,8 +21,8 @@ from lm_pub_quiz import Evaluator
 from spent import Spent, now
 
 from kc_utils.probing.facts import FactSet
-from kc_utils.probing.probe import Probe, ask
-from kc_utils.probing.wordings import WORDINGS
+from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.scorers import SCORERS
 from kc_utils.models.loading import Loaded, load
 
 
@@ -59,7 +59,7 @@ def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], 
 def ours(loaded: Loaded, probe: Probe, facts: FactSet) -> tuple[dict[str, str], Spent, int]:
     """The same by this study."""
     start = now()
-    answers = ask(loaded.model, loaded.tokenizer, loaded.entry.family, probe)
+    answers = evaluate(loaded.model, loaded.tokenizer, loaded.entry.family, probe)
     seconds = now() - start
     chosen = answers.rows.set_index("fact")["chosen"]
     best = {}
@@ -72,13 +72,13 @@ def ours(loaded: Loaded, probe: Probe, facts: FactSet) -> tuple[dict[str, str], 
 def needed(loaded: Loaded, facts: FactSet) -> int:
     """Tokens when each statement's part before the answer is computed once a fact (decoders)."""
     from kc_utils.probing.prefix_tree import common_length
-    from kc_utils.probing.questions import ask_about
+    from kc_utils.probing.queries import queries_of
 
-    wording, total = WORDINGS[loaded.entry.family](loaded.tokenizer), 0
-    for question in ask_about(facts, 1):
-        before = wording.gap(question)
-        answers = facts.relations[question.fact.relation].answer_space
-        statements = [terms[-1][0] for terms in wording.terms(question, answers)]
+    scorer, total = SCORERS[loaded.entry.family](loaded.tokenizer), 0
+    for query in queries_of(facts, 1):
+        before = scorer.gap(query)
+        answers = facts.relations[query.fact.relation].answer_space
+        statements = [terms[-1][0] for terms in scorer.terms(query, answers)]
         shared = min(common_length(s, before) for s in statements)
         total += shared + sum(len(s) + 1 - shared for s in statements)
     return total

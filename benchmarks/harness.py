@@ -14,9 +14,8 @@ import time
 import torch
 
 from kc_utils.probing.causal import NextToken
-from kc_utils.probing.harness.ask import evaluate, gold_balance, make_reader, table_of
-from kc_utils.probing.harness.quiet import lm_eval, quietly
-from kc_utils.probing.harness.tasks import choose
+from kc_utils.probing.harness.evaluate import make_reader, run, table_of
+from kc_utils.probing.harness.tasks import choose, lm_eval, quietly
 from kc_utils.models.loading import load
 
 
@@ -38,26 +37,26 @@ def measured(makers, chosen, tokens: Tokens, repeat: int, clock):
     for _ in range(repeat):
         for result, make in zip(found, makers, strict=True):
             reader, tokens.count, start = make(), 0, clock()
-            ((_, answers),) = evaluate(reader, [chosen])
+            ((_, answers),) = run(reader, [chosen])
             result[:] = answers, tokens.count, min(result[2], clock() - start)
     return found
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default="smollm2-135m")
-    options.add_argument("--tasks", nargs="+", default=["boolq", "piqa", "winogrande"])
-    options.add_argument("--limit", type=int, default=60, help="items of each task")
-    options.add_argument("--batch-size", type=int, default=8)
-    options.add_argument("--repeat", type=int, default=1)
-    options.add_argument("--threads", type=int, help="of torch; by default as many as it chooses")
-    options.add_argument("--processor-time", action="store_true")
-    asked = options.parse_args()
-    clock = time.process_time if asked.processor_time else time.perf_counter
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tasks", nargs="+", default=["boolq", "piqa", "winogrande"])
+    parser.add_argument("--limit", type=int, default=60, help="items of each task")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of torch; by default as many as it chooses")
+    parser.add_argument("--processor-time", action="store_true")
+    options = parser.parse_args()
+    clock = time.process_time if options.processor_time else time.perf_counter
+    if options.threads:
+        torch.set_num_threads(options.threads)
 
-    loaded = load(asked.model)
+    loaded = load(options.model)
     model, tokenizer, family = loaded.model, loaded.tokenizer, loaded.entry.family
     tokens = Tokens(model)
 
@@ -65,33 +64,33 @@ def main() -> None:
         backend = "seq2seq" if family == "encoder-decoder" else "causal"
         with quietly():
             hflm = lm_eval("models.huggingface").HFLM
-            return hflm(pretrained=model, tokenizer=tokenizer, backend=backend, batch_size=asked.batch_size)
+            return hflm(pretrained=model, tokenizer=tokenizer, backend=backend, batch_size=options.batch_size)
 
-    # asked once of the uncompressed model, as a study does, and known for all of its recipes
+    # found out once on the uncompressed model, as a study does, and known for all of its recipes
     trees = NextToken(model).takes_trees() if family == "decoder" else None
 
     def own():
-        return make_reader(model, tokenizer, family, asked.batch_size, trees)
+        return make_reader(model, tokenizer, family, options.batch_size, trees)
 
-    warm_up = choose(asked.tasks[:1], 2, 1, 0)
-    evaluate(stock(), warm_up), evaluate(own(), warm_up)
+    warm_up = choose(options.tasks[:1], 2, 1)
+    run(stock(), warm_up), run(own(), warm_up)
 
-    print(f"{asked.model}, {asked.limit} items of each task, {asked.batch_size} rows in a forward pass, "
+    print(f"{options.model}, {options.limit} items of each task, {options.batch_size} rows in a forward pass, "
           f"{torch.get_num_threads()} threads\n")  # fmt: skip
     print("| task | items | right answer first | accuracy | tokens, lm-eval's HFLM | tokens, here | seconds, HFLM "
           "| seconds, here | ratio | largest difference of a log-likelihood | other answers |")  # fmt: skip
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     totals = [0.0, 0.0]
-    for chosen in choose(asked.tasks, asked.limit, 0, 0):
+    for chosen in choose(options.tasks, options.limit, 0):
         (theirs, their_tokens, their_seconds), (ours, our_tokens, our_seconds) = measured(
-            (stock, own), chosen, tokens, asked.repeat, clock
+            (stock, own), chosen, tokens, options.repeat, clock
         )
         totals = [totals[0] + their_seconds, totals[1] + our_seconds]
         left, right = table_of([(chosen, theirs)]), table_of([(chosen, ours)])
         pairs = zip(left["scores"].explode(), right["scores"].explode(), strict=True)
         worst = max(abs(a - b) for a, b in pairs)
         other = int((left["chosen"] != right["chosen"]).sum())
-        first = gold_balance(right)["first"].get(chosen.name, float("nan"))
+        first = (right["gold"] == 0).mean()
         print(f"| {chosen.name} | {len(right)} | {first:.0%} | {right['correct'].mean():.1%} | {their_tokens:,} "
               f"| {our_tokens:,} | {their_seconds:.1f} | {our_seconds:.1f} | {their_seconds / our_seconds:.2f} "
               f"| {worst:.1e} | {other} |", flush=True)  # fmt: skip

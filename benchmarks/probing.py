@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/probing.py [--model smollm2-135m] [--facts 300] [--alternatives 4]
 
 Everything is measured in one process, one after the other, each the best of `--repeat` runs. Floating-point operations
-count two per weight for the block matrices of every token that is not padding, and for the final layer of every context
-that is read; attention itself is left out, so that the rate is a lower bound.
+count two per weight for the block matrices of every token that is not padding, and for the final layer of every
+context;  attention itself is left out, so that the rate is a lower bound.
 """
 
 import argparse
@@ -14,11 +14,10 @@ import torch
 
 from kc_utils.probing.causal import NextToken
 from kc_utils.probing.prefix_tree import grow
-from kc_utils.probing.probe import Probe, ask
-from kc_utils.probing.protocols.cloze import Cloze
-from kc_utils.probing.protocols.rank import Rank
-from kc_utils.probing.questions import ask_about
-from kc_utils.probing.wordings import LeftToRight
+from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.protocols import Cloze, Rank
+from kc_utils.probing.queries import queries_of
+from kc_utils.probing.scorers import CausalScorer
 from kc_utils.models.loading import load
 from kc_utils.models.scopes import select
 
@@ -70,18 +69,18 @@ def main() -> None:
     model = loaded.model
     probe = Probe(limit=chosen.facts, alternatives=chosen.alternatives)
     facts = probe.factset()
-    wording = LeftToRight(loaded.tokenizer)
-    cloze = Cloze(ask_about(facts, 1, left_to_right=True), wording, loaded.tokenizer)
-    rank = Rank(ask_about(facts, 1), wording, facts, chosen.alternatives, 0)
-    contexts = list(dict.fromkeys(cloze.queries + rank.queries))
+    scorer = CausalScorer(loaded.tokenizer)
+    cloze = Cloze(queries_of(facts, 1, left_to_right=True), scorer, loaded.tokenizer)
+    rank = Rank(queries_of(facts, 1), scorer, facts, chosen.alternatives, 0)
+    contexts = list(dict.fromkeys(cloze.inputs + rank.inputs))
     whole = sum(map(len, contexts))
     nodes = sum(map(len, grow(contexts, NextToken(model).max_nodes)))
     body = 2 * sum(m.numel for m in select(model, "all"))
     head = 2 * model.get_output_embeddings().weight.numel()
 
     rate = matmul_rate(chosen.repeat)
-    seconds = best(lambda: ask(model, loaded.tokenizer, "decoder", probe), chosen.repeat)
-    reading = best(lambda: [None for _ in NextToken(model).read(contexts)], chosen.repeat)
+    seconds = best(lambda: evaluate(model, loaded.tokenizer, "decoder", probe), chosen.repeat)
+    forward = best(lambda: [None for _ in NextToken(model).logits(contexts)], chosen.repeat)
     few = contexts[:: max(1, len(contexts) // chosen.plain)]
     scale = whole / sum(map(len, few))
     alone = best(lambda: one_by_one(model, few), 1) * scale
@@ -94,11 +93,9 @@ def main() -> None:
     print(f"| tokens of all contexts, whole | {whole:,} |")
     print(f"| tokens computed, shared prefixes once | {nodes:,} ({whole / nodes:.1f} times fewer) |")
     print(f"| float32 matrix product | {rate / 1e9:.0f} GFLOP/s |")
-    print(f"| probing, model only | {done / reading / 1e9:.0f} GFLOP/s, {100 * done / reading / rate:.0f} % of it |")
+    print(f"| probing, model only | {done / forward / 1e9:.0f} GFLOP/s, {100 * done / forward / rate:.0f} % of it |")
     everything = done / seconds
-    print(
-        f"| probing, with questions and rows | {everything / 1e9:.0f} GFLOP/s, {100 * everything / rate:.0f} % of it |"
-    )
+    print(f"| probing, with queries and rows | {everything / 1e9:.0f} GFLOP/s, {100 * everything / rate:.0f} % of it |")
     print(f"| against contexts one by one | {alone / seconds:.1f} times faster |")
     print(f"| against padded batches of 32 | {batches / seconds:.1f} times faster |")
 

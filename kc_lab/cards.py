@@ -114,10 +114,10 @@ def checked_folder(name: str) -> Path:
 def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, float]]:
     """{name: {value, low, high, n}} of one model for each field of `Recall`. load: of the world that it was trained on."""
     from kc_lab import world
-    from kc_utils.probing.probe import Probe, ask
+    from kc_utils.probing.probe import Probe, evaluate
 
     def rows(**fields):
-        return ask(model, tokenizer, family, Probe(**fields)).rows
+        return evaluate(model, tokenizer, family, Probe(**fields)).rows
 
     source = "lab:people" + (f"-x{load}" if load > 1 else "")
     people = rows(facts=source, limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")

@@ -33,10 +33,10 @@ from kc_utils.errors import BadResult
 from kc_utils.models.stored import quantized
 from kc_utils.probing.facts import Fact, FactSet
 from kc_utils.probing.probe import Probe
-from kc_utils.probing.protocols.cloze import Cloze
-from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.protocols import Cloze, collect
+from kc_utils.probing.queries import Query, queries_of
+from kc_utils.probing.scorers import SCORERS
 from kc_utils.probing.sources import load_source
-from kc_utils.probing.wordings import WORDINGS
 
 PROTOCOL = "relearning"
 STRANGERS = "lab:strangers"
@@ -77,31 +77,29 @@ class Lesson:
     def __init__(self, model, tokenizer, family: str, trees: bool | None = None):
         self.model = trainable(copy.deepcopy(model))
         self.tokenizer, self.family, self.trees = tokenizer, family, trees
-        self.scorer = WORDINGS[family](tokenizer)
+        self.scorer = SCORERS[family](tokenizer)
 
-    def queries(self, facts: FactSet) -> list[Question]:
-        return ask_about(facts, 1, left_to_right=self.family == "decoder")
+    def queries(self, facts: FactSet) -> list[Query]:
+        return queries_of(facts, 1, left_to_right=self.family == "decoder")
 
-    def evaluate(self, questions: Sequence[Question]) -> list[dict]:
+    def evaluate(self, queries: Sequence[Query]) -> list[dict]:
         """Rows of the cloze, as the model is now."""
-        cloze = Cloze(questions, self.scorer, self.tokenizer)
-        queries = cloze.queries
-        for logits in self.scorer.reader(self.model, self.trees).read(queries):
-            cloze.take([queries[index] for index in logits.contexts], logits)
+        cloze = Cloze(queries, self.scorer, self.tokenizer)
+        collect(self.scorer.predictor(self.model, self.trees), [cloze])
         return cloze.rows
 
-    def learn(self, lost: Sequence[Question], new: Sequence[Question], steps: int, pruned: bool):
+    def learn(self, lost: Sequence[Query], new: Sequence[Query], steps: int, pruned: bool):
         """Rows before the first step, and after those that `evaluated_after` names."""
         sets = {q.fact.id: name for name, part in ((LOST, lost), (NEW, new)) for q in part}
-        questions = [*lost, *new]
-        answers = [self.scorer.fillers(q, q.fact.answers[:1])[0][0] for q in questions]
-        inputs = self._inputs([self.scorer.gap(q) for q in questions])
+        queries = [*lost, *new]
+        answers = [self.scorer.fillers(q, q.fact.answers[:1])[0][0] for q in queries]
+        inputs = self._inputs([self.scorer.gap(q) for q in queries])
         target = torch.tensor(answers, device=self.model.device)
         held = zeros_of(self.model) if pruned else {}
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
         for step in range(steps + 1):
             if step in evaluated_after(steps):
-                for row in self.evaluate(questions):
+                for row in self.evaluate(queries):
                     yield {**row, "protocol": PROTOCOL, "step": step, "set": sets[row["fact"]]}
             if step == steps:
                 break
@@ -181,7 +179,7 @@ def hold(model: nn.Module, zeros: dict[str, torch.Tensor]) -> None:
             parameter.masked_fill_(zeros[name], 0)
 
 
-def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Question], list[Question]]:
+def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Query], list[Query]]:
     """Queries of lost facts and of as many strangers' facts of the same relations, all answered wrongly now."""
     strangers = load_source(STRANGERS)
     taught = probe.factset()
@@ -189,14 +187,14 @@ def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Question], list[Questi
     if not shared:
         return [], []
     wrong = [_wrong(lesson, _drawn(facts.only(shared), probe.seed)) for facts in (taught, strangers)]
-    beside: dict[str, list[Question]] = defaultdict(list)
-    for question in wrong[1]:
-        beside[question.fact.relation].append(question)
+    beside: dict[str, list[Query]] = defaultdict(list)
+    for query in wrong[1]:
+        beside[query.fact.relation].append(query)
     lost, new = [], []
-    for question in wrong[0]:
-        if len(lost) < MOST and beside[question.fact.relation]:
-            lost.append(question)
-            new.append(beside[question.fact.relation].pop(0))
+    for query in wrong[0]:
+        if len(lost) < MOST and beside[query.fact.relation]:
+            lost.append(query)
+            new.append(beside[query.fact.relation].pop(0))
     return lost, new
 
 
@@ -209,8 +207,8 @@ def _drawn(facts: FactSet, seed: int) -> FactSet:
     return replace(facts, facts=tuple(sorted(facts.facts, key=position)))
 
 
-def _wrong(lesson: Lesson, facts: FactSet) -> list[Question]:
+def _wrong(lesson: Lesson, facts: FactSet) -> list[Query]:
     """Queries that the cloze can read and the model answers wrongly, in order."""
-    questions = lesson.queries(facts)
-    wrong = {row["fact"] for row in lesson.evaluate(questions) if not row["correct"]}
-    return [question for question in questions if question.fact.id in wrong]
+    queries = lesson.queries(facts)
+    wrong = {row["fact"] for row in lesson.evaluate(queries) if not row["correct"]}
+    return [query for query in queries if query.fact.id in wrong]

@@ -29,7 +29,7 @@ from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, gu
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.models.registry import FAMILIES
 from kc_utils.places import cache_dir, complete_or_absent, cores
-from kc_utils.probing.reading import only_at
+from kc_utils.probing.logits import only_at
 from kc_utils.study.code import code_hash
 from kc_utils.study.processes import processes
 

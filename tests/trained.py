@@ -24,8 +24,8 @@ from transformers import (
 
 from kc_utils.probing.facts import FactSet
 from kc_utils.probing.probe import Probe
-from kc_utils.probing.questions import Question, ask_about
-from kc_utils.probing.wordings import Sentinel
+from kc_utils.probing.queries import Query, queries_of
+from kc_utils.probing.scorers import Seq2SeqScorer
 from tests.training import train
 
 PROBE = Probe(relations=("capital",), limit=30, alternatives=4)
@@ -44,7 +44,7 @@ class Trained:
 
 def statements(facts: FactSet) -> list[str]:
     """Every fact in every wording, with its first answer."""
-    return [q.stated(q.fact.answers[0]) for q in ask_about(facts, "all")]
+    return [q.stated(q.fact.answers[0]) for q in queries_of(facts, "all")]
 
 
 def corpus() -> list[str]:
@@ -141,7 +141,7 @@ def train_encoder(folder: Path) -> Trained:
 
 def train_encoder_decoder(folder: Path) -> Trained:
     facts, tokenizer = PROBE.factset(), sentinels()
-    gaps = [list(Sentinel(tokenizer).gap(q)[0]) for q in _asked(facts)]
+    gaps = [list(Seq2SeqScorer(tokenizer).gap(q)[0]) for q in _asked(facts)]
     batch = tokenizer.pad({"input_ids": gaps}, return_tensors="pt")
     said = [f"<extra_id_0> {q.spelled(q.fact.answers[0])} <extra_id_1>" for q in _asked(facts)]
     target = tokenizer(said, padding=True, return_tensors="pt")
@@ -153,8 +153,8 @@ def train_encoder_decoder(folder: Path) -> Trained:
     return _taught(folder, facts, tokenizer, lambda: T5ForConditionalGeneration(config), lambda: _some(batch), steps=70)
 
 
-def _asked(facts: FactSet) -> list[Question]:
-    return ask_about(facts, "all")
+def _asked(facts: FactSet) -> list[Query]:
+    return queries_of(facts, "all")
 
 
 def _some(batch: dict, rows: int = 48) -> dict:

@@ -1,4 +1,4 @@
-"""What a decoder says next: log-probabilities of the next token after many contexts, each prefix computed once."""
+"""Next-token logits of a decoder after many contexts, each shared prefix computed once."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from itertools import pairwise
 import torch
 
 from kc_utils.probing.prefix_tree import as_batch, common_length, grow
-from kc_utils.probing.reading import Reading, check_length
+from kc_utils.probing.logits import Logits, check_length
 
 Context = tuple[int, ...]
 
 
 class NextToken:
-    """Reads next-token scores off one decoder.
+    """Computes next-token logits of a decoder. An input is a context: a tuple of tokens.
 
     model         a causal language model of transformers in evaluation mode
     max_nodes     tokens in one tree (one row of a batch); a longer context has a longer row
     batch_tokens  tokens in one forward pass
-    read_rows     contexts whose scores over the vocabulary are held at a time
+    rows          contexts whose logits are held at a time
     trees         whether the model takes trees; None to find out
 
-    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks on a few of its
-    contexts that this one does, against its own plain forward pass, and falls back to plain padded batches where not.
-    The answer belongs to the architecture. Ask `takes_trees` before the model is compressed: int8 of torch.ao rounds all
-    activations of a batch by one scale, so that its scores depend on the batch and prove nothing.
+    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks this on a few of
+    its contexts, against the plain forward pass, and falls back to plain padded batches. The answer belongs to the
+    architecture. Call `takes_trees` before the model is compressed: int8 of torch.ao rounds all activations of a batch
+    by one scale, so that its logits depend on the batch and prove nothing.
     """
 
     def __init__(
-        self, model, max_nodes: int = 128, batch_tokens: int = 1024, read_rows: int = 256, trees: bool | None = None
+        self, model, max_nodes: int = 128, batch_tokens: int = 1024, rows: int = 256, trees: bool | None = None
     ):
         self.model = model
         self.max_nodes = max_nodes
         self.batch_tokens = batch_tokens
-        self.read_rows = read_rows
+        self.rows = rows
         self.tokens_computed = 0
         self._trees_work = trees
 
     def takes_trees(self) -> bool:
-        """Whether the model's scores in a tree are those of its plain forward pass, tried on a few short contexts."""
+        """Whether the model's logits in a tree are those of its plain forward pass, tried on a few short contexts."""
         if self._trees_work is None:
             size = self.model.get_input_embeddings().weight.shape[0]
             long = tuple(13 * n * n % size for n in range(15))
@@ -48,9 +48,9 @@ class NextToken:
         return self._trees_work
 
     @torch.inference_mode()
-    def read(self, contexts: Sequence[Context]) -> Iterator[Reading]:
-        """Yield readings that together cover every context."""
-        contexts = list(contexts)
+    def logits(self, inputs: Sequence[Context]) -> Iterator[Logits]:
+        """Yield logits that together cover every context."""
+        contexts = list(inputs)
         if not contexts:
             return
         check_length(self.model, max(map(len, contexts)))
@@ -58,10 +58,10 @@ class NextToken:
             self._trees_work = self._check_trees(contexts)
         hidden_states = self._tree_states if self._trees_work else self._padded_states
         for indices, states in hidden_states(contexts):
-            for start in range(0, len(indices), self.read_rows):
-                part = slice(start, start + self.read_rows)
+            for start in range(0, len(indices), self.rows):
+                part = slice(start, start + self.rows)
                 logits = states[part] if not self._trees_work else self._head(states[part])
-                yield Reading.of(indices[part], logits)
+                yield Logits.of(indices[part], logits)
 
     def _tree_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Last hidden states [n, width] at the end of each context, tree by tree."""
@@ -82,7 +82,7 @@ class NextToken:
     def _padded_states(self, contexts: Sequence[Context]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Logits [n, vocabulary] at the end of each context from plain batches, padded on the right, longest first.
 
-        A context that another one begins with is read off that one's row.
+        A context that begins another one is taken from that one's row.
         """
         chains = sorted(_chains(contexts), key=lambda chain: -len(contexts[chain[-1]]))
         for part in self._batches(chains, lambda chain: len(contexts[chain[-1]])):
@@ -135,7 +135,7 @@ class NextToken:
             tree = {}
         self.tokens_computed = counted
         if not all(torch.isfinite(row).all() for row in plain.values()):
-            return bool(tree)  # a broken model says nothing about trees
+            return bool(tree)  # a broken model proves nothing about trees
         worst = max((float((plain[i] - tree[i]).abs().max()) for i in plain if i in tree), default=float("inf"))
         if len(tree) == len(plain) and worst < (1e-2 if self._dtype() == torch.float32 else 0.5):
             return True

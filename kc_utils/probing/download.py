@@ -1,27 +1,147 @@
-"""One file over HTTP: resumed where it broke off, checked, and in its place only when it is whole.
+"""Benchmarks from their official homes: fetched with pooch, checked, unpacked.
 
-What a server says is not believed: a range that it ignores starts the file again, a length that does not come true is
-a broken-off transfer, and tries are counted. A `Content-Length` that is too short cannot be told from a shorter file:
-a known hash shows it, or the structure of the file (a zip archive's directory stands at its end).
+`HOMES` states what to fetch, which files are kept, and under which names. Hashes stand here where the publisher's files were
+seen. pooch downloads and compares the hash of a file; what it lacks is here: a bound on the size, no way from https to http,
+and a look at every member of an archive before the first one is written.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
+import json
+import os
 import re
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
+import shutil
+import stat
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
+import pooch
+import requests
 
 from kc_utils.errors import MissingData
 from kc_utils.places import complete_or_absent
 
-WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+HUB = "https://huggingface.co"
+SOURCE_FILE = "SOURCE.json"
 CHUNK = 1 << 18
+SMALL = 1 << 20
+"""Bytes below which no ratio of compression is suspicious."""
+TIMEOUT, TRIES = 30.0, 3
+"""Seconds without a byte; downloads at most."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where one benchmark is published.
+
+    url             an archive, or the one file itself
+    licence         of the data
+    by_hand         what to do without a network, one sentence
+    members         (pattern, name) pairs: a member of the archive that matches is kept as name, with its groups
+    sha256          of what the address gives, where known
+    fileset_sha256  of the kept files (`files.fileset_sha256`), where known
+    max_bytes       of what the address gives; `max_unpacked` of what is in it
+    """
+
+    url: str
+    licence: str
+    by_hand: str
+    members: tuple[tuple[str, str], ...] = ()
+    sha256: str | None = None
+    fileset_sha256: str | None = None
+    max_bytes: int = 1 << 28
+    max_unpacked: int = 4 << 30
+
+    @property
+    def address(self) -> str:
+        """The url, or its like on the mirror of the Hugging Face hub that `$HF_ENDPOINT` names."""
+        mirror = os.environ.get("HF_ENDPOINT")
+        return self.url.replace(HUB, mirror.rstrip("/"), 1) if mirror and self.url.startswith(HUB) else self.url
+
+    def name_of(self, member: str) -> str | None:
+        """The name below the benchmark's folder of a member of the archive; None for one that is not kept."""
+        for pattern, name in self.members:
+            match = re.fullmatch(pattern, member)
+            if match:
+                return match.expand(name)
+        return None
+
+
+BEAR_COMMIT = "725b4e3139d0a5fdf914b0419ba744273dddc689"
+PARAREL_COMMIT = "7cdb6a8b3c54b9d8a3dee92477173dc94ec2da84"
+POPQA_REVISION = "098765c79ea10a2cb19c828324e33281b8336ec0"
+
+HOMES: dict[str, Home] = {
+    "LAMA": Home(
+        url="https://dl.fbaipublicfiles.com/LAMA/data.zip",
+        licence="CC BY-NC 4.0",
+        by_hand="By hand: unpack https://dl.fbaipublicfiles.com/LAMA/data.zip and rename its folder data/ to LAMA/",
+        members=((r"data/((?:TREx/P\d+|Google_RE/\w+_test|ConceptNet/test|Squad/test|relations)\.jsonl)", r"\1"),),
+    ),
+    "BEAR": Home(
+        # the address that lm-pub-quiz, the authors' own library, fetches it from
+        url=f"https://github.com/lm-pub-quiz/BEAR/archive/{BEAR_COMMIT}.zip",
+        licence="CC BY-SA 4.0",
+        by_hand=f"By hand: the folder BEAR/ of https://github.com/lm-pub-quiz/BEAR at commit {BEAR_COMMIT[:12]}",
+        members=((r"[^/]+/BEAR/(P\d+\.jsonl|metadata_relations\.json)", r"\1"),),
+        fileset_sha256="0aa9e64d38e98582c04a01a403281f88e18cd88669bd72575d72129218fdeb21",
+    ),
+    "ParaRel": Home(
+        url=f"https://github.com/yanaiela/pararel/archive/{PARAREL_COMMIT}.zip",
+        licence="MIT",
+        by_hand="By hand: the folders data/pattern_data/graphs_json and data/trex_lms_vocab of "
+        f"https://github.com/yanaiela/pararel at commit {PARAREL_COMMIT[:12]}, side by side",
+        members=(
+            (r"[^/]+/data/pattern_data/(graphs_json/P\d+\.jsonl)", r"\1"),
+            (r"[^/]+/data/(trex_lms_vocab/P\d+\.jsonl)", r"\1"),
+        ),
+    ),
+    "PopQA": Home(
+        url=f"{HUB}/datasets/akariasai/PopQA/resolve/{POPQA_REVISION}/test.tsv",
+        licence="none is stated by its authors",
+        by_hand="By hand: test.tsv of the Hugging Face data set akariasai/PopQA",
+        max_bytes=1 << 26,
+    ),
+}
+
+_ON_HUB = "on the Hugging Face hub, where the tasks of lm-eval read it themselves"
+ELSEWHERE = {
+    "harness/boolq": f"By hand: the validation split of google/boolq, one JSON object a line; it is Parquet {_ON_HUB}",
+    "harness/piqa": f"By hand: valid.jsonl and valid-labels.lst of https://yonatanbisk.com/piqa; it is ybisk/piqa {_ON_HUB}",
+    "harness/winogrande": f"By hand: dev.jsonl of WinoGrande 1.1; it is allenai/winogrande, as Parquet, {_ON_HUB}",
+    "wikitext2/wiki.test.raw": "By hand: the test rows of wikitext-2-raw-v1, joined as they are; the data set is "
+    "Salesforce/wikitext, as Parquet, on the Hugging Face hub",
+}
+"""What to do for files that have no address of their own, by folder."""
+
+
+def install(home: Home, folder: Path) -> None:
+    """Fetch a benchmark into a new folder, whole or not at all, with a `SOURCE.json` that states address and hashes.
+
+    Raises MissingData in one line.
+    """
+    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=folder.parent) as scratch:
+        fetched = fetch(home.address, Path(scratch), home.sha256, home.max_bytes)
+        with complete_or_absent(folder) as target:
+            target.mkdir()
+            mark = {"url": home.address, "bytes": fetched.stat().st_size, "sha256": sha256_of(fetched)}
+            if home.members:
+                names = unpack(fetched, target, home.name_of, max_bytes=home.max_unpacked)
+            else:
+                names = [fetched.name]
+                fetched.replace(target / fetched.name)
+            found = fileset_sha256(target, names)
+            if home.fileset_sha256 not in (None, found):
+                raise MissingData(f"{home.address} holds other files (hash {found[:16]}...) than the published ones")
+            known = home.sha256 or home.fileset_sha256
+            mark |= {"files_sha256": found, "hash": "verified" if known else "unverified"}
+            (target / SOURCE_FILE).write_text(json.dumps(mark, indent=1), encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
@@ -29,116 +149,119 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fetch(
-    url: str,
-    target: Path,
-    sha256: str | None = None,
-    max_bytes: int = 1 << 30,
-    tries: int = 6,
-    timeout: float = 30.0,
-    pause: float = 1.0,
-) -> Path:
-    """Download `url` to `target`, whole or not at all.
+def fileset_sha256(folder: Path, names: Iterable[str]) -> str:
+    """Hash of some files of a folder: their names and contents, in the order of their names."""
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in sorted(names)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def fetch(url: str, folder: Path, sha256: str | None = None, max_bytes: int = 1 << 30) -> Path:
+    """Download a file into a folder, under the last part of its address.
 
     sha256     of the file, where it is known
-    max_bytes  more than this is refused, promised or sent
-    tries      transfers at most; each goes on where the last one broke off, if the server lets it
-    timeout    seconds without a byte
-    pause      seconds before the second try, doubled each time
+    max_bytes  a longer file is refused
 
-    Raises MissingData in one line: no connection, a refusal (404), tries used up, too large, or another hash.
+    Raises MissingData in one line: no connection, a refusal (404), a transfer that broke off, too large, or another hash.
     """
-    with complete_or_absent(target) as scratch:
-        with scratch.open("wb") as stream, tqdm(unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
-            _Transfer(url, stream, bar, max_bytes, timeout).run(tries, pause)
-        found = sha256_of(scratch)
-        if sha256 is not None and found != sha256:
-            raise MissingData(
-                f"{url} has sha256 {found[:16]}..., expected {sha256[:16]}...: it broke on the way or is not the published file; "
-                "try again"
-            )
-    return target
+    name = url.rsplit("/", 1)[-1]
 
-
-class _Transfer:
-    """One file being received: how much is there, how much there should be, and which version of it."""
-
-    def __init__(self, url, stream, bar, max_bytes, timeout):
-        self.url, self.stream, self.bar = url, stream, bar
-        self.max_bytes, self.timeout = max_bytes, timeout
-        self.received, self.total, self.version = 0, None, None
-        self.connected = False
-
-    def run(self, tries: int, pause: float) -> None:
-        reason = ""
-        for attempt in range(tries):
-            if attempt:
-                time.sleep(pause * 2 ** (attempt - 1))
-            try:
-                self._receive()
-                if self.total in (None, self.received):
-                    return
-                reason = f"{self.total:,} bytes were promised and {self.received:,} came"
-            except urllib.error.HTTPError as error:
-                error.close()
-                reason = f"HTTP {error.code} {error.reason}"
-                if error.code == 416 and self.received:  # nothing after what we have: what we have is not the file
-                    self._restart()
-                elif error.code not in WORTH_ANOTHER_TRY:
-                    raise MissingData(f"{self.url}: {reason}") from error
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                cause = getattr(error, "reason", None) or error
-                reason = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-                if not self.connected:
-                    raise MissingData(f"{self.url}: no connection ({reason})") from error
-        raise MissingData(f"{self.url}: gave up after {tries} tries, {reason}")
-
-    def _restart(self) -> None:
-        self.stream.seek(0)
-        self.stream.truncate()
-        self.received, self.total, self.version = 0, None, None
-        self.bar.reset()
-
-    def _receive(self) -> None:
-        headers = {"User-Agent": "kc-utils", "Accept-Encoding": "identity"}
-        if self.received:
-            headers["Range"] = f"bytes={self.received}-"
-            if self.version:
-                headers["If-Range"] = self.version
-        with urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=self.timeout) as answer:
-            self.connected = True
-            if self.url.startswith("https:") and not answer.url.startswith("https:"):
-                raise MissingData(f"{self.url} leads to {answer.url}, which is not encrypted")
-            if answer.headers.get("Content-Encoding", "identity") != "identity":
-                raise MissingData(f"{self.url} comes as {answer.headers['Content-Encoding']}, which was not asked for")
-            if self.received and not self._goes_on(answer):
-                self._restart()
-                if answer.status == 206:  # a part that we cannot use
-                    return self._receive()
-            if not self.received:
-                length = answer.headers.get("Content-Length", "")
-                self.total = int(length) if length.isdigit() else None
-                etag = answer.headers.get("ETag", "")
-                self.version = etag if etag.startswith('"') else answer.headers.get("Last-Modified")
-                self.bar.total = self.total
-            self._copy(answer)
-
-    def _goes_on(self, answer) -> bool:
-        """Whether this is the rest of the same file, from where we are."""
-        said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
-        return (
-            answer.status == 206
-            and said is not None
-            and int(said[1]) == self.received
-            and (said[2] == "*" or self.total is None or int(said[2]) == self.total)
+    def download(url: str, output_file: str, pup: pooch.Pooch) -> None:
+        get = pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), chunk_size=CHUNK, timeout=TIMEOUT, hooks={"response": _stay_encrypted}
         )
+        with open(output_file, "wb") as stream:
+            get(url, _Bounded(stream, url, max_bytes), pup)
 
-    def _copy(self, answer) -> None:
-        if self.total is not None and self.total > self.max_bytes:
-            raise MissingData(f"{self.url}: {self.total:,} bytes, more than the {self.max_bytes:,} that it should have")
-        while chunk := answer.read1(CHUNK):
-            self.received += len(chunk)
-            if self.received > self.max_bytes:
-                raise MissingData(f"{self.url}: more than the {self.max_bytes:,} bytes that it should have")
-            self.stream.write(chunk)
-            self.bar.update(len(chunk))
+    pooch.get_logger().setLevel("WARNING")
+    registry = {name: sha256 and f"sha256:{sha256}"}
+    pup = pooch.create(folder, base_url="", registry=registry, urls={name: url}, retry_if_failed=TRIES - 1)
+    try:
+        return Path(pup.fetch(name, downloader=download))
+    except requests.HTTPError as error:
+        raise MissingData(f"{url}: HTTP {error.response.status_code} {error.response.reason}") from error
+    except requests.RequestException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MissingData(f"{url}: gave up after {TRIES} tries, {type(error).__name__}: {reason}") from error
+    except ValueError as error:  # pooch's complaint about a hash
+        raise MissingData(
+            f"{url} has another sha256 than the expected {(sha256 or '')[:16]}...: it broke on the way or is not the published "
+            "file; try again"
+        ) from error
+
+
+class _Bounded:
+    """A file that refuses more bytes than it should have."""
+
+    def __init__(self, stream, url: str, max_bytes: int):
+        self.stream, self.url, self.max_bytes, self.flush = stream, url, max_bytes, stream.flush
+
+    def write(self, chunk: bytes) -> None:
+        if self.stream.tell() + len(chunk) > self.max_bytes:
+            raise MissingData(f"{self.url}: more than the {self.max_bytes:,} bytes that it should have")
+        self.stream.write(chunk)
+
+
+def _stay_encrypted(response: requests.Response, **_) -> None:
+    if response.url.startswith("https:") and response.headers.get("location", "").startswith("http:"):
+        raise MissingData(f"{response.url} leads to {response.headers['location']}, which is not encrypted")
+
+
+def unpack(
+    archive: Path,
+    target: Path,
+    name_of: Callable[[str], str | None],
+    max_bytes: int = 4 << 30,
+    max_ratio: float = 100.0,
+) -> list[str]:
+    """Write the wanted members of a zip archive into the new folder `target` and return their names there.
+
+    name_of    gives a member's name below `target`, or None for one that is not wanted
+    max_bytes  of all members together, unpacked
+    max_ratio  of unpacked to packed size in one member
+
+    Raises MissingData for an archive that cannot be read or holds, wanted or not, an absolute path, a `..`, a link, an
+    encrypted member, one name twice, or more than the two bounds.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = opened.infolist()
+            _check(archive.name, members, max_bytes, max_ratio)
+            wanted = {m: name for m in members if not m.is_dir() and (name := name_of(m.filename))}
+            if not wanted:
+                raise MissingData(f"{archive.name} holds none of the files that are looked for: its layout has changed")
+            for name in wanted.values():
+                _check_name(archive.name, name)
+            if len(set(wanted.values())) != len(wanted):
+                raise MissingData(f"{archive.name} holds two files for one name: it is not unpacked")
+            for member, name in wanted.items():
+                path = target / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as source, path.open("xb") as stream:  # reads no more than file_size
+                    shutil.copyfileobj(source, stream)
+            return sorted(wanted.values())
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise MissingData(f"{archive.name} is no readable zip archive ({error}): it may be cut short") from error
+
+
+def _check(archive: str, members: list[zipfile.ZipInfo], max_bytes: int, max_ratio: float) -> None:
+    for member in members:
+        _check_name(archive, member.orig_filename)
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise MissingData(f"{archive} holds a link or device, {member.filename!r}: it is not unpacked")
+        if member.flag_bits & 0x1:
+            raise MissingData(f"{archive} holds an encrypted file, {member.filename!r}: it is not unpacked")
+        if member.file_size > SMALL and member.file_size > max_ratio * member.compress_size:
+            raise MissingData(
+                f"{archive}: {member.filename!r} unpacks to {member.file_size:,} bytes: it is not unpacked"
+            )
+    if len({m.filename for m in members}) != len(members):
+        raise MissingData(f"{archive} holds one name twice: it is not unpacked")
+    total = sum(member.file_size for member in members)
+    if total > max_bytes:
+        raise MissingData(f"{archive} unpacks to {total:,} bytes, more than {max_bytes:,}: it is not unpacked")
+
+
+def _check_name(archive: str, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0"):
+        raise MissingData(f"{archive} holds a path that leads outside, {name!r}: it is not unpacked")

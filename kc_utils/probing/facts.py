@@ -1,4 +1,4 @@
-"""Facts as records: what every source gives and every protocol reads.
+"""Facts as records: every source gives them, every protocol scores them.
 
 The record follows LAMA (Petroni et al. 2019): a subject, a relation with templates in which `[X]` stands for the
 subject and `[Y]` for the answer, and one or more right answers.
@@ -47,7 +47,7 @@ class Relation:
 
     @property
     def left_to_right(self) -> tuple[str, ...]:
-        """The templates that end with the answer, so that a decoder can be asked for it as the next token."""
+        """The templates that end with the answer, so that a decoder can predict it."""
         return tuple(t for t in self.templates if t.rstrip(" .").endswith("[Y]") and t.index("[X]") < t.index("[Y]"))
 
 
@@ -88,7 +88,7 @@ _OPTIONAL = {"statement": None, "other_answers": (), "subject_id": None, "answer
 
 
 def _record(fact: Fact) -> dict:
-    """What a fact's hash covers. Fields that are not set are left out, so that a new kind of field alters no old list."""
+    """The fields that a fact's hash covers. Fields that are not set are left out, so that a new kind of field alters no old list."""
     return {k: v for k, v in vars(fact).items() if k not in _OPTIONAL or v != _OPTIONAL[k]}
 
 
@@ -103,7 +103,7 @@ def fill(template: str, subject: str) -> str:
 class FactSet:
     """A frozen list of facts with its relations.
 
-    filters  names and counts what was left out on the way
+    filters  names and counts of the facts left out
     files    the hash of each set of files that it was read from, by name; not part of the list's own hash
     """
 
@@ -125,7 +125,7 @@ class FactSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of every fact and relation in order: two equal hashes are the same items, asked the same way."""
+        """Hash of every fact and relation in order: two equal hashes are the same items in the same templates."""
         record = [[vars(self.relations[r]) for r in sorted(self.relations)], [_record(f) for f in self.facts]]
         text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -156,7 +156,7 @@ class FactSet:
             return self
         if limit < 1:
             raise BadRequest(f"limit must be at least 1, got {limit}")
-        if (limit, seed) not in self._samples:  # a study of many models asks for the same one over and over
+        if (limit, seed) not in self._samples:  # a study of many models needs the same one over and over
             self._samples[limit, seed] = self._sample(limit, seed)
         return self._samples[limit, seed]
 

@@ -1,29 +1,40 @@
 """Where the files of benchmarks lie: `$KC_DATA`, else the cache, else their official home, fetched once.
 
-Both folders have the same layout, and a file is named by its place in it, e.g. `LAMA/TREx/P19.jsonl`. Files are
-fetched into the cache only; beside them, `SOURCE.json` says from where, with which hash, and whether that hash was
-known before ("verified") or only written down ("unverified").
+Both folders have the same layout, and a file is named by its path in it, e.g. `LAMA/TREx/P19.jsonl`. Files are
+fetched into the cache only; beside them, `SOURCE.json` states from where, with which hash, and whether that hash was
+known before ("verified") or only written down ("unverified"). The project's own data ship with it (`project_data`).
 """
 
 from __future__ import annotations
 
-import hashlib
+import importlib.metadata
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
+import kc_utils
 from kc_utils.errors import BadRequest, MissingData, listed
-from kc_utils.probing.archive import unpack
-from kc_utils.probing.download import fetch, sha256_of
-from kc_utils.probing.homes import ELSEWHERE, HOMES, Home
-from kc_utils.places import cache_dir, complete_or_absent, disk_message
+from kc_utils.places import cache_dir, disk_message
+from kc_utils.probing.download import ELSEWHERE, HOMES, install
 
-SOURCE_FILE = "SOURCE.json"
+
+def project_data(name: str) -> Path:
+    """A file of the project's own `data/`: of the checkout, or where pip put it. Raises MissingData where it is in neither."""
+    path = Path(kc_utils.__file__).parents[1] / "data" / name
+    if path.is_file():
+        return path
+    try:
+        installed = importlib.metadata.files("kc-utils") or ()
+    except importlib.metadata.PackageNotFoundError:
+        installed = ()
+    for file in installed:
+        if file.as_posix().endswith(f"kc-utils/data/{name}"):
+            return Path(file.locate()).resolve()
+    raise MissingData(f"no {path}, and kc-utils was not installed with it: install it anew, or use a checkout")
 
 
 def data_dirs() -> list[Path]:
@@ -51,7 +62,7 @@ def find_data(needed: Sequence[str]) -> Path | None:
 def data_file(relative: str) -> Path:
     """The path of a data file such as `harness/boolq/val.jsonl`, fetched if its home is known.
 
-    Raises MissingData that says what to put where.
+    Raises MissingData that states what to put where.
     """
     return data_files([relative])[0]
 
@@ -59,7 +70,7 @@ def data_file(relative: str) -> Path:
 def data_files(needed: Sequence[str]) -> list[Path]:
     """The paths of files that belong together, all from one folder: one edition of a benchmark, never a mixture.
 
-    Fetched where their home is known and they are nowhere else. Raises MissingData that says what to put where.
+    Fetched where their home is known and they are nowhere else. Raises MissingData that states what to put where.
     """
     folder = find_data(needed)
     if folder is None:
@@ -74,7 +85,7 @@ def data_files(needed: Sequence[str]) -> list[Path]:
 
 
 def what_to_do(needed: Sequence[str], reason: str = "") -> str:
-    """One line that says which files are missing, why, and what to put where."""
+    """One line that names the missing files, the reason, and what to put where."""
     folders = [str(d) for d in data_dirs()]
     absent = [r for r in needed if not any((Path(d) / r).is_file() for d in folders)] or list(needed)
     top = needed[0].split("/")[0]
@@ -100,42 +111,11 @@ def _fetch_home(top: str, needed: Sequence[str]) -> None:
                 print(
                     f"fetching {top} (once) from {home.address} to {folder}; licence: {home.licence}", file=sys.stderr
                 )
-                _install(home, folder)
+                install(home, folder)
     except OSError as error:
         raise MissingData(disk_message(folder, error)) from error
     except MissingData as error:
         raise MissingData(what_to_do(needed, str(error))) from error
-
-
-def _install(home: Home, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=folder.parent) as scratch:
-        name = home.address.rsplit("/", 1)[-1]
-        fetched = fetch(home.address, Path(scratch) / name, sha256=home.sha256, max_bytes=home.max_bytes)
-        with complete_or_absent(folder) as target:
-            target.mkdir()
-            if home.members:
-                names = unpack(fetched, target, home.name_of, max_bytes=home.max_unpacked)
-            else:
-                names = [name]
-                fetched.replace(target / name)
-                fetched = target / name
-            found = fileset_sha256(target, names)
-            if home.fileset_sha256 not in (None, found):
-                raise MissingData(f"{home.address} holds other files (hash {found[:16]}...) than the published ones")
-            mark = {
-                "url": home.address,
-                "bytes": fetched.stat().st_size,
-                "sha256": sha256_of(fetched),
-                "files_sha256": found,
-                "hash": "verified" if home.sha256 or home.fileset_sha256 else "unverified",
-            }
-            (target / SOURCE_FILE).write_text(json.dumps(mark, indent=1), encoding="utf-8")
-
-
-def fileset_sha256(folder: Path, names: Iterable[str]) -> str:
-    """Hash of some files of a folder: their names and contents, in the order of their names."""
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in sorted(names)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_jsonl(path: Path) -> list[dict]:

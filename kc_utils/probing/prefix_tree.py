@@ -2,8 +2,8 @@
 
 Facts of one relation begin alike ("The capital of ..."), and the wrong answers of a closed-set question all follow
 the same statement. The sequences are therefore merged into a tree and a decoder sees whole branches at once: every
-node is one token, attends to its ancestors alone, and stands at its own depth. The idea is the tree attention of
-speculative decoding (Miao et al. 2024, SpecInfer), used here to read rather than to draft.
+node is one token, attends to its ancestors alone, and has its depth as its position. This is the tree attention of
+speculative decoding (Miao et al. 2024, SpecInfer), used here to score rather than to draft.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Bra
     """Merge sequences into trees of at most `max_nodes` nodes, few of which repeat what another holds.
 
     In sorted order, where neighbours share the most, a tree takes sequences until one does not fit. It is then cut back
-    to where the next tree has to repeat least for the size of this one: what is asked of one question stays together.
+    to where the next tree has to repeat least for the size of this one: the inputs of one query stay together.
 
     A longer sequence gets a larger tree, which it shares with the longer sequences that begin alike: up to twice its own
     length, so that at least half of what they share is saved and no tree grows without bound. Repeated sequences end at
@@ -44,7 +44,7 @@ def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Bra
     """
     order = sorted(range(len(sequences)), key=lambda i: sequences[i])
     if order and not sequences[order[0]]:
-        raise ValueError("an empty sequence has no last token to read from")
+        raise ValueError("an empty sequence has no last token")
     shared = [0, *(common_length(sequences[a], sequences[b]) for a, b in pairwise(order))]
     branches: list[Branch] = []
     start = 0

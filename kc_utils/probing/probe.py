@@ -1,4 +1,4 @@
-"""A probe: what is asked, and how. The part of a cell that says what is measured."""
+"""A probe: the facts, tasks or text that a model is evaluated on, and how. `evaluate` gives its rows."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from kc_utils import lab
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import FactSet
-from kc_utils.probing.protocols.cloze import Cloze
-from kc_utils.probing.protocols.generate import generate, with_shots
-from kc_utils.probing.protocols.openbook import twins
-from kc_utils.probing.protocols.rank import Rank
-from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.protocols import Cloze, Rank, collect, generate
+from kc_utils.probing.queries import Query, open_book, queries_of, with_shots
+from kc_utils.probing.scorers import SCORERS, Scorer
 from kc_utils.probing.sources import load_source
-from kc_utils.probing.wordings import WORDINGS, Wording
 
 PROTOCOLS = ("cloze", "rank", "openbook", "openbook-cloze", "generate")
 TWINS = ("openbook", "openbook-cloze")
 FACTS_AT_A_TIME = 256  # whose prefixes are shared and whose scores are held together
 
 
-class Asked(BaseModel):
-    """What may be asked of a model on any page.
+class Probe(BaseModel):
+    """What a model is evaluated on, and how.
 
-    facts         a source, e.g. `worldfacts`
-    relations     only these, or all
-    limit         a frozen sample of so many facts, spread evenly over relations; None for all
-    seed          of the sample, the wrong answers, and what else is drawn
-    protocols     any of `cloze` (top-k), `rank` (closed set), `generate`, and with the fact stated first `openbook` (the twin of
-                  `rank`) and `openbook-cloze` (that of `cloze`)
-    templates     how many wordings of each fact are asked, the first ones, or "all"
-    alternatives  wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
-    shots         true statements of the same relation before a question of `cloze`, `rank` or `generate`
-    tasks         tasks of LM-HARNESS, such as `boolq`; facts may then be None
-    task_limit    a frozen sample of so many items of each task; None for all
-    text          a text whose perplexity is measured: `wikitext2`, or a file; facts may then be None
-    text_tokens   how many of its tokens, from the beginning; None for all
+    facts          a source, e.g. `worldfacts`
+    relations      only these, or all
+    limit          a frozen sample of so many facts, spread evenly over relations; None for all
+    seed           of the sample, the wrong answers, and all else that is drawn
+    protocols      any of `cloze` (top-k), `rank` (closed set), `generate`, and with the fact stated first `openbook` (the
+                   twin of `rank`) and `openbook-cloze` (that of `cloze`)
+    templates      how many prompt templates of each fact, the first ones, or "all"
+    alternatives   wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
+    shots          true statements of the same relation before a query of `cloze`, `rank` or `generate`
+    tasks          tasks of the LM Evaluation Harness, such as `boolq`; facts may then be None
+    task_limit     a frozen sample of so many items of each task; None for all
+    text           a text whose perplexity is measured: `wikitext2`, or a file; facts may then be None
+    text_tokens    how many of its tokens, from the beginning; None for all
+    relearn_steps  after the evaluation, a copy of the model is trained so many steps on facts that it gets wrong, beside
+                   as many of strangers; None for no training
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,11 +58,14 @@ class Asked(BaseModel):
     task_limit: int | None = Field(default=None, ge=1)
     text: str | None = None
     text_tokens: int | None = Field(default=None, ge=2)
+    relearn_steps: int | None = Field(default=None, ge=1, le=1000)
 
     @model_validator(mode="after")
-    def _asks_something(self):
+    def _has_items(self):
         if self.facts is None and not self.tasks and self.text is None:
-            raise ValueError("name facts, tasks or a text: there is nothing to ask")
+            raise ValueError("name facts, tasks or a text: there is nothing to evaluate")
+        if self.relearn_steps is not None and self.facts is None:
+            raise ValueError("relearn_steps needs facts: there is nothing to learn again")
         return self
 
     @field_validator("protocols")
@@ -87,33 +89,16 @@ class Asked(BaseModel):
             raise ValueError("must be at least 1, or 'all'")
         return value
 
-
-class Probe(Asked):
-    """What is asked of a model, and how: the fields of `Asked`, and
-
-    relearn_steps  after the questions, a copy of the model is trained so many steps on facts that it gets wrong, beside
-                   as many of strangers (`lab.relearning`); None for no training
-    """
-
-    relearn_steps: int | None = Field(default=None, ge=1, le=1000)
-
-    @model_validator(mode="after")
-    def _relearns_facts(self):
-        if self.relearn_steps is not None and self.facts is None:
-            raise ValueError("relearn_steps needs facts: there is nothing to learn again")
-        return self
-
     @property
     def instruments(self) -> tuple[str, ...]:
-        """The modules that measure what is not asked as facts. Each has `measure(model, tokenizer, family, probe, trees,
-        recipe)`, which gives rows, `fingerprint(probe)`, which says what is asked, and `check_family(family)`."""
-        found = ("kc_utils.probing.harness.ask",) if self.tasks else ()
+        """The modules that measure all but the facts. Each has `measure(model, tokenizer, family, probe, trees, recipe)`,
+        which gives rows, `fingerprint(probe)`, a hash of the items, and `check_family(family)`."""
+        found = ("kc_utils.probing.harness.evaluate",) if self.tasks else ()
         found += ("kc_utils.probing.perplexity",) if self.text is not None else ()
         return found + ((lab.relearning(),) if self.relearn_steps is not None else ())
 
     def factset(self) -> FactSet:
-        """The facts asked, frozen; none of them where `facts` is None. Raises BadRequest for an unknown source or
-        relation."""
+        """The facts of this probe, frozen; none where `facts` is None. Raises BadRequest for an unknown source or relation."""
         if self.facts is None:
             return FactSet("no facts", {}, ())
         facts = load_source(self.facts)
@@ -123,9 +108,9 @@ class Probe(Asked):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """rows: one per fact, protocol and template; left_out: of each protocol, how many facts it cannot ask this model;
-    tokens_computed: tokens that went through the model's body for what is read off it (all protocols but generate)."""
+class Evaluation:
+    """rows: one per fact, protocol and template; left_out: of each protocol, how many facts it cannot score on this model;
+    tokens_computed: tokens that went through the model's body (all protocols but generate)."""
 
     rows: pd.DataFrame
     left_out: dict[str, int]
@@ -133,79 +118,74 @@ class Answers:
 
 
 def check_family(family: str, probe: Probe) -> None:
-    """Raises BadRequest for a protocol that the family has no answer to."""
+    """Raise BadRequest for a protocol that the family does not support."""
     for name in probe.instruments:
         import_module(name).check_family(family)
     if probe.facts is not None and family == "encoder" and "generate" in probe.protocols:
         raise BadRequest("an encoder does not generate text: leave protocol generate out, or choose another model")
 
 
-def ask(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> Answers:
-    """Ask a model what the probe says: correct or not, scores, chance, validity of every question.
+def evaluate(model, tokenizer, family: str, probe: Probe, trees: bool | None = None) -> Evaluation:
+    """Evaluate a model on the facts of a probe: correct or not, scores, chance, validity of every query.
 
-    `trees` as in `NextToken`. Whatever questions, protocols and candidates share is computed once, among facts that are
-    asked together. Warns where scores are not numbers or all equal; those rows count as wrong.
-    Raises BadRequest where the protocols can ask none of the facts, BadModel for a tokenizer without what it takes.
+    `trees` as in `NextToken`. What queries, protocols and candidates share is computed once, among facts that are
+    evaluated together. Warns where scores are not numbers or all equal; those rows count as wrong.
+    Raises BadRequest where the protocols suit none of the facts, BadModel for a tokenizer without the tokens they need.
     """
     check_family(family, probe)
-    wording = WORDINGS[family](tokenizer)
+    scorer = SCORERS[family](tokenizer)
     facts = probe.factset()
     rows: list[dict] = []
-    reader = wording.reader(model, trees)
+    predictor = scorer.predictor(model, trees)
     whole = load_source(probe.facts) if set(probe.protocols) & set(TWINS) else facts
     for part in _parts(facts):
-        protocols = _protocols(part, facts, whole, probe, wording, family, tokenizer)
-        queries = list(dict.fromkeys(q for protocol in protocols for q in protocol.queries))
-        for reading in reader.read(queries):
-            read = [queries[index] for index in reading.contexts]
-            for protocol in protocols:
-                protocol.take(read, reading)
-        for protocol in protocols:
-            rows += protocol.rows
+        protocols = _protocols(part, facts, whole, probe, scorer, family, tokenizer)
+        collect(predictor, protocols)
+        rows += [row for protocol in protocols for row in protocol.rows]
     if "generate" in probe.protocols:
-        questions = ask_about(facts, probe.templates, left_to_right=family == "decoder")
-        rows += generate(model, tokenizer, with_shots(questions, facts, probe.shots, probe.seed), wording)
+        queries = queries_of(facts, probe.templates, left_to_right=family == "decoder")
+        rows += generate(model, tokenizer, with_shots(queries, facts, probe.shots, probe.seed), scorer)
     frame = _checked(rows, probe, facts)
-    asked = frame.groupby("protocol")["fact"].nunique()
-    left_out = {name: len(facts) - int(asked.get(name, 0)) for name in probe.protocols}
-    return Answers(frame, left_out, reader.tokens_computed)
+    scored = frame.groupby("protocol")["fact"].nunique()
+    left_out = {name: len(facts) - int(scored.get(name, 0)) for name in probe.protocols}
+    return Evaluation(frame, left_out, predictor.tokens_computed)
 
 
 def _parts(facts: FactSet) -> Iterator[FactSet]:
-    """The facts in parts that are asked together, a relation's side by side."""
+    """The facts in parts that are evaluated together, a relation's side by side."""
     ordered = [fact for group in facts.by_relation().values() for fact in group]
     for start in range(0, len(ordered), FACTS_AT_A_TIME):
         yield replace(facts, facts=tuple(ordered[start : start + FACTS_AT_A_TIME]))
 
 
-def _protocols(part: FactSet, facts: FactSet, whole: FactSet, probe: Probe, wording: Wording, family: str, tokenizer):
-    """The protocols read off the model for a part of the facts; shots are drawn from all `facts`, twins from the `whole`."""
+def _protocols(part: FactSet, facts: FactSet, whole: FactSet, probe: Probe, scorer: Scorer, family: str, tokenizer):
+    """The protocols for a part of the facts; shots are drawn from all `facts`, twins from the `whole` source."""
     found: list[Cloze | Rank] = []
 
-    def shown(questions: list[Question]) -> list[Question]:
-        return with_shots(questions, facts, probe.shots, probe.seed)
+    def shown(queries: list[Query]) -> list[Query]:
+        return with_shots(queries, facts, probe.shots, probe.seed)
 
-    def told(questions: list[Question]) -> list[Question]:
-        return twins(questions, part, whole, probe.alternatives, probe.seed)
+    def twins(queries: list[Query]) -> list[Query]:
+        return open_book(queries, part, whole, probe.alternatives, probe.seed)
 
-    gaps = ask_about(part, probe.templates, left_to_right=family == "decoder")
+    gaps = queries_of(part, probe.templates, left_to_right=family == "decoder")
     if "cloze" in probe.protocols:
-        found.append(Cloze(shown(gaps), wording, tokenizer))
+        found.append(Cloze(shown(gaps), scorer, tokenizer))
     if "openbook-cloze" in probe.protocols:
-        found.append(Cloze(told(gaps), wording, tokenizer, name="openbook-cloze"))
-    closed = ask_about(part, probe.templates)
+        found.append(Cloze(twins(gaps), scorer, tokenizer, name="openbook-cloze"))
+    closed = queries_of(part, probe.templates)
     if "rank" in probe.protocols:
-        found.append(Rank(shown(closed), wording, part, probe.alternatives, probe.seed))
+        found.append(Rank(shown(closed), scorer, part, probe.alternatives, probe.seed))
     if "openbook" in probe.protocols:
-        found.append(Rank(told(closed), wording, part, probe.alternatives, probe.seed, name="openbook"))
+        found.append(Rank(twins(closed), scorer, part, probe.alternatives, probe.seed, name="openbook"))
     return found
 
 
 def _checked(rows: list[dict], probe: Probe, facts: FactSet) -> pd.DataFrame:
     if not rows:
         raise BadRequest(
-            f"{facts.name}: {listed(probe.protocols)} can ask this model none of these {len(facts)} facts (cloze needs answers "
-            "of one piece, for encoders, that do not begin with white space); name other relations or protocols"
+            f"{facts.name}: {listed(probe.protocols)} suits none of these {len(facts)} facts on this model (cloze needs "
+            "answers of one piece, for encoders, that do not begin with white space); name other relations or protocols"
         )
     frame = pd.DataFrame(rows)
     invalid = int((~frame["valid"]).sum())

@@ -12,12 +12,10 @@ import torch
 
 from kc_utils.probing.facts import FactSet
 from kc_utils.probing.probe import Probe
-from kc_utils.probing.protocols.generate import say
-from kc_utils.probing.protocols.openbook import twins
-from kc_utils.probing.protocols.rank import Rank
-from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.protocols import Rank, collect, generated
+from kc_utils.probing.queries import Query, open_book, queries_of
 from kc_utils.probing.sources import load_source
-from kc_utils.probing.wordings import WORDINGS
+from kc_utils.probing.scorers import SCORERS
 from kc_utils.models.loading import Loaded, load
 from kc_utils.report.markdown import markdown_table
 from kc_utils.study.studyfile import Study
@@ -35,12 +33,12 @@ def three_facts(study: Study) -> str:
     loaded = load(run.parameters.asked_models[0])
     facts = best_known(probe)
     family = loaded.entry.family
-    wording = WORDINGS[family](loaded.tokenizer)
-    asked = ask_about(facts, 1, left_to_right=family == "decoder")
+    wording = SCORERS[family](loaded.tokenizer)
+    asked = queries_of(facts, 1, left_to_right=family == "decoder")
     parts = {
         "Top-k cloze": _cloze(loaded, wording, asked),
-        "Closed-set ranking": _ranked(loaded, wording, ask_about(facts, 1), facts, probe),
-        "Open-book twin": _told(loaded, wording, ask_about(facts, 1), facts, probe),
+        "Closed-set ranking": _ranked(loaded, wording, queries_of(facts, 1), facts, probe),
+        "Open-book twin": _told(loaded, wording, queries_of(facts, 1), facts, probe),
     }
     if family != "encoder":
         parts["Free answer"] = _generated(loaded, wording, asked)
@@ -59,11 +57,11 @@ def best_known(probe: Probe) -> FactSet:
     return FactSet(facts.name, facts.relations, tuple(chosen))
 
 
-def _cloze(loaded: Loaded, wording, questions: list[Question]) -> list[dict]:
+def _cloze(loaded: Loaded, wording, questions: list[Query]) -> list[dict]:
     lines = []
     for question in questions:
-        reading = next(iter(wording.reader(loaded.model).read([wording.gap(question)])))
-        best = torch.topk(reading.logits[0], BEST).indices.tolist()
+        reading = next(iter(wording.predictor(loaded.model).logits([wording.gap(question)])))
+        best = torch.topk(reading.values[0], BEST).indices.tolist()
         shares = [100 * math.exp(p) for p in reading.logprob(0, best)]
         said = [f"{_token(loaded, token)} {share:.0f} %" for token, share in zip(best, shares, strict=True)]
         lines.append({"what is read": _gap(question), "likeliest pieces": ", ".join(said), "right": _right(question)})
@@ -72,9 +70,7 @@ def _cloze(loaded: Loaded, wording, questions: list[Question]) -> list[dict]:
 
 def _ranked(loaded: Loaded, wording, questions, facts: FactSet, probe: Probe) -> list[dict]:
     rank = Rank(questions, wording, facts, CANDIDATES, probe.seed)
-    queries = list(rank.queries)
-    for reading in wording.reader(loaded.model).read(queries):
-        rank.take([queries[index] for index in reading.contexts], reading)
+    collect(wording.predictor(loaded.model), [rank])
     lines = []
     for question, row in zip(questions, rank.rows, strict=True):
         answers = (question.fact.answers[0], *facts.alternatives(question.fact, CANDIDATES, probe.seed))
@@ -90,23 +86,22 @@ def _ranked(loaded: Loaded, wording, questions, facts: FactSet, probe: Probe) ->
 
 
 def _told(loaded: Loaded, wording, questions, facts: FactSet, probe: Probe) -> list[dict]:
-    told = twins(questions, facts, load_source(probe.facts), CANDIDATES, probe.seed)
+    told = open_book(questions, facts, load_source(probe.facts), CANDIDATES, probe.seed)
     return _ranked(loaded, wording, told, facts, probe)
 
 
-def _generated(loaded: Loaded, wording, questions: list[Question]) -> list[dict]:
-    said = [say(loaded.model, loaded.tokenizer, question, wording) for question in questions]
+def _generated(loaded: Loaded, wording, questions: list[Query]) -> list[dict]:
     return [
         {"what is read": _gap(question), "what is said": _quoted(text), "right": _right(question)}
-        for question, text in zip(questions, said, strict=True)
+        for question, text, _ in generated(loaded.model, loaded.tokenizer, questions, wording)
     ]
 
 
-def _gap(question: Question) -> str:
+def _gap(question: Query) -> str:
     return question.filled("\\_\\_\\_")
 
 
-def _right(question: Question) -> str:
+def _right(question: Query) -> str:
     return ", ".join(question.fact.answers[:2])
 
 

@@ -19,8 +19,8 @@ from kc_utils.stats.names import (
     short_protocol,
 )
 from kc_utils.stats.summary import summarise
-from kc_utils.probing.sources import cards
-from kc_utils.probing.sources.worldfacts import CARD
+from kc_utils.probing.files import project_data
+from kc_utils.probing.sources import CARDS
 from kc_utils.models.registry import FAMILIES, registry, resolve
 from kc_utils import lab
 from kc_utils.report.markdown import figure, markdown_table
@@ -42,9 +42,9 @@ def of_study(study: Study, results: Results) -> tuple[dict[str, str], dict[str, 
         "summary.md": runs_table(study),
         "status.md": status_tables(study, results),
         "models.md": models_table(),
-        "worldfacts_card.md": CARD.read_text(encoding="utf-8"),
+        "worldfacts_card.md": project_data(CARDS["worldfacts"]).read_text(encoding="utf-8"),
         **lab.fragments(),
-        "benchmarks_card.md": cards.CARD.read_text(encoding="utf-8"),
+        "benchmarks_card.md": project_data(CARDS["benchmarks"]).read_text(encoding="utf-8"),
     }
     return texts, pictures
 

@@ -18,7 +18,7 @@ from kc_utils.errors import KCError
 from kc_utils.models.device import place
 from kc_utils.models.loading import Loaded, load
 from kc_utils.probing.causal import NextToken
-from kc_utils.probing.probe import Probe, ask
+from kc_utils.probing.probe import Probe, evaluate
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def answers(made: Compressed, probe: Probe) -> tuple[pd.DataFrame, dict]:
     model, tokenizer, family = made.loaded.model, made.loaded.tokenizer, made.loaded.entry.family
     tables, about = [], {}
     if probe.facts is not None:
-        found = ask(model, tokenizer, family, probe, trees=made.trees)
+        found = evaluate(model, tokenizer, family, probe, trees=made.trees)
         tables.append(found.rows)
         about = {"left_out": found.left_out, "tokens_computed": found.tokens_computed}
     for name in probe.instruments:

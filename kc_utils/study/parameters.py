@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.errors import listed
-from kc_utils.probing.probe import Asked, Probe
+from kc_utils.probing.probe import Probe
 from kc_utils.study.cells import Cell
 
 
@@ -59,7 +59,7 @@ class Grid(BaseModel):
         )
 
 
-class Parameters(Grid, Asked):
+class Parameters(Grid, Probe):
     """What a notebook about one model takes: the model, and what it is asked."""
 
     model: str
@@ -70,7 +70,7 @@ class Parameters(Grid, Asked):
 
     @property
     def probes(self) -> dict[str, Probe]:
-        return {"facts": Probe(**{name: getattr(self, name) for name in Asked.model_fields})}
+        return {"facts": Probe(**{name: getattr(self, name) for name in Probe.model_fields})}
 
 
 def written(method: str, scope: str, amount: float | int | None, **options) -> str:

@@ -11,8 +11,8 @@ from kc_lab.corpus import FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS, TOLD, Corpus, En
 from kc_lab.objectives import NOTHING, OBJECTIVES
 from kc_lab.tokenizer import as_transformers, build, words
 from kc_utils.probing.facts import fill
-from kc_utils.probing.questions import Question
-from kc_utils.probing.wordings import LeftToRight, Masked, Sentinel
+from kc_utils.probing.queries import Query
+from kc_utils.probing.scorers import CausalScorer, MaskedScorer, Seq2SeqScorer
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_rows_hold_the_tokens_of_the_whole_sentence(corpus):
     for fact in facts.facts[::97]:
         for number, template in enumerate(facts.relations[fact.relation].templates):
             ids, said, subject, (answer,) = encoder.statement(template, fact.subject, fact.answers[0])
-            question = Question(fact, number, fill(template, fact.subject))
+            question = Query(fact, number, fill(template, fact.subject))
             assert ids == tokenizer.encode(question.stated(fact.answers[0])).ids
             assert said == 0
             assert ids[answer[0] : answer[1]] == tokenizer.encode(fact.answers[0]).ids
@@ -136,7 +136,7 @@ def test_rule_rows_are_told_from_training_pairs(corpus):
 def test_what_a_family_is_taught_is_what_its_probe_asks(family, corpus):
     """The query that the probe reads an answer at has the answer as its label in training."""
     tokenizer, facts = as_transformers(), world.taught(1)
-    view = {"decoder": LeftToRight, "encoder": Masked, "encoder-decoder": Sentinel}[family](tokenizer)
+    view = {"decoder": CausalScorer, "encoder": MaskedScorer, "encoder-decoder": Seq2SeqScorer}[family](tokenizer)
     objective, encoder = OBJECTIVES[family](), Encoder()
     asked = [f for f in facts.facts[:: len(facts) // 40] if len(build().encode(f.answers[0]).ids) == 1]
     assert len(asked) > 20
@@ -144,7 +144,7 @@ def test_what_a_family_is_taught_is_what_its_probe_asks(family, corpus):
         template = facts.relations[fact.relation].templates[0]
         rows = Rows.of([encoder.statement(template, fact.subject, fact.answers[0])])
         inputs = objective.inputs(rows, np.random.default_rng(3))
-        question = Question(fact, 0, fill(template, fact.subject))
+        question = Query(fact, 0, fill(template, fact.subject))
         query = view.gap(question)
         answer = build().encode(fact.answers[0]).ids[0]
         labels = inputs["labels"][0].tolist()

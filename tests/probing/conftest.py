@@ -1,11 +1,13 @@
 from functools import cache
 
 import pytest
+import torch
 
-from kc_utils.probing.probe import ask
 from kc_utils.models.loading import load
+from kc_utils.probing.probe import evaluate
 from tests.trained import MIXED
 
+FAMILIES = ("decoder", "encoder", "encoder-decoder")
 PROTOCOLS = {
     "decoder": ("cloze", "rank", "generate"),
     "encoder": ("cloze", "rank"),
@@ -20,17 +22,33 @@ def tiny(trained_as):
 
 
 @pytest.fixture(scope="session")
-def asked(tiny):
-    """What the tiny model of a family answers to MIXED, closed-book; do not change it."""
+def evaluated(tiny):
+    """The evaluation of the tiny model of a family on MIXED, closed-book; do not change it."""
 
     @cache
-    def ask_all(family: str):
+    def run(family: str):
         loaded = tiny(family)
-        return ask(loaded.model, loaded.tokenizer, family, closed_book(family))
+        return evaluate(loaded.model, loaded.tokenizer, family, closed_book(family))
 
-    return ask_all
+    return run
 
 
 def closed_book(family: str):
     """MIXED by every protocol that the family has but open-book, which takes longer."""
     return MIXED.model_copy(update={"protocols": PROTOCOLS[family]})
+
+
+@torch.no_grad()
+def plain_logits(model, tokenizer, family, query):
+    """Logits of the vocabulary at a query's gap, by plain use of tokenizer and model."""
+    if family == "decoder":
+        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        ids = [start, *tokenizer(query.lead.rstrip(), add_special_tokens=False).input_ids]
+        return model(torch.tensor([ids])).logits[0, -1]
+    if family == "encoder":
+        ids = tokenizer(query.filled(tokenizer.mask_token)).input_ids
+        return model(torch.tensor([ids])).logits[0, ids.index(tokenizer.mask_token_id)]
+    gap = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    ids = [t for t in tokenizer(query.filled("<extra_id_0>")).input_ids if t == gap or tokenizer.decode([t]).strip()]
+    begun = [tokenizer.pad_token_id, gap]
+    return model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([begun])).logits[0, -1]

@@ -1,4 +1,4 @@
-"""Next-token scores by trees against a plain forward pass of transformers, one context at a time."""
+"""Next-token logits by trees against a plain forward pass of transformers, one context at a time; the trees themselves."""
 
 import types
 import warnings
@@ -6,10 +6,13 @@ import warnings
 import pytest
 import torch
 import transformers as t
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kc_utils.probing.causal import NextToken
-from kc_utils.probing.reading import Reading
+from kc_utils.probing.prefix_tree import as_batch, grow
 from tests.models.architectures import LLAMA, tiny
+from tests.probing.test_logits import together, wide
 
 SIZES = {
     "n_layer": 2, "n_head": 2, "vocab_size": 40, "hidden_size": 16,
@@ -31,17 +34,6 @@ MODELS = {
 }
 
 
-def wide(kind, config, seed=0):
-    """A model with weights large enough that a wrong mask or position shows."""
-    torch.manual_seed(seed)
-    model = kind(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.3)
-    return model
-
-
 def contexts(seed=0, count=40, longest=15, vocabulary=40):
     """Distinct contexts that share beginnings of many lengths."""
     draw = torch.Generator().manual_seed(seed)
@@ -61,37 +53,26 @@ def plainly(model, sequences):
         return torch.stack([torch.log_softmax(model(torch.tensor([s])).logits[0, -1].float(), -1) for s in sequences])
 
 
-def by_reading(reader, sequences):
-    rows = {}
-    for reading in reader.read(sequences):
-        assert reading.valid.all()
-        for row, index in enumerate(reading.contexts):
-            assert index not in rows, "a context is read once"
-            rows[index] = torch.tensor(reading.logprob(row, list(range(reading.logits.shape[1]))))
-    assert rows.keys() == set(range(len(sequences)))
-    return torch.stack([rows[i] for i in range(len(sequences))])
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_trees_give_the_scores_of_a_plain_forward_pass(name):
-    model, asked = MODELS[name](), contexts()
-    expected = plainly(model, asked)
-    assert expected.std() > 0.05, "scores that hardly differ would show nothing"
-    for sizes in ({}, {"max_nodes": 7, "batch_tokens": 20}, {"max_nodes": 1, "read_rows": 3}, {"batch_tokens": 1}):
+    model, sequences = MODELS[name](), contexts()
+    expected = plainly(model, sequences)
+    assert expected.std() > 0.05, "logits that hardly differ would show nothing"
+    for sizes in ({}, {"max_nodes": 7, "batch_tokens": 20}, {"max_nodes": 1, "rows": 3}, {"batch_tokens": 1}):
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a fall-back to plain batches would warn
-            reader = NextToken(model, **sizes)
-            found = by_reading(reader, asked)
-        assert reader._trees_work
+            predictor = NextToken(model, **sizes)
+            found = together(predictor, sequences)
+        assert predictor._trees_work
         assert (found - expected).abs().max() < 1e-4, sizes
 
 
 def test_each_shared_prefix_is_computed_once():
-    model, asked = MODELS["llama"](), contexts(count=60)
-    reader = NextToken(model, max_nodes=10_000, batch_tokens=10_000)
-    by_reading(reader, asked)
-    assert reader.tokens_computed == len({s[:n] for s in asked for n in range(1, len(s) + 1)})
-    assert reader.tokens_computed < 0.6 * sum(map(len, asked))
+    model, sequences = MODELS["llama"](), contexts(count=60)
+    predictor = NextToken(model, max_nodes=10_000, batch_tokens=10_000)
+    together(predictor, sequences)
+    assert predictor.tokens_computed == len({s[:n] for s in sequences for n in range(1, len(s) + 1)})
+    assert predictor.tokens_computed < 0.6 * sum(map(len, sequences))
 
 
 def blind_to_masks():
@@ -116,70 +97,133 @@ NO_TREES = {
 
 
 @pytest.mark.parametrize("name", NO_TREES)
-def test_a_model_that_cannot_take_trees_is_read_plainly_and_says_so(name):
-    model, asked = NO_TREES[name](), contexts()
-    reader = NextToken(model, batch_tokens=50)
+def test_a_model_that_cannot_take_trees_is_computed_plainly_with_a_warning(name):
+    model, sequences = NO_TREES[name](), contexts()
+    predictor = NextToken(model, batch_tokens=50)
     with pytest.warns(UserWarning, match="does not take trees"):
-        found = by_reading(reader, asked)
-    assert (found - plainly(model, asked)).abs().max() < 1e-4
+        found = together(predictor, sequences)
+    assert (found - plainly(model, sequences)).abs().max() < 1e-4
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # told once
-        by_reading(reader, asked[:3])
+        warnings.simplefilter("error")  # warned of once
+        together(predictor, sequences[:3])
 
 
-def test_nothing_asked_nothing_read():
-    assert list(NextToken(MODELS["llama"]()).read([])) == []
+def test_every_context_is_computed_once_and_few_at_a_time():
+    sequences = contexts(count=30)
+    found = list(NextToken(MODELS["llama"](), max_nodes=8, rows=4).logits(sequences))
+    assert sorted(index for logits in found for index in logits.indices) == list(range(len(sequences)))
+    assert max(len(logits.indices) for logits in found) <= 4
 
 
-def test_every_context_is_read_once_and_few_at_a_time():
-    asked = contexts(count=30)
-    readings = list(NextToken(MODELS["llama"](), max_nodes=8, read_rows=4).read(asked))
-    assert sorted(index for reading in readings for index in reading.contexts) == list(range(len(asked)))
-    assert max(len(reading.contexts) for reading in readings) <= 4
-
-
-def test_a_model_of_nan_is_read_and_marked():
+def test_logits_of_nan_are_marked():
     model = MODELS["llama"]()
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.fill_(float("nan"))
-    readings = list(NextToken(model).read(contexts(count=5)))
-    assert sum(len(r.contexts) for r in readings) == 5
-    assert not any(r.valid.any() for r in readings)
-
-
-@pytest.mark.parametrize(
-    ("logits", "valid"),
-    [
-        ([1.0, 2.0, 3.0], True),
-        ([1.0, float("-inf"), 3.0], True),
-        ([1.0, float("nan"), 3.0], False),
-        ([1.0, float("inf"), 3.0], False),
-        ([float("-inf")] * 3, False),
-        ([2.0, 2.0, 2.0], False),  # says nothing
-    ],
-)
-def test_validity_of_a_row(logits, valid):
-    assert Reading.of([0], torch.tensor([logits])).valid.tolist() == [valid]
-
-
-def test_log_probabilities_of_a_row():
-    reading = Reading.of([0], torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16))
-    assert torch.tensor(reading.logprob(0, [2, 0])).exp().tolist() == pytest.approx([0.66524096, 0.09003057], abs=1e-6)
+    found = list(NextToken(model).logits(contexts(count=5)))
+    assert sum(len(r.indices) for r in found) == 5
+    assert not any(r.valid.any() for r in found)
 
 
 @pytest.mark.parametrize("name", [*MODELS, *NO_TREES])
-def test_a_model_can_be_asked_beforehand_whether_it_takes_trees(name):
+def test_a_model_is_tried_beforehand_whether_it_takes_trees(name):
     """Without any context: the answer belongs to the architecture."""
-    reader = NextToken((MODELS | NO_TREES)[name]())
+    predictor = NextToken((MODELS | NO_TREES)[name]())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert reader.takes_trees() == (name in MODELS)
+        assert predictor.takes_trees() == (name in MODELS)
 
 
-def test_what_is_known_about_trees_is_not_asked_again():
-    model, asked = MODELS["llama"](), contexts(count=10)
-    expected = plainly(model, asked)
+def test_a_model_known_to_take_trees_is_not_tried_again():
+    model, sequences = MODELS["llama"](), contexts(count=10)
+    expected = plainly(model, sequences)
     for trees in (True, False):
-        reader = NextToken(model, trees=trees)
-        reader._check_trees = lambda _: pytest.fail("asked again")
-        assert (by_reading(reader, asked) - expected).abs().max() < 1e-4
+        predictor = NextToken(model, trees=trees)
+        predictor._check_trees = lambda _: pytest.fail("tried again")
+        assert (together(predictor, sequences) - expected).abs().max() < 1e-4
+
+
+SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), min_size=1, max_size=25)
+
+
+def walk(branch, node):
+    """The tokens from the root down to a node."""
+    path = []
+    while node >= 0:
+        path.append(branch.tokens[node])
+        node = branch.parents[node]
+    return tuple(reversed(path))
+
+
+@given(SEQUENCES, st.integers(1, 12))
+def test_every_sequence_can_be_read_back(sequences, max_nodes):
+    branches = grow(sequences, max_nodes)
+    read = {index: walk(branch, node) for branch in branches for index, node in branch.ends}
+    assert read == dict(enumerate(sequences))
+    assert sum(len(b.ends) for b in branches) == len(sequences), "no sequence ends twice"
+
+
+@given(SEQUENCES, st.integers(1, 12))
+def test_sizes(sequences, max_nodes):
+    branches = grow(sequences, max_nodes)
+    for branch in branches:
+        longest = max(branch.depths) + 1
+        assert len(branch) <= max_nodes or longest > max_nodes, "only a longer sequence may have a larger tree"
+        assert len(branch) <= max(max_nodes, 2 * longest)
+        # within one tree each prefix is one node
+        nodes = [walk(branch, node) for node in range(len(branch))]
+        assert len(set(nodes)) == len(nodes)
+    prefixes = {s[:n] for s in sequences for n in range(1, len(s) + 1)}
+    assert {walk(b, n) for b in branches for n in range(len(b))} == prefixes
+
+
+def test_a_tree_is_cut_where_it_shares_least():
+    """Five queries of 30 tokens, each with two answers of 5: none is computed twice, though the third does not fit."""
+    queries = [tuple(range(100 * n, 100 * n + 30)) for n in range(5)]
+    sequences = [query + answer for query in queries for answer in ((1,) * 5, (2,) * 5)]
+    branches = grow(sequences, max_nodes=115)  # two queries and one answer of the third
+    assert [len(b) for b in branches] == [80, 80, 40]
+
+
+def test_long_sequences_that_begin_alike_share_a_tree():
+    """A long passage and its answers, each read at every token: the passage is computed once."""
+    passage = tuple(range(100))
+    answers = [passage + answer[:end] for answer in ((200, 201, 202), (300, 301, 302)) for end in range(4)]
+    (branch,) = grow(answers, max_nodes=10)
+    assert len(branch) == 106
+    many = [passage + (number,) * 10 for number in range(200, 240)]
+    branches = grow(many, max_nodes=10)
+    assert max(map(len, branches)) <= 220
+    assert sum(map(len, branches)) <= 40 * 10 + 4 * 100, "the passage once for about ten answers"
+
+
+@given(SEQUENCES)
+def test_one_large_tree_has_a_node_for_each_distinct_prefix(sequences):
+    (branch,) = grow(sequences, max_nodes=10_000)
+    prefixes = {s[:n] for s in sequences for n in range(1, len(s) + 1)}
+    assert len(branch) == len(prefixes)
+    assert branch.depths == [len(walk(branch, node)) - 1 for node in range(len(branch))]
+
+
+@given(SEQUENCES, st.integers(1, 12))
+def test_a_node_sees_its_ancestors_and_itself_alone(sequences, max_nodes):
+    branches = grow(sequences, max_nodes)
+    tokens, positions, visible = as_batch(branches, pad_token=9)
+    width = max(len(b) for b in branches)
+    assert tokens.shape == positions.shape == (len(branches), width)
+    assert visible.shape == (len(branches), width, width)
+    for row, branch in enumerate(branches):
+        for i in range(width):
+            ancestors = {i}
+            node = branch.parents[i] if i < len(branch) else -1
+            while node >= 0:
+                ancestors.add(node)
+                node = branch.parents[node]
+            assert set(torch.nonzero(visible[row, i]).flatten().tolist()) == ancestors
+            assert tokens[row, i] == (branch.tokens[i] if i < len(branch) else 9)
+            assert positions[row, i] == (len(ancestors) - 1 if i < len(branch) else 0)
+
+
+def test_an_empty_sequence_is_refused_and_nothing_grows_from_nothing():
+    with pytest.raises(ValueError, match="empty sequence"):
+        grow([(1, 2), ()])
+    assert grow([]) == []

@@ -13,19 +13,20 @@ from io import BytesIO
 import pytest
 
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.probing import files, homes
+from kc_utils.probing import download, files
 from kc_utils.probing.files import data_file, data_files, find_data, read_jsonl
 from kc_utils.probing.sources import lama, load_source, missing
 from tests.probing import invented_benchmarks as invented
 from tests.probing.loopback import serving
-from tests.probing.test_archive import link, zipped
+from tests.probing.test_download import link, zipped
 
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
-    """An empty cache, no KC_DATA, no proxy, and sources that were not read before."""
+    """An empty cache, no KC_DATA, no proxy, no pauses, and sources that were not read before."""
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
     for name in ("KC_DATA", "HF_HUB_OFFLINE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     load_source.cache_clear()
@@ -38,7 +39,7 @@ def home(monkeypatch):
     """Moves the home of a benchmark to another address."""
 
     def move(top: str, address: str, **changes):
-        monkeypatch.setitem(files.HOMES, top, replace(homes.HOMES[top], url=address, **changes))
+        monkeypatch.setitem(files.HOMES, top, replace(download.HOMES[top], url=address, **changes))
 
     return move
 
@@ -106,12 +107,11 @@ def test_a_wrong_kc_data_is_not_an_absent_file(monkeypatch, tmp_path):
     [
         ("harness/boolq/val.jsonl", "google/boolq"),
         ("harness/piqa/valid.jsonl", "ybisk/piqa"),
-        ("harness/piqa/valid-labels.lst", "ybisk/piqa"),
         ("harness/winogrande/dev.jsonl", "allenai/winogrande"),
         ("wikitext2/wiki.test.raw", "Salesforce/wikitext"),
     ],
 )
-def test_a_file_without_an_address_says_what_to_put_where(name, says, tmp_path, kc_data):
+def test_the_message_about_an_absent_file_states_what_to_put_where(name, says, tmp_path, kc_data):
     text = refused(lambda: data_file(name))
     for part in (name, says, str(kc_data), str(tmp_path / "cache/data"), "KC_DATA"):
         assert part in text
@@ -119,32 +119,31 @@ def test_a_file_without_an_address_says_what_to_put_where(name, says, tmp_path, 
 
 def test_nothing_is_fetched_when_offline(home, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with serving() as (address, asked):
+    with serving() as (address, seen):
         home("LAMA", f"{address}/well/data.zip")
         text = refused(lambda: load_source("lama:squad"))
-    assert asked == []
+    assert seen == []
     assert "HF_HUB_OFFLINE" in text
     assert "LAMA/Squad/test.jsonl" in text
     assert "https://dl.fbaipublicfiles.com/LAMA/data.zip" in text
     assert left_in_cache(tmp_path) in ([], ["cache/data"])
 
 
-@pytest.mark.parametrize("manner", ["well", "breaks", "no-range"])
+@pytest.mark.parametrize("manner", ["well", "breaks-once"])
 def test_lama_is_fetched_once_and_read_from_the_cache(home, tmp_path, manner, monkeypatch, capfd):
     invented.lama(tmp_path / "lama")
-    monkeypatch.setattr("kc_utils.probing.download.time.sleep", lambda _: None)
-    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, asked):
+    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, seen):
         home("LAMA", f"{address}/{manner}/data.zip")
         assert missing("lama") is not None
         with pytest.warns(UserWarning, match="not the set of files"):
             facts = load_source("lama")
         assert missing("lama") is None
-        fetched = len(asked)
+        fetched = len(seen)
         load_source.cache_clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert load_source("lama").sha256 == facts.sha256
-        assert len(asked) == fetched, "the second time nothing is asked"
+        assert len(seen) == fetched, "the second time nothing is fetched"
     assert "fetching LAMA (once)" in capfd.readouterr().err
     folder = tmp_path / "cache/data/LAMA"
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
@@ -165,13 +164,12 @@ def test_lama_is_fetched_once_and_read_from_the_cache(home, tmp_path, manner, mo
     ("content", "says"),
     [
         (zipped({"data/Squad/test.jsonl": b"{}", "../../evil": b"e"}), "leads outside"),
-        (zipped({"data/Squad/test.jsonl": b"{}", "/evil": b"e"}), "leads outside"),
         (link("data/Squad/test.jsonl", "/etc/passwd"), "link or device"),
         (zipped({"data/Squad/test.jsonl": b"0" * 30_000_000}), "unpacks to 30,000,000"),
         (zipped({"other/Squad/test.jsonl": b"{}"}), "its layout has changed"),
         (b"<html>Sign in</html>", "no readable zip"),
     ],
-    ids=["up", "absolute", "link", "bomb", "other layout", "page"],
+    ids=["up", "link", "bomb", "other layout", "page"],
 )
 def test_a_hostile_archive_leaves_nothing_in_the_cache(home, tmp_path, content, says):
     with serving(data__zip=content) as (address, _):
@@ -190,14 +188,13 @@ def test_a_hostile_archive_leaves_nothing_in_the_cache(home, tmp_path, content, 
         ("too-long", {}, "gave up after"),
         ("too-short", {}, "no readable zip"),
         ("always-breaks", {}, "gave up after"),
-        ("well", {"sha256": "0" * 64}, "expected 0000000000000000"),
+        ("well", {"sha256": "0" * 64}, "than the expected 0000000000000000"),
         ("well", {"fileset_sha256": "0" * 64}, "than the published ones"),
         ("well", {"max_bytes": 1000}, "more than the 1,000"),
         ("well", {"max_unpacked": 1000}, "more than 1,000"),
     ],
 )
-def test_a_bad_transfer_leaves_nothing_in_the_cache(home, tmp_path, monkeypatch, manner, changes, says):
-    monkeypatch.setattr("kc_utils.probing.download.time.sleep", lambda _: None)
+def test_a_bad_transfer_leaves_nothing_in_the_cache(home, tmp_path, manner, changes, says):
     invented.lama(tmp_path / "lama")
     with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, _):
         home("LAMA", f"{address}/{manner}/data.zip", **changes)
@@ -216,7 +213,7 @@ def test_repositories_are_fetched_from_the_archive_of_one_commit(home, tmp_path,
         invented.pararel(repository / "data")
         (repository / "data/pattern_data").mkdir()
         (repository / "data/graphs_json").rename(repository / "data/pattern_data/graphs_json")
-    assert len(homes.HOMES[top].url.split("/archive/")[1]) == len("0" * 40 + ".zip")
+    assert len(download.HOMES[top].url.split("/archive/")[1]) == len("0" * 40 + ".zip")
     with serving(commit__zip=archived(repository, f"{top}-0123")) as (address, _):
         home(top, f"{address}/no-length/commit.zip", fileset_sha256=None)
         with pytest.warns(UserWarning, match="not the set of files"):
@@ -227,29 +224,22 @@ def test_repositories_are_fetched_from_the_archive_of_one_commit(home, tmp_path,
     assert kept == {*needed, f"{top}/SOURCE.json"}
 
 
-def test_bear_from_its_home_must_be_the_published_one(home, tmp_path):
-    invented.bear(tmp_path / "repository/BEAR")
-    with serving(commit__zip=archived(tmp_path / "repository", "BEAR-0123")) as (address, _):
-        home("BEAR", f"{address}/well/commit.zip")
-        assert "than the published ones" in refused(lambda: load_source("bear"))
-
-
 def test_popqa_comes_from_the_hub_or_its_mirror(tmp_path, monkeypatch):
-    assert homes.HOMES["PopQA"].address.startswith("https://huggingface.co/datasets/akariasai/PopQA/resolve/")
+    assert download.HOMES["PopQA"].address.startswith("https://huggingface.co/datasets/akariasai/PopQA/resolve/")
     invented.popqa(tmp_path / "made")
     content = (tmp_path / "made/test.tsv").read_bytes()
-    with serving(test__tsv=content) as (address, asked):
+    with serving(test__tsv=content) as (address, seen):
         monkeypatch.setenv("HF_ENDPOINT", f"{address}/well/")
         facts = load_source("popqa")
     assert len(facts) == 3
-    assert len(asked) == 1
+    assert len(seen) == 1
     assert (tmp_path / "cache/data/PopQA/test.tsv").read_bytes() == content
 
 
 def test_two_who_want_the_same_fetch_it_once(home, tmp_path):
     invented.lama(tmp_path / "lama")
     found, names = [], lama.needed("squad")
-    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, asked):
+    with serving(data__zip=archived(tmp_path / "lama", "data")) as (address, seen):
         home("LAMA", f"{address}/well/data.zip")
         threads = [threading.Thread(target=lambda: found.append(data_files(names))) for _ in range(4)]
         for thread in threads:
@@ -257,7 +247,7 @@ def test_two_who_want_the_same_fetch_it_once(home, tmp_path):
         for thread in threads:
             thread.join()
     assert len(found) == 4
-    assert len(asked) == 1
+    assert len(seen) == 1
 
 
 def test_an_incomplete_copy_in_the_cache_is_replaced_whole(home, tmp_path):
@@ -270,7 +260,7 @@ def test_an_incomplete_copy_in_the_cache_is_replaced_whole(home, tmp_path):
     assert not (tmp_path / "cache/data/LAMA/Squad/stale.jsonl").exists()
 
 
-def test_a_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     assert "cannot write" in refused(lambda: load_source("lama:squad"))
 

@@ -11,12 +11,9 @@ import torch
 from torch import nn
 
 from kc_utils.errors import BadRequest
-from kc_utils.probing.harness import ask_tasks, gold_balance
-from kc_utils.probing.harness.ask import evaluate, make_reader, multiple_choice, table_of
-from kc_utils.probing.harness.quiet import lm_eval, quietly
-from kc_utils.probing.harness.tasks import Chosen, choose
-from kc_utils.probing.harness.worldfacts import worldfacts_task
-from kc_utils.probing.probe import Probe, ask
+from kc_utils.probing.harness.evaluate import evaluate_tasks, make_reader, multiple_choice, run, table_of
+from kc_utils.probing.harness.tasks import Chosen, choose, lm_eval, quietly, worldfacts_task
+from kc_utils.probing.probe import Probe, evaluate
 from tests.probing.invented_tasks import TASKS, model, tokenizer, write_data
 
 
@@ -32,14 +29,14 @@ def data(tmp_path, monkeypatch):
 
 
 def by_hflm(made, words, chosen, batch_size=4):
-    """What lm-eval's own model class answers."""
+    """The answers of lm-eval's own model class."""
     backend = "seq2seq" if made.config.is_encoder_decoder else "causal"
     with quietly(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         hflm = lm_eval("models.huggingface").HFLM(
             pretrained=made, tokenizer=copy.deepcopy(words), backend=backend, batch_size=batch_size
         )
-        return evaluate(hflm, chosen)
+        return run(hflm, chosen)
 
 
 def same(ours, theirs):
@@ -68,8 +65,8 @@ def test_scores_are_those_of_lm_evals_own_class(case):
     family = "encoder-decoder" if made.config.is_encoder_decoder else "decoder"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not take trees")
-        ours = ask_tasks(made, words, family, TASKS, batch_size=3)
-    answers = by_hflm(made, words, choose(TASKS, None, 0, 0))
+        ours = evaluate_tasks(made, words, family, TASKS, batch_size=3)
+    answers = by_hflm(made, words, choose(TASKS, None, 0))
     same(ours, table_of(answers))
     logged = [answer for _, items in answers for answer in items]
     assert ours["correct"].tolist() == [bool(a["acc"]) for a in logged], "lm-eval's own scoring agrees"
@@ -79,30 +76,19 @@ def test_scores_are_those_of_lm_evals_own_class(case):
     assert 0 < ours["correct"].mean() < 1
 
 
-def test_examples_before_the_question(words):
-    made = model("llama", len(words))
-    ours = ask_tasks(made, words, "decoder", ["boolq", "winogrande"], limit=4, fewshot=2)
-    chosen = choose(["boolq", "winogrande"], 4, 0, 2)
-    same(ours, table_of(by_hflm(made, words, chosen)))
-    bare = choose(["boolq"], 4, 0, 0)[0].requests()
-    solved = choose(["boolq"], 4, 0, 2)[0].requests()
-    assert all(a.args[0].endswith(b.args[0]) for a, b in zip(solved, bare, strict=True))
-    assert all(a.args[0].count("Answer:") == 3 for a in solved)
-
-
 @pytest.mark.parametrize(("kind", "family"), [("llama", "decoder"), ("bart", "encoder-decoder")])
 def test_prompts_that_are_too_long_lose_their_beginning_as_in_lm_eval(kind, family, words):
     made = model(kind, len(words), positions=48)
     with pytest.warns(UserWarning, match=r"longer than the 48 tokens .* lose their beginning"):
-        ours = ask_tasks(made, words, family, ["boolq"])
-    same(ours, table_of(by_hflm(made, words, choose(["boolq"], None, 0, 0))))
+        ours = evaluate_tasks(made, words, family, ["boolq"])
+    same(ours, table_of(by_hflm(made, words, choose(["boolq"], None, 0))))
 
 
 def test_shared_beginnings_are_computed_once(words):
     made = model("llama", len(words))
-    chosen = choose(["piqa"], None, 0, 0)
+    chosen = choose(["piqa"], None, 0)
     reader = make_reader(made, words, "decoder", batch_size=1, trees=True)  # rows of several are padded
-    evaluate(reader, chosen)
+    run(reader, chosen)
     counted = []
     made.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: counted.append(inputs[0].numel()))
     by_hflm(made, words, chosen, batch_size=1)
@@ -133,50 +119,50 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["nan", "zeros"])
-def test_a_model_that_says_nothing_is_never_right(kind, words, data):
+def test_a_model_without_scores_is_never_right(kind, words, data):
     """All right answers stand first, where lm-eval's arg-max of ties finds them."""
     write_data(data, first_only=True)
     made = broken(kind, words)
     with pytest.warns(
         UserWarning, match="36 of 36 items have scores that are not numbers, or two highest that are equal"
     ):
-        rows = ask_tasks(made, words, "decoder", TASKS)
+        rows = evaluate_tasks(made, words, "decoder", TASKS)
     assert not rows["correct"].any() and not rows["valid"].any() and (rows["chosen"] == -1).all()
     assert not rows["correct_norm"].dropna().any()
-    assert (gold_balance(rows)["first"] == 1).all()
-    flattered = [a["acc"] for _, items in by_hflm(made, words, choose(TASKS, None, 0, 0)) for a in items]
+    assert (rows["gold"] == 0).all()
+    flattered = [a["acc"] for _, items in by_hflm(made, words, choose(TASKS, None, 0)) for a in items]
     assert np.mean(flattered) > 0.6, "what this guards against"
 
 
 @pytest.mark.parametrize("kind", ["nan", "zeros"])
-def test_nor_is_an_encoder_decoder(kind, words):
+def test_nor_is_an_encoder_decoder_without_scores(kind, words):
     made = model("t5", len(words))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.fill_(math.nan if kind == "nan" else 0.0)
     with pytest.warns(UserWarning, match="count as wrong answers"):
-        rows = ask_tasks(made, words, "encoder-decoder", TASKS)
+        rows = evaluate_tasks(made, words, "encoder-decoder", TASKS)
     assert not rows["correct"].any() and not rows["valid"].any()
 
 
 def test_a_model_that_does_not_read_is_at_chance(words):
     with pytest.warns(UserWarning, match="12 of 36 items"):  # the options of WinoGrande share their ending
-        rows = ask_tasks(broken("constant", words), words, "decoder", TASKS)
+        rows = evaluate_tasks(broken("constant", words), words, "decoder", TASKS)
     correct = rows.groupby("relation")["correct"].mean()
     assert correct["winogrande"] == 0
-    assert correct["boolq"] == 0.5 == gold_balance(rows).loc["boolq", "habit"]
+    assert correct["boolq"] == 0.5
     assert correct["piqa"] < 1
 
 
 def test_one_nan_among_the_scores_is_a_failure_of_its_items_alone(words):
     made = model("llama", len(words))
-    (chosen,) = choose(["piqa"], None, 0, 0)
+    (chosen,) = choose(["piqa"], None, 0)
     first = chosen.requests()[0].args
     token = words(first[0] + first[1]).input_ids[-2]
     with torch.no_grad():
         made.model.embed_tokens.weight[token] = math.nan
     with pytest.warns(UserWarning, match="of 12 items"):
-        rows = ask_tasks(made, words, "decoder", ["piqa"], trees=False)  # in a tree it spreads to its neighbours
+        rows = evaluate_tasks(made, words, "decoder", ["piqa"], trees=False)  # in a tree it spreads to its neighbours
     assert not rows["valid"][0] and not rows["correct"][0] and math.isnan(rows["score"][0])
     assert rows["valid"].any()
 
@@ -204,13 +190,13 @@ def test_what_counts_as_right(scores, right, correct, chosen, valid):
 def test_dynamically_quantized_model_with_a_tied_embedding(words):
     """lm-eval's own class raises KeyError for it."""
     made = model("llama, tied", len(words))
-    plain = ask_tasks(made, words, "decoder", ["piqa"])
+    plain = evaluate_tasks(made, words, "decoder", ["piqa"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(made), {nn.Linear}, dtype=torch.qint8)
     with pytest.raises(KeyError):
-        by_hflm(quantized, words, choose(["piqa"], None, 0, 0))
-    rows = ask_tasks(quantized, words, "decoder", ["piqa"], trees=True)
+        by_hflm(quantized, words, choose(["piqa"], None, 0))
+    rows = evaluate_tasks(quantized, words, "decoder", ["piqa"], trees=True)
     assert rows["valid"].all()
     change = np.subtract(rows["scores"].tolist(), plain["scores"].tolist())
     assert 0 < np.abs(change).max() < 0.2 * np.abs(plain["scores"].tolist()).max()
@@ -220,7 +206,7 @@ def test_an_untied_head_stays_untied(words):
     made = model("llama, tied", len(words))
     made.lm_head.weight = nn.Parameter(made.lm_head.weight.detach().flip(0).clone())
     head = made.lm_head.weight
-    ask_tasks(made, words, "decoder", ["boolq"], limit=2)
+    evaluate_tasks(made, words, "decoder", ["boolq"], limit=2)
     assert made.lm_head.weight is head and head is not made.get_input_embeddings().weight
 
 
@@ -229,11 +215,11 @@ def test_no_network_and_no_model_hub(words, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("network"))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("hub"))
-    assert len(ask_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)) == 9
+    assert len(evaluate_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)) == 9
 
 
-def test_bars_go_to_stderr_and_lm_eval_is_silent(words, capfd):
-    ask_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)
+def test_bars_go_to_stderr_and_lm_eval_logs_nothing(words, capfd):
+    evaluate_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)
     out, err = capfd.readouterr()
     assert out == ""
     assert "harness" in err and "Tokenizing" not in err and "INFO" not in err and "WARNING" not in err
@@ -241,17 +227,17 @@ def test_bars_go_to_stderr_and_lm_eval_is_silent(words, capfd):
 
 def test_encoders_are_refused_with_a_reason(words):
     with pytest.raises(BadRequest, match="family encoder does not give"):
-        ask_tasks(None, words, "encoder", TASKS)
+        evaluate_tasks(None, words, "encoder", TASKS)
 
 
 def test_a_task_of_one_answer_is_right_where_each_token_is_the_likeliest(words):
-    """The layout of LAMBADA: no choices, lm-eval's `acc` is whether greedy decoding would say it."""
+    """The layout of LAMBADA: no choices, lm-eval's `acc` is whether greedy decoding would give it."""
     from datasets import Dataset
 
     made = model("llama", len(words))
     texts = ["river stone copper", "the winter barrel", "lantern garden"]
     follow = []
-    for text in texts[:2]:  # what the model does say next, twice; and something else
+    for text in texts[:2]:  # the model's own next tokens, twice; and something else
         with torch.no_grad():
             follow.append(words.decode([int(made(**words(text, return_tensors="pt")).logits[0, -1].argmax())]))
     docs = [{"text": t, "next": n} for t, n in zip(texts, [*follow, " violin harbour"], strict=True)]
@@ -262,7 +248,7 @@ def test_a_task_of_one_answer_is_right_where_each_token_is_the_likeliest(words):
     }  # fmt: skip
     with quietly():
         chosen = [Chosen("last", lm_eval("api.task").ConfigurableTask(config=config), [0, 1, 2])]
-    rows = table_of(evaluate(make_reader(made, words, "decoder"), chosen))
+    rows = table_of(run(make_reader(made, words, "decoder"), chosen))
     theirs = by_hflm(made, words, chosen)
     assert rows["correct"].tolist() == [bool(a["acc"]) for a in theirs[0][1]]
     assert not rows["correct"][2] and rows["correct"][:2].any()
@@ -276,10 +262,10 @@ def test_worldfacts_is_the_rank_protocol(marks, begin):
     words = tokenizer(**marks)
     made = model("llama", len(words))
     probe = Probe(limit=60, alternatives=4, protocols=("rank",), seed=2)
-    rank = ask(made, words, "decoder", probe).rows.set_index("fact")
+    rank = evaluate(made, words, "decoder", probe).rows.set_index("fact")
     chosen = [Chosen("worldfacts", worldfacts_task(60, 4, 2, begin), list(range(60)))]
     for answers in (
-        evaluate(make_reader(made, words, "decoder"), chosen),
+        run(make_reader(made, words, "decoder"), chosen),
         by_hflm(made, words, chosen),
     ):
         logged = {answer["doc"]["fact"]: bool(answer["acc"]) for answer in answers[0][1]}
@@ -290,4 +276,4 @@ def test_worldfacts_is_the_rank_protocol(marks, begin):
             assert rows.loc[fact, "score"] == pytest.approx(rank.loc[fact, "score"], abs=1e-3)
             assert rows.loc[fact, "chance"] == rank.loc[fact, "chance"]
     assert 0 < rank["correct"].mean() < 1
-    assert gold_balance(table_of(answers))["first"].item() < 0.4, "right answers stand anywhere"
+    assert (table_of(answers)["gold"] == 0).mean() < 0.4, "right answers stand anywhere"

@@ -1,4 +1,4 @@
-"""A probe of every family: what is asked, what is left out, and that broken models are never right."""
+"""A probe of every family: its rows, what is left out, and that broken models are never right."""
 
 import warnings
 from functools import partial
@@ -8,20 +8,20 @@ import torch
 from pydantic import ValidationError
 
 from kc_utils.errors import BadModel, BadRequest
-from kc_utils.probing import probe as probe_module
-from kc_utils.probing import wordings
-from kc_utils.probing.facts import Fact, FactSet, Relation
-from kc_utils.probing.probe import Probe, ask
 from kc_utils.models.loading import load
+from kc_utils.probing import probe as probe_module
+from kc_utils.probing import scorers
+from kc_utils.probing.facts import Fact, FactSet, Relation
+from kc_utils.probing.probe import Probe, evaluate
 from tests.probing.conftest import PROTOCOLS
 from tests.trained import MIXED, PROBE
 
-READERS = {"decoder": "NextToken", "encoder": "MaskedTokens", "encoder-decoder": "GapFiller"}
+PREDICTORS = {"decoder": "NextToken", "encoder": "MaskedTokens", "encoder-decoder": "GapFiller"}
 EVERY = {family: (*names, "openbook") for family, names in PROTOCOLS.items()}
 DECISIONS = ["fact", "relation", "protocol", "template", "correct", "chance", "valid"]
 
 
-@pytest.fixture(params=READERS)
+@pytest.fixture(params=PREDICTORS)
 def family(request):
     return request.param
 
@@ -59,28 +59,28 @@ def test_unknown_facts_and_relations_name_the_known_ones():
         Probe(relations=("capital", "flavour")).factset()
 
 
-def test_the_facts_asked_are_frozen():
+def test_the_facts_of_a_probe_are_frozen():
     facts = Probe(relations=("capital", "continent"), limit=20, seed=3).factset()
     assert {r: len(f) for r, f in facts.by_relation().items()} == {"capital": 10, "continent": 10}
     assert facts.sha256 == Probe(relations=("capital", "continent"), limit=20, seed=3).factset().sha256
     assert facts.sha256 != Probe(relations=("capital", "continent"), limit=20, seed=4).factset().sha256
 
 
-def test_one_row_for_each_fact_protocol_and_template(asked, family):
-    rows = asked(family).rows
+def test_one_row_for_each_fact_protocol_and_template(evaluated, family):
+    rows = evaluated(family).rows
     assert not rows.duplicated(["fact", "protocol", "template"]).any()
     assert tuple(rows["protocol"].unique()) == tuple(sorted(PROTOCOLS[family]))
     counts = rows.groupby("protocol")["template"].value_counts().unstack(fill_value=0)
     assert counts.loc["rank"].tolist() == [60] * 4
-    if family != "encoder":  # cloze and generate ask a decoder for what comes next: not by "[Y] is the capital of ..."
+    if family != "encoder":  # a decoder is not queried by "[Y] is the capital of ..."
         both = [60, 60, 60, 0 if family == "decoder" else 60]
         assert counts.loc["cloze"].tolist() == counts.loc["generate"].tolist() == both
     ordered = rows.sort_values(["protocol", "fact", "template"], kind="stable")
     assert ordered.index.tolist() == list(range(len(rows)))
 
 
-def test_what_is_left_out_is_counted(tiny, asked, family):
-    left_out = asked(family).left_out
+def test_what_is_left_out_is_counted(tiny, evaluated, family):
+    left_out = evaluated(family).left_out
     assert set(left_out) == set(PROTOCOLS[family])
     several = 0
     if family == "encoder":
@@ -90,15 +90,15 @@ def test_what_is_left_out_is_counted(tiny, asked, family):
     assert left_out == dict.fromkeys(left_out, 0) | {"cloze": several}
 
 
-def test_asking_for_more_templates_than_there_are_asks_all(tiny):
+def test_more_templates_than_there_are_means_all(tiny):
     few = PROBE.model_copy(update={"templates": 99, "limit": 3})
-    rows = ask(tiny("decoder").model, tiny("decoder").tokenizer, "decoder", few).rows
+    rows = evaluate(tiny("decoder").model, tiny("decoder").tokenizer, "decoder", few).rows
     assert rows.groupby("protocol")["template"].nunique().to_dict() == {"cloze": 3, "rank": 4}
 
 
 def test_all_alternatives_are_the_whole_answer_space(tiny, family):
     probe = PROBE.model_copy(update={"limit": 4, "alternatives": "all", "protocols": ("rank",)})
-    rows = ask(tiny(family).model, tiny(family).tokenizer, family, probe).rows.set_index("fact")
+    rows = evaluate(tiny(family).model, tiny(family).tokenizer, family, probe).rows.set_index("fact")
     space = set(probe.factset().relations["capital"].answer_space)
     for fact in probe.factset().facts:
         size = len(space - set(fact.accepted)) + 1
@@ -107,12 +107,14 @@ def test_all_alternatives_are_the_whole_answer_space(tiny, family):
         assert size > 200
 
 
-@pytest.mark.parametrize("sizes", [{"batch_tokens": 120, "read_rows": 20}, {"batch_tokens": 5000, "read_rows": 5000}])
-def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(tiny, asked, family, monkeypatch, sizes):
-    rows, probe = asked(family).rows, MIXED.model_copy(update={"protocols": ("cloze", "rank"), "templates": 1})
-    monkeypatch.setattr(wordings, READERS[family], partial(getattr(wordings, READERS[family]), **sizes))
+@pytest.mark.parametrize("sizes", [{"batch_tokens": 120, "rows": 20}, {"batch_tokens": 5000, "rows": 5000}])
+def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(
+    tiny, evaluated, family, monkeypatch, sizes
+):
+    rows, probe = evaluated(family).rows, MIXED.model_copy(update={"protocols": ("cloze", "rank"), "templates": 1})
+    monkeypatch.setattr(scorers, PREDICTORS[family], partial(getattr(scorers, PREDICTORS[family]), **sizes))
     monkeypatch.setattr(probe_module, "FACTS_AT_A_TIME", 7)
-    others = ask(tiny(family).model, tiny(family).tokenizer, family, probe).rows
+    others = evaluate(tiny(family).model, tiny(family).tokenizer, family, probe).rows
     same = rows.merge(others, on=["fact", "protocol", "template"], suffixes=("", "_2"))
     assert len(same) == len(others)
     for name in [*DECISIONS[4:], "rank", "chosen", "predicted_token"]:
@@ -121,10 +123,10 @@ def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(tiny
 
 
 @pytest.mark.parametrize("protocol", ["cloze", "rank"])
-def test_rows_do_not_depend_on_the_other_protocols(tiny, asked, family, protocol):
+def test_rows_do_not_depend_on_the_other_protocols(tiny, evaluated, family, protocol):
     probe = MIXED.model_copy(update={"protocols": (protocol,), "templates": 1})
-    alone = ask(tiny(family).model, tiny(family).tokenizer, family, probe).rows
-    rows = asked(family).rows
+    alone = evaluate(tiny(family).model, tiny(family).tokenizer, family, probe).rows
+    rows = evaluated(family).rows
     both = rows[(rows["protocol"] == protocol) & (rows["template"] == 0)].reset_index(drop=True)
     assert alone[DECISIONS].equals(both[DECISIONS])
     assert (alone["score"] - both["score"]).abs().max() < 1e-4
@@ -140,13 +142,13 @@ def broken(trained, change):
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_a_broken_model_is_never_right_and_says_so(trained_as, family, value):
+def test_a_broken_model_is_never_right(trained_as, family, value):
     loaded = broken(trained_as(family), lambda p: p.fill_(value))
     probe = PROBE.model_copy(update={"limit": 20, "protocols": EVERY[family]})
     with pytest.warns(
         UserWarning, match=r"of \d+ scores are not numbers, or the same for every token, and count as wrong"
     ):
-        rows = ask(loaded.model, loaded.tokenizer, family, probe).rows
+        rows = evaluate(loaded.model, loaded.tokenizer, family, probe).rows
     assert set(rows["protocol"]) == set(EVERY[family])
     assert not rows["valid"].any()
     assert not rows["correct"].any()
@@ -156,13 +158,13 @@ def test_a_broken_model_is_never_right_and_says_so(trained_as, family, value):
 
 
 def test_a_model_that_scores_alike_whatever_it_reads_knows_nothing(trained_as):
-    """Every place of every statement has the same scores, not all equal: no cloze but for one answer, ranking by chance."""
+    """Every position of every statement has the same scores, not all equal: no cloze but for one answer, ranking by chance."""
     loaded = broken(trained_as("encoder"), torch.Tensor.zero_)
     torch.manual_seed(0)
     with torch.no_grad():
         loaded.model.cls.predictions.bias.normal_()
     probe = MIXED.model_copy(update={"templates": 1, "protocols": ("cloze", "rank")})
-    rows = ask(loaded.model, loaded.tokenizer, "encoder", probe).rows
+    rows = evaluate(loaded.model, loaded.tokenizer, "encoder", probe).rows
     assert rows["valid"].all()
     assert rows[rows["protocol"] == "cloze"]["correct"].sum() <= 1
     assert 0 < rows[rows["protocol"] == "rank"]["correct"].mean() < 0.45
@@ -172,14 +174,14 @@ def test_no_warning_without_a_reason(tiny, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         probe = MIXED.model_copy(update={"limit": 5, "protocols": EVERY[family]})
-        ask(tiny(family).model, tiny(family).tokenizer, family, probe)
+        evaluate(tiny(family).model, tiny(family).tokenizer, family, probe)
 
 
 def test_a_tokenizer_of_another_family_is_refused(tiny):
     with pytest.raises(BadModel, match="no mask token"):
-        ask(tiny("decoder").model, tiny("decoder").tokenizer, "encoder", PROBE)
+        evaluate(tiny("decoder").model, tiny("decoder").tokenizer, "encoder", PROBE)
     with pytest.raises(BadModel, match="extra_id_0"):
-        ask(tiny("decoder").model, tiny("decoder").tokenizer, "encoder-decoder", PROBE)
+        evaluate(tiny("decoder").model, tiny("decoder").tokenizer, "encoder-decoder", PROBE)
 
 
 def factset(templates, answers, space):
@@ -187,24 +189,24 @@ def factset(templates, answers, space):
     return FactSet("test", {"number": relation}, (Fact("f", "number", "Chile", answers),))
 
 
-def test_a_probe_that_can_ask_nothing_is_refused(tiny, monkeypatch):
+def test_a_probe_that_suits_no_fact_is_refused(tiny, monkeypatch):
     """Numbers begin with a token of white space in this tokenizer, so that cloze leaves them out."""
     loaded, probe = tiny("decoder"), lambda *protocols: Probe(protocols=protocols)
     facts = factset(("The number of [X] is [Y].",), ("1",), ("1", "2"))
     monkeypatch.setattr(probe_module, "load_source", lambda name: facts)
-    answers = ask(loaded.model, loaded.tokenizer, "decoder", probe("cloze", "rank"))
+    answers = evaluate(loaded.model, loaded.tokenizer, "decoder", probe("cloze", "rank"))
     assert answers.rows["protocol"].tolist() == ["rank"]
     assert answers.left_out == {"cloze": 1, "rank": 0}
-    with pytest.raises(BadRequest, match="cloze can ask this model none of these 1 facts"):
-        ask(loaded.model, loaded.tokenizer, "decoder", probe("cloze"))
+    with pytest.raises(BadRequest, match="cloze suits none of these 1 facts"):
+        evaluate(loaded.model, loaded.tokenizer, "decoder", probe("cloze"))
 
 
-def test_facts_that_no_wording_or_no_wrong_answer_can_ask_are_counted(tiny, monkeypatch):
+def test_facts_without_a_usable_template_or_a_wrong_answer_are_counted(tiny, monkeypatch):
     loaded = tiny("decoder")
     facts = factset(("[Y] is the number of [X].",), ("Quito",), ("Quito",))
     monkeypatch.setattr(probe_module, "load_source", lambda name: facts)
-    with pytest.raises(BadRequest, match="cloze, generate, openbook, rank can ask this model none of these 1 facts"):
-        ask(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=EVERY["decoder"]))
+    with pytest.raises(BadRequest, match="cloze, generate, openbook, rank suits none of these 1 facts"):
+        evaluate(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=EVERY["decoder"]))
     facts = factset(("[Y] is the number of [X].",), ("Quito",), ("Quito", "Lima"))
-    answers = ask(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=EVERY["decoder"]))
+    answers = evaluate(loaded.model, loaded.tokenizer, "decoder", Probe(protocols=EVERY["decoder"]))
     assert answers.left_out == {"cloze": 1, "generate": 1, "openbook": 0, "rank": 0}

@@ -35,7 +35,7 @@ def refused(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_source_gives_facts_that_can_be_asked(data, name):
+def test_every_source_gives_usable_facts(data, name):
     facts = load_source(name)
     assert facts.name == name
     assert missing(name) is None
@@ -70,16 +70,16 @@ def test_lama_by_templates(data):
     assert len(made_up) == 2, "records without a uuid get a key of their own"
 
 
-def test_an_id_that_is_made_up_does_not_depend_on_its_place(data):
+def test_an_id_that_is_made_up_does_not_depend_on_the_order(data):
     before = {f.id for f in load_source("lama:trex").facts}
     file = data / "LAMA/TREx/P19.jsonl"
     file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
     load_source.cache_clear()
     changed = {f.id for f in load_source("lama:trex").facts} ^ before
-    assert changed == {"lama/P19/P19-1", "lama/P19/P19-again"}, "of two that say the same, the first is kept"
+    assert changed == {"lama/P19/P19-1", "lama/P19/P19-again"}, "of two equal ones, the first is kept"
 
 
-def test_lama_by_sentences_as_the_study_of_compression_asks(data):
+def test_lama_by_sentences_as_in_the_study_of_compression(data):
     facts = load_source("lama:sentences")
     own = [f for f in facts.facts if f.relation == "P19"]
     assert [f.statement for f in own] == ["Of old, P19 of Lyonesse was [Y].", "[Y] is the P19 of Avalon."]
@@ -128,7 +128,7 @@ def test_without_give_aways(data):
     gone = {(f.subject, f.answers[0]) for f in plain.facts} - {(f.subject, f.answers[0]) for f in filtered.facts}
     assert gone == {("Ys", "Ys"), ("Old Strelsau", "strelsau")}
     assert filtered.filters == {"answer_in_subject": 41, "duplicate_fact": 41, "subject_is_answer": 41}
-    assert filtered.relations == plain.relations, "a fact that is not asked is an answer all the same"
+    assert filtered.relations == plain.relations, "a fact that is left out is an answer all the same"
 
 
 def test_bear(data):
@@ -210,7 +210,7 @@ def test_a_template_without_slots_is_refused(data):
         load_source("lama:trex")
 
 
-def test_unknown_names_say_what_there_is(data):
+def test_unknown_names_are_refused_with_the_known_ones(data):
     for name, says in {
         "lore": "choose worldfacts, lama, bear, pararel, popqa",
         "lama:trek": "choose trex, google_re, conceptnet, squad, trex_sentences, google_re_sentences, sentences",
@@ -220,12 +220,12 @@ def test_unknown_names_say_what_there_is(data):
         "pararel:x": "pararel has no parts",
         "worldfacts:x": "worldfacts has no parts",
     }.items():
-        for ask in (load_source, missing):
+        for lookup in (load_source, missing):
             with pytest.raises(BadRequest, match=says):
-                ask(name)
+                lookup(name)
 
 
-def test_other_files_than_the_known_ones_are_used_and_warned_of(data):
+def test_other_files_than_the_known_ones_are_used_with_a_warning(data):
     with pytest.warns(UserWarning, match="BEAR under .* is not the set of files") as caught:
         facts = load_source("bear")
     assert facts.files["BEAR"][:16] in str(caught[0].message)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import runpy
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from kc_utils.probing.sources import load_source
-from kc_utils.probing.sources.cards import CARD, with_counts
+from kc_utils.probing.files import project_data
+from kc_utils.probing.sources import CARDS, load_source
 from kc_utils.probing.sources.collection import properties
 
 DATA = Path(os.environ.get("KC_DATA", "no such folder"))
@@ -49,15 +50,13 @@ def test_records_before_filters():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_fact_can_be_asked_and_its_answer_is_in_the_answer_space(name):
+def test_every_fact_is_usable_and_its_answer_is_in_the_answer_space(name):
     facts = load_source(name)
     for relation in facts.relations.values():
         assert all(t.count("[X]") == 1 and t.count("[Y]") == 1 for t in relation.templates), relation.id
         assert len(set(relation.answer_space)) == len(relation.answer_space)
         repeated = len(relation.templates) - len(set(relation.templates))
-        assert repeated == (relation.id == "P103" and name == "bear"), (
-            "BEAR asks one of its relations twice the same way"
-        )
+        assert repeated == (relation.id == "P103" and name == "bear"), "BEAR has one template of this relation twice"
     for fact in facts.facts:
         assert set(fact.answers) <= set(facts.relations[fact.relation].answer_space), fact.id
         assert fact.statement is not None or facts.relations[fact.relation].templates, fact.id
@@ -108,8 +107,8 @@ def test_sentences_are_those_of_the_paper():
                 found.setdefault(part, []).append((sentences[0], record["obj_label"]))
     facts = load_source("lama:sentences")
     assert facts.filters == dict(left_out)
-    asked = [(f.statement.replace("[Y]", "[MASK]"), f.answers[0]) for f in facts.facts]
-    assert asked == found["t"] + found["g"] + found["c"] + found["s"]
+    found_here = [(f.statement.replace("[Y]", "[MASK]"), f.answers[0]) for f in facts.facts]
+    assert found_here == found["t"] + found["g"] + found["c"] + found["s"]
 
 
 @pytest.mark.parametrize("name", ["lama:trex", "lama:google_re", "bear", "pararel"])
@@ -170,5 +169,7 @@ def test_labels_and_types_agree_with_lamas():
 
 
 def test_the_card_says_what_is_there():
-    text = CARD.read_text(encoding="utf-8")
-    assert with_counts(text) == text, "run: python -m kc_utils.probing.sources.cards"
+    card = project_data(CARDS["benchmarks"])
+    text = card.read_text(encoding="utf-8")
+    count = runpy.run_path(str(card.with_name("count.py")))
+    assert count["with_counts"](text) == text, "run: python data/benchmarks/count.py"

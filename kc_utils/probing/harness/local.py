@@ -1,4 +1,4 @@
-"""BoolQ, PIQA and WinoGrande from their authors' files, with the field names that lm-eval's task files want."""
+"""BoolQ, PIQA and WinoGrande from their authors' files, with the field names that lm-eval's task files use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Who answers lm-eval's requests: a model in memory, each shared beginning computed once.
+"""Readers answer lm-eval's requests with a model in memory, each shared beginning computed once.
 
-lm-eval asks for the log-likelihood of a continuation after a context. What becomes of the two texts (special tokens, the
-space between them, what happens to a context that is too long) is lm-eval's own, from `TemplateLM` and as in its `HFLM`.
+lm-eval requests the log-likelihood of a continuation after a context. The tokens of the two texts (special tokens, the space
+between them, the cut of a context that is too long) are lm-eval's own, from `TemplateLM` and as in its `HFLM`.
 `HFLM` itself computes each pair on its own, with scores over the vocabulary at every token, and ties weights when it takes
 a model over, which fails for a tied embedding after dynamic int8 and would undo an untied head.
 """
@@ -19,17 +19,16 @@ from tqdm import tqdm
 
 from kc_utils.errors import BadRequest
 from kc_utils.probing.causal import NextToken
-from kc_utils.probing.reading import Query
-from kc_utils.probing.seq2seq import GapFiller
+from kc_utils.probing.logits import GapFiller, Input
 
 Pair = tuple[tuple[str, str], list[int], list[int]]
 """Texts of context and continuation, tokens of both."""
 Answer = tuple[float, bool]
-"""Log-likelihood in nats, NaN where the model says nothing; whether each token is the likeliest."""
+"""Log-likelihood in nats, NaN where the logits are not valid; whether each token is the likeliest."""
 
 
 class Reader(TemplateLM):
-    """What both kinds share: from text to tokens, as `HFLM` has it."""
+    """What both families share: from text to tokens, as in `HFLM`."""
 
     def __init__(self, model, tokenizer, batch_size: int = 8):
         super().__init__()
@@ -48,7 +47,9 @@ class Reader(TemplateLM):
         token = self.tokenizer.bos_token_id
         token = self.eot_token_id if token is None else token
         if token is None:
-            raise BadRequest("this task asks without context, and the tokenizer has no token for beginning or end")
+            raise BadRequest(
+                "this task has requests without context, and the tokenizer has no token for beginning or end"
+            )
         return token
 
     @property
@@ -79,8 +80,8 @@ class Reader(TemplateLM):
         for (_, text), _, continuation in requests:
             if not continuation or len(continuation) > limit:
                 raise BadRequest(
-                    f"an answer of {len(text)} characters has {len(continuation)} tokens of its own; this model can be "
-                    f"asked for 1 to {limit}"
+                    f"an answer of {len(text)} characters has {len(continuation)} tokens of its own; this model can "
+                    f"score 1 to {limit}"
                 )
         sums, greedy = [0.0] * len(requests), [True] * len(requests)
         for number, value, likeliest in self._values(requests):
@@ -93,10 +94,10 @@ class Reader(TemplateLM):
         raise NotImplementedError
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
-        raise BadRequest("whole texts are read by `perplexity`, not by a harness task")
+        raise BadRequest("whole texts are scored by `perplexity`, not by a harness task")
 
     def generate_until(self, requests, disable_tqdm: bool = False):
-        raise BadRequest("tasks that have text generated are not asked here")
+        raise BadRequest("tasks that have text generated are not evaluated here")
 
     def _warn_of_cut(self, cut: int, of: int) -> None:
         if cut:
@@ -109,8 +110,8 @@ class Reader(TemplateLM):
 
 class DecoderReader(Reader):
     """A decoder. Passages, questions and beginnings of answers that requests share are computed once (`NextToken`), and
-    scores over the vocabulary only where an answer's token is read. A NaN that one token gives rise to reaches all that
-    share a tree with it: their items fail with it.
+    the head runs only where an answer's token is scored. A NaN that one token gives rise to reaches all that share a tree
+    with it: their items fail with it.
 
     batch_size    rows of a forward pass, each a tree of about `max_nodes` tokens or one longer context
     trees         as in `NextToken`
@@ -149,10 +150,10 @@ class EncoderDecoderReader(Reader):
         start = self.model.config.decoder_start_token_id
         wanted: dict[tuple, list[tuple[int, int]]] = {}
         for number, (_, context, continuation) in enumerate(requests):
-            said = (start, *continuation)
-            for end in range(1, len(said)):
-                query = (tuple(context[-self.max_length :]), said[:end])
-                wanted.setdefault(query, []).append((number, said[end]))
+            begun = (start, *continuation)
+            for end in range(1, len(begun)):
+                one = (tuple(context[-self.max_length :]), begun[:end])
+                wanted.setdefault(one, []).append((number, begun[end]))
         self._warn_of_cut(sum(len(context) > self.max_length for _, context, _ in requests), len(requests))
         yield from _read(self.filler, wanted)
 
@@ -161,17 +162,17 @@ READERS: dict[str, type[Reader]] = {"decoder": DecoderReader, "encoder-decoder":
 
 
 def _read(
-    source: NextToken | GapFiller, wanted: dict[Query, list[tuple[int, int]]]
+    source: NextToken | GapFiller, wanted: dict[Input, list[tuple[int, int]]]
 ) -> Iterator[tuple[int, float, bool]]:
-    """(request, log-probability, likeliest) for each (request, token) wanted at a query; NaN where the model says
-    nothing."""
-    queries = list(wanted)
-    with tqdm(total=len(queries), desc="harness", unit="token", leave=False) as bar:
-        for reading in source.read(queries):
-            asked = [(row, *pair) for row, index in enumerate(reading.contexts) for pair in wanted[queries[index]]]
-            rows, numbers, tokens = (list(x) for x in zip(*asked, strict=True))
-            logits, valid = reading.logits[rows, tokens], reading.valid[rows]
-            values = (logits - reading.log_norm[rows]).masked_fill(~valid, math.nan)
-            likeliest = valid & (logits >= reading.logits.amax(dim=-1)[rows])  # five times faster than the arg-max
+    """(request, log-probability, likeliest) for each (request, token) wanted at an input; NaN where the logits are
+    not valid."""
+    inputs = list(wanted)
+    with tqdm(total=len(inputs), desc="harness", unit="token", leave=False) as bar:
+        for logits in source.logits(inputs):
+            pairs = [(row, *pair) for row, index in enumerate(logits.indices) for pair in wanted[inputs[index]]]
+            rows, numbers, tokens = (list(x) for x in zip(*pairs, strict=True))
+            found, valid = logits.values[rows, tokens], logits.valid[rows]
+            values = (found - logits.log_norm[rows]).masked_fill(~valid, math.nan)
+            likeliest = valid & (found >= logits.values.amax(dim=-1)[rows])  # five times faster than the arg-max
             yield from zip(numbers, values.tolist(), likeliest.tolist(), strict=True)
-            bar.update(len(reading.contexts))
+            bar.update(len(logits.indices))

@@ -1,29 +1,65 @@
-"""Which items are asked: tasks of lm-eval by name, three of them from local files, worldfacts as one more.
+"""Which items are evaluated: tasks of lm-eval by name, three of them from local files, worldfacts as one more.
 
 BoolQ (Clark et al. 2019), PIQA (Bisk et al. 2020) and WinoGrande (Sakaguchi et al. 2020) are read from the files that
-`data_file` finds; lm-eval's own task files say how they are asked. Any other task, and these three where their files are
-absent and KC_DATA is not set, get their data from the model hub, as lm-eval does.
+`data_file` finds; lm-eval's own task files state the prompts. Any other task, and these three where their files are absent
+and KC_DATA is not set, get their data from the model hub, as lm-eval does.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import os
+import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+
+import numpy as np
 
 from kc_utils.errors import BadRequest, MissingData, listed
 from kc_utils.probing.harness.local import LOCAL
-from kc_utils.probing.harness.quiet import lm_eval, quietly
-from kc_utils.probing.harness.worldfacts import ALTERNATIVES, NAME, worldfacts_task
+from kc_utils.probing.queries import queries_of
+from kc_utils.probing.sources import load_source
+
+WORLDFACTS = "worldfacts"
+ALTERNATIVES = 9
+
+
+def lm_eval(name: str) -> ModuleType:
+    """A module of lm-eval, e.g. `lm_eval("api.task")`. Raises MissingData where the package is absent."""
+    try:
+        return import_module(f"lm_eval.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "lm_eval":
+            raise
+        raise MissingData(
+            "harness tasks need the package lm-eval: pip install -c constraints.txt '.[harness]'"
+        ) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within the block, lm-eval logs errors alone, and numpy lets its arg-max of NaN pass."""
+    lm_eval("api.task")  # importing it sets the level of its logger
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @dataclass
 class Chosen:
-    """A task of lm-eval and the positions of the items that are asked, ascending."""
+    """A task of lm-eval and the positions of its items that are evaluated, ascending."""
 
     name: str
     task: object
@@ -31,15 +67,15 @@ class Chosen:
 
     def item_id(self, position: int, doc: dict) -> str:
         """A stable name: task and position in its data, e.g. `boolq/17`; a fact of worldfacts has its own."""
-        return str(doc["fact"]) if self.name == NAME else f"{self.name}/{position}"
+        return str(doc["fact"]) if self.name == WORLDFACTS else f"{self.name}/{position}"
 
     def requests(self) -> list:
-        """lm-eval's requests, freshly rendered; examples, where there are any, are drawn by the task's seed."""
+        """lm-eval's requests, freshly rendered."""
         self.task.build_all_requests(samples=self.items)
         return self.task.instances
 
 
-def choose(tasks: Sequence[str], limit: int | None, seed: int, fewshot: int) -> list[Chosen]:
+def choose(tasks: Sequence[str], limit: int | None, seed: int) -> list[Chosen]:
     """The tasks by name (a group of lm-eval gives each of its own), at most `limit` items of each, drawn by the seed and
     the items' positions alone.
 
@@ -50,18 +86,14 @@ def choose(tasks: Sequence[str], limit: int | None, seed: int, fewshot: int) -> 
         raise BadRequest(f"tasks must be a list of names such as {listed(LOCAL)}, got {tasks!r}")
     if limit is not None and limit < 1:
         raise BadRequest(f"limit must be at least 1, got {limit}")
-    if fewshot < 0:
-        raise BadRequest(f"fewshot must be 0 or more, got {fewshot}")
     chosen: dict[str, Chosen] = {}
     with quietly():
         for name in dict.fromkeys(tasks):
             for task in _load(name, limit, seed):
                 _check(task)
-                task.set_config(key="num_fewshot", value=fewshot)
-                task.set_fewshot_seed(seed)
-                chosen[task.task_name] = Chosen(
-                    task.task_name, task, sample(task.task_name, len(task.eval_docs), limit, seed)
-                )
+                task.set_config(key="num_fewshot", value=0)
+                items = sample(task.task_name, len(task.eval_docs), limit, seed)
+                chosen[task.task_name] = Chosen(task.task_name, task, items)
     return list(chosen.values())
 
 
@@ -75,7 +107,7 @@ def sample(name: str, size: int, limit: int | None, seed: int) -> list[int]:
 
 def _load(name: str, limit: int | None, seed: int) -> Iterator:
     """The lm-eval tasks of a name."""
-    if name == NAME:
+    if name == WORLDFACTS:
         yield worldfacts_task(limit, ALTERNATIVES, seed)
         return
     if name in LOCAL:
@@ -90,24 +122,21 @@ def _load(name: str, limit: int | None, seed: int) -> Iterator:
             return
     manager = _all_tasks()
     if name not in manager.all_tasks:
-        near = difflib.get_close_matches(name, manager.all_tasks, n=5) or [*LOCAL, NAME]
+        near = difflib.get_close_matches(name, manager.all_tasks, n=5) or [*LOCAL, WORLDFACTS]
         raise BadRequest(f"lm-eval has no task {name!r}; near it are {listed(near)}")
     try:
         loaded = manager.load([name])
     except Exception as error:  # the hub client's own kinds, OSError, and those of data sets' scripts
         reason = " ".join(str(error).split())[:200]
         raise MissingData(
-            f"the data of task {name} could not be had from the model hub ({reason}); go online"
+            f"the data of task {name} could not be fetched from the model hub ({reason}); go online"
             + (f", or put the files of {name} under KC_DATA" if name in LOCAL else "")
         ) from error
     yield from loaded["tasks"].values()
 
 
 def _from_docs(name: str, folder: str, docs: list[dict]):
-    """lm-eval's task over these items. They stay in memory: no file, cache or network is involved.
-
-    Examples for few-shot prompts come from the same items, never the one asked.
-    """
+    """lm-eval's task over these items. They stay in memory: no file, cache or network is involved."""
     from datasets import Dataset
 
     home = Path(lm_eval("tasks").__file__).parent / folder
@@ -126,6 +155,49 @@ def _all_tasks():
 def _check(task) -> None:
     if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
         advice = "use perplexity instead" if task.OUTPUT_TYPE == "loglikelihood_rolling" else "choose another task"
-        raise BadRequest(f"task {task.task_name} is of kind {task.OUTPUT_TYPE}, which is not asked here; {advice}")
+        raise BadRequest(f"task {task.task_name} is of kind {task.OUTPUT_TYPE}, which is not evaluated here; {advice}")
     if callable(task.config.process_results):
         raise BadRequest(f"task {task.task_name} scores its items in a way of its own, not as right or wrong")
+
+
+def worldfacts_task(limit: int | None = None, alternatives: int = ALTERNATIVES, seed: int = 0, begin: str = ""):
+    """worldfacts as a multiple-choice task, for any model that lm-eval can evaluate:
+
+        lm_eval.simple_evaluate(model="hf", model_args="pretrained=...", tasks=[worldfacts_task(limit=300)])
+
+    Facts, statements and wrong answers are those of `Probe(facts="worldfacts", protocols=("rank",), limit=...,
+    alternatives=..., seed=...)` on a decoder.
+
+    begin  stands before each statement. `rank` puts the begin-of-sequence token there, which lm-eval does only for
+           tokenizers that add it by themselves: for the others, name its text (`tokenizer.bos_token`) to have its scores.
+
+    The order of the answers is drawn by seed and fact id, so that the right one has any position: lm-eval takes the first
+    of equal scores, which `rank` counts as wrong. Raises MissingData where lm-eval or the facts are absent.
+    """
+    facts, docs = load_source(WORLDFACTS).sample(limit, seed), []
+    for query in queries_of(facts, 1):
+        fact, lead = query.fact, query.lead.rstrip()
+        others = facts.alternatives(fact, alternatives, seed)
+        if others:
+            answers = [fact.answers[0], *others]
+            random.Random(f"{seed}/{fact.id}/order").shuffle(answers)
+            choices = [query.stated(answer)[len(lead) :] for answer in answers]
+            docs.append({"fact": fact.id, "relation": fact.relation, "prompt": begin + lead, "choices": choices,
+                         "right": answers.index(fact.answers[0])})  # fmt: skip
+    with quietly():
+        from datasets import Dataset
+
+        config = {
+            "task": WORLDFACTS,
+            "custom_dataset": lambda **_: {"test": Dataset.from_list(docs)},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "prompt",
+            "doc_to_choice": "choices",
+            "doc_to_target": "right",
+            "target_delimiter": "",  # the choices bring their space
+            "num_fewshot": 0,
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+            "metadata": {"version": 1.0},
+        }
+        return lm_eval("api.task").ConfigurableTask(config=config)

@@ -1,14 +1,19 @@
-"""Where facts come from. Each source is a module with `load(part) -> FactSet`.
+"""Sources of facts. Each is a module with `load(part) -> FactSet`, and `needed(part)`, its files, if it reads other people's.
 
 A source is named `lama`, one of its parts `lama:trex`. `-uhn` behind either leaves out facts whose subject gives the
 answer away letter by letter, as in LAMA-UHN: `lama:trex-uhn`, `bear-uhn`.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 
+import pandas as pd
+
 from kc_utils.errors import BadRequest, MissingData, listed
 from kc_utils.probing.facts import FactSet
+from kc_utils.probing.files import find_data, what_to_do
+from kc_utils.probing.queries import Query, statements
 
 SOURCES = {
     "worldfacts": "kc_utils.probing.sources.worldfacts",
@@ -19,6 +24,44 @@ SOURCES = {
     "lab": "kc_utils.lab",
 }
 WITHOUT_GIVE_AWAYS = "-uhn"
+CARDS = {"worldfacts": "worldfacts/worldfacts.md", "benchmarks": "benchmarks/benchmarks.md"}
+"""Data cards, as `files.project_data` finds them."""
+
+
+def facts(
+    source: str = "worldfacts", relations: Sequence[str] | None = None, limit: int | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """The facts of a source as a table, one row a fact.
+
+    source     `worldfacts`, `lab`, or a benchmark such as `bear` or `lama:trex`, fetched once if need be
+    relations  only these, or all
+    limit      a frozen sample of so many facts, spread evenly over relations; None for all
+    seed       of the sample
+
+    Columns: id, relation, subject, answers (tuple of right answers, the main one first), statement (the first prompt template
+    with the main answer), popularity (population, page views or the like; missing where unknown).
+    Raises BadRequest for an unknown source or relation, MissingData where files are absent and cannot be fetched.
+
+    >>> import kc_utils as kc
+    >>> kc.facts("worldfacts", relations=["capital"], limit=2)["statement"].tolist()
+    ['The capital of the Faroe Islands is Tórshavn.', 'The capital of Vanuatu is Port Vila.']
+    """
+    chosen = load_source(source)
+    if relations is not None:
+        chosen = chosen.only([relations] if isinstance(relations, str) else relations)
+    chosen = chosen.sample(limit, seed)
+    rows = [
+        {
+            "id": fact.id,
+            "relation": fact.relation,
+            "subject": fact.subject,
+            "answers": fact.answers,
+            "statement": Query(fact, 0, statements(chosen, fact)[0]).stated(fact.answers[0]),
+            "popularity": fact.popularity,
+        }
+        for fact in chosen.facts
+    ]
+    return pd.DataFrame(rows).astype({"popularity": "float64"})
 
 
 @cache
@@ -29,12 +72,12 @@ def load_source(name: str) -> FactSet:
     """
     source, part = _split(name)
     module = import_module(SOURCES[source])
-    facts = module.load(part) if hasattr(module, "needed") else module.load()
+    found = module.load(part) if hasattr(module, "needed") else module.load()
     if name.endswith(WITHOUT_GIVE_AWAYS):
         from kc_utils.probing.sources.collection import without_give_aways
 
-        facts = without_give_aways(facts, name)
-    return facts
+        found = without_give_aways(found, name)
+    return found
 
 
 def missing(name: str) -> str | None:
@@ -42,17 +85,13 @@ def missing(name: str) -> str | None:
 
     Raises BadRequest for an unknown source.
     """
-    from kc_utils.probing.files import find_data, what_to_do
-
     source, part = _split(name)
     module = import_module(SOURCES[source])
     try:
-        if hasattr(module, "needed"):
-            needed = module.needed(part)
-            return (
-                None if not needed or find_data(needed) else what_to_do(needed, "they are fetched when first asked for")
-            )
-        module.load()
+        if not hasattr(module, "needed"):
+            module.load()
+        elif (needed := module.needed(part)) and not find_data(needed):
+            return what_to_do(needed, "they are fetched when first used")
     except MissingData as error:
         return str(error)
     return None
@@ -63,5 +102,5 @@ def _split(name: str) -> tuple[str, str | None]:
     if source not in SOURCES:
         raise BadRequest(f"unknown facts {name!r}: choose {listed(SOURCES)}, or a part such as lama:trex")
     if colon and not hasattr(import_module(SOURCES[source]), "needed"):
-        raise BadRequest(f"{source} has no parts, {part!r} was asked for")
+        raise BadRequest(f"{source} has no parts, {part!r} was given")
     return source, part if colon else None

@@ -24,12 +24,12 @@ RELATIONS = tuple(f"P{number}" for number in _NUMBERS.split())
 FILES = ("BEAR/metadata_relations.json", *(f"BEAR/{p}.jsonl" for p in RELATIONS))
 KNOWN = "9b31ed3728375eddcb23f94536bb7451aca2edc38291a0b0cadc28387ceedb89"
 """Hash of the files that the counts of the data card were made from: those of the authors' repository at the commit that
-`homes.BEAR_COMMIT` names."""
+`download.BEAR_COMMIT` names."""
 
 
 def needed(part: str | None = None) -> list[str]:
     if part is not None:
-        raise BadRequest(f"bear has no parts, {part!r} was asked for")
+        raise BadRequest(f"bear has no parts, {part!r} was given")
     return list(FILES)
 
 
@@ -62,7 +62,7 @@ def _fact(record: dict, relation: str, path: Path, space: list[str], ids: list[s
     index = record.get("answer_idx", -1)
     if not 0 <= index < len(space) or (space[index], ids[index]) != (answer, answer_id):
         raise MissingData(
-            f"{path}: {answer!r} is not at place {index} of the answer space: files of two editions are mixed"
+            f"{path}: {answer!r} is not at index {index} of the answer space: files of two editions are mixed"
         )
     return Fact(
         f"bear/{relation}/{subject_id}",

@@ -1,4 +1,4 @@
-"""What the benchmark sources share: reading records, counting what is left out, and making one list of it all."""
+"""Reading records, counting what is left out, and making one list of it all: the shared part of the benchmark sources."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import yaml
 
 from kc_utils.errors import MissingData
 from kc_utils.probing.facts import Fact, FactSet, Relation
-from kc_utils.probing.files import data_files, fileset_sha256
+from kc_utils.probing.download import fileset_sha256
+from kc_utils.probing.files import data_files
 
 FILTERS = {
     "answer_in_subject": "the subject holds the answer, letter by letter (only with `-uhn`)",
     "duplicate_fact": "subject, relation and answer are those of an earlier record",
     "duplicate_sentence": "the sentence is that of an earlier record",
     "no_mask": "the first sentence holds no mask",
-    "no_pattern": "the relation has no pattern, so nothing can be asked",
+    "no_pattern": "the relation has no pattern, so there is no prompt",
     "no_sentence": "the record holds no sentence",
     "several_masks": "the sentence holds more than one mask",
     "subject_is_answer": "the subject is the answer (only with `-uhn`)",
 }
-"""What each filter means."""
+"""The meaning of each filter."""
 
 
 class Collection:
@@ -62,21 +63,21 @@ class Collection:
         self.dropped[relation, reason] += count
 
     def read(self, source: str, names: Sequence[str], known: str | None) -> list[Path]:
-        """The files of a source, their hash noted; a set of files other than the known one is used, and warned of."""
+        """The files of a source, their hash noted; a set of files other than the known one is used, with a warning."""
         paths = data_files(names)
         root = Path(str(paths[0])[: -len(names[0])])
         found = self.files[source] = fileset_sha256(root, names)
         if known not in (None, found):
             warnings.warn(
                 f"{source} under {root} is not the set of files that this study's counts were made from (hash {found[:16]}..., "
-                f"known {known[:16]}...): the facts may differ; results carry the hash of the facts that were asked",
+                f"known {known[:16]}...): the facts may differ; results carry the hash of their facts",
                 stacklevel=2,
             )
         return paths
 
     def factset(self, space_over: Callable[[str], str] = lambda relation: relation) -> FactSet:
         """The list. Answer spaces that were not given are the answers of all facts in the same group of relations
-        (`space_over` names a relation's group), and facts of one subject know of each other's answers."""
+        (`space_over` names a relation's group), and facts of one subject list each other's answers."""
         spaces, by_subject = defaultdict(set), defaultdict(dict)
         for fact in self.facts:
             spaces[space_over(fact.relation)].update(fact.answers)
@@ -92,7 +93,7 @@ class Collection:
 
 
 def _aware_of(fact: Fact, answers: dict[str, None]) -> Fact:
-    """The fact, with those of its subject's answers that another fact asks for."""
+    """The fact, with those of its subject's answers that belong to another fact."""
     if len(answers) == 1 or not fact.subject:
         return fact
     accepted = set(fact.accepted)
@@ -115,8 +116,8 @@ def counted(dropped: Counter[tuple[str, str]]) -> dict[str, int]:
 def without_give_aways(facts: FactSet, name: str) -> FactSet:
     """The facts whose subject does not hold the answer, letter by letter and regardless of case.
 
-    The string-match filter of LAMA-UHN (Poerner et al. 2020). Its second filter, which asks BERT what language or place a
-    person's name sounds like, is not applied: it would make the list depend on one of the models that are studied.
+    The string-match filter of LAMA-UHN (Poerner et al. 2020). Its second filter, BERT's guess of a language or place from a
+    person's name, is not applied: it would make the list depend on one of the models that are studied.
     """
     kept, filters = [], Counter(facts.filters)
     for fact in facts.facts:
@@ -134,9 +135,7 @@ def text(record: dict, key: str, path: Path) -> str:
     """A text that a record must have. Raises MissingData where it has none."""
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise MissingData(
-            f"{path}: a record lacks {key!r} ({str(record)[:80]}...): this is not the file that was looked for"
-        )
+        raise MissingData(f"{path}: a record lacks {key!r} ({str(record)[:80]}...): this is not the expected file")
     return value
 
 

@@ -1,9 +1,9 @@
 """`lama`: the LAMA probe (Petroni et al. 2019, arXiv 1909.01066) in its four parts.
 
-`lama` is all four, asked as LAMA's own code asks them: T-REx and Google-RE by one template for each relation, ConceptNet
+`lama` is all four, in the prompts of LAMA's own code: T-REx and Google-RE by one template for each relation, ConceptNet
 and SQuAD by each record's own sentence. `lama:trex`, `lama:google_re`, `lama:conceptnet` and `lama:squad` are single
-parts. `lama:sentences` asks all four by each record's first sentence, duplicate sentences dropped, as the study of
-compression by Namburi et al. (2023) does; `lama:trex_sentences` and `lama:google_re_sentences` are its parts.
+parts. `lama:sentences` is all four by each record's first sentence, duplicate sentences dropped, as in the study of
+compression by Namburi et al. (2023); `lama:trex_sentences` and `lama:google_re_sentences` are its parts.
 """
 
 from __future__ import annotations
@@ -146,14 +146,14 @@ def _squad(collection: Collection, paths: list[Path]) -> None:
         fact = {
             "id": f"lama/squad/{text(record, 'id', paths[0])}",
             "relation": "squad",
-            "subject": "",  # the file names the data set, `Squad`, in the place of a subject
+            "subject": "",  # the file names the data set, `Squad`, instead of a subject
             "answers": (text(record, "obj_label", paths[0]),),
         }
         _add_sentence(collection, "squad", record.get("masked_sentences") or [], fact)
 
 
 def _add_sentence(collection: Collection, part: str, sentences: list[str], fact: dict) -> None:
-    """Keep a fact that is asked by its first sentence, as in Namburi et al.: no sentence twice in a part of LAMA."""
+    """Keep a fact with its first sentence as prompt, as in Namburi et al.: no sentence twice in a part of LAMA."""
     if not sentences:
         return collection.drop(fact["relation"], "no_sentence")
     masks = sentences[0].count("[MASK]")
@@ -169,7 +169,7 @@ def _is_name(alias: str) -> bool:
 
 
 def _made_up(uri: str | None, subject: str, answer: str) -> str:
-    """A stable key for a record without one, from what it says."""
+    """A stable key for a record without one, from its content."""
     return hashlib.sha256(f"{uri or subject}\t{answer}".encode()).hexdigest()[:16]
 
 
@@ -181,7 +181,7 @@ PARTS = {
     "trex_sentences": ("TREx", _trex_sentences),
     "google_re_sentences": ("Google_RE", _google_re_sentences),
 }
-"""The files of each part, and what reads them."""
+"""The files of each part, and the function that reads them."""
 
 GROUPS = {
     None: ("trex", "google_re", "conceptnet", "squad"),

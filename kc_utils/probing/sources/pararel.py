@@ -1,7 +1,7 @@
-"""`pararel`: ParaRel (Elazar et al. 2021, arXiv 2102.01017): T-REx facts of LAMA, each asked by many paraphrases.
+"""`pararel`: ParaRel (Elazar et al. 2021, arXiv 2102.01017): T-REx facts of LAMA, each in many paraphrases.
 
 The facts are those whose answer is one token for BERT, RoBERTa and ALBERT alike, as the authors filtered them. The
-patterns are the templates, in the authors' order. Consistency is a matter of asking `templates: all`.
+patterns are the templates, in the authors' order. `templates: all` measures consistency.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KNOWN = "7e04998ababf6bf43f853017e517216481b595c1aaea2f3735e13a9fe0ab8071"
 
 def needed(part: str | None = None) -> list[str]:
     if part is not None:
-        raise BadRequest(f"pararel has no parts, {part!r} was asked for")
+        raise BadRequest(f"pararel has no parts, {part!r} was given")
     return [*PATTERNS, *FACTS]
 
 

@@ -1,6 +1,6 @@
 """`popqa`: PopQA (Mallen et al. 2023, arXiv 2212.10511): questions about 16 relations, with the page views of each subject.
 
-Each fact brings its own question, asked as the authors' code asks it (`Q: ... A:`) but with no examples before it. Every
+Each fact brings its own question, in the prompt of the authors' code (`Q: ... A:`) without examples before it. Every
 one of its possible answers counts as right; the monthly page views of the subject are its popularity.
 """
 
@@ -16,15 +16,15 @@ from kc_utils.probing.sources.collection import Collection
 
 FILES = ("PopQA/test.tsv",)
 COLUMNS = ("id", "subj", "prop", "obj", "s_uri", "o_uri", "s_pop", "question", "possible_answers")
-"""Those that are read, of 17."""
+"""The columns used here, of 17."""
 
 KNOWN = None
-"""The published file's hash is not known here: what is read is the hash in `FactSet.files`."""
+"""The published file's hash is not known here; `FactSet.files` has the hash of the file that was read."""
 
 
 def needed(part: str | None = None) -> list[str]:
     if part is not None:
-        raise BadRequest(f"popqa has no parts, {part!r} was asked for")
+        raise BadRequest(f"popqa has no parts, {part!r} was given")
     return list(FILES)
 
 

@@ -1,15 +1,16 @@
-"""The counted parts of the benchmarks' data card, benchmarks.md beside this file.
+"""The counted parts of the benchmarks' data card, benchmarks.md beside this script.
 
-After a deliberate change, `KC_DATA=... python -m kc_utils.probing.sources.cards` counts again and rewrites the card.
+After a deliberate change, `KC_DATA=... python data/benchmarks/count.py` counts again and rewrites the card.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kc_utils.probing.sources import load_source
 from kc_utils.probing.sources.collection import FILTERS
-from kc_utils.probing.sources.worldfacts_parts import HERE
 
-CARD = HERE / "benchmarks.md"
+CARD = Path(__file__).with_name("benchmarks.md")
 COUNTED = {
     "lama": ("lama", "lama:trex", "lama:google_re", "lama:conceptnet", "lama:squad", "lama:sentences", "lama-uhn"),
     "bear": ("bear", "bear-uhn"),

@@ -1,14 +1,14 @@
-"""Codes: of currencies (ISO 4217) and of languages (ISO 639-1), and the script of a language.
+"""Chemical elements, and the codes of currencies (ISO 4217) and languages (ISO 639-1), with the script of a language.
 
-Names and scripts come from CLDR through babel, the list of two-letter codes from pycountry.
+Elements come from mendeleev; names and scripts from CLDR through babel, the list of two-letter codes from pycountry.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 
-from kc_utils.probing.sources.worldfacts_countries import currency_name, language_name, territory_currencies
-from kc_utils.probing.sources.worldfacts_parts import Builder, Sources
+from countries import currency_name, language_name, territory_currencies
+from packages import Builder, Sources
 
 MIN_SPEAKERS = 50_000
 """Languages below this estimate are left out."""
@@ -67,3 +67,22 @@ def _languages(builder, sources):
         # "Devanagari (Nagari)" -> "Devanagari"
         label = fixes["script_names"].get(script) or scripts[script].split(" (")[0].split(",")[0]
         builder.add("language_script", code, name, [label], fixes["script_aliases"].get(label, []), popularity)
+
+
+def add_elements(builder: Builder, sources: Sources) -> None:
+    """Five relations over the 118 elements; classes only where textbooks agree."""
+    fixes = sources.corrections
+    for element in sources.elements:
+        number, symbol, abundance = element["number"], element["symbol"], element["abundance"]
+        name = element["name"].lower()
+        aliases = fixes["element_aliases"].get(number, [])
+        builder.add("element_symbol", number, name, [symbol], popularity=abundance)
+        builder.add("symbol_element", number, symbol, [name], aliases, abundance)
+        builder.add("atomic_number", number, name, [str(number)], popularity=abundance)
+        builder.add("number_element", number, str(number), [name], aliases, abundance)
+        if number in fixes["element_class_contested"] or number > 103:
+            # beyond 103 the chemistry is mostly predicted
+            builder.drop("element_class", "contested")
+        else:
+            known = fixes["element_class_names"][element["series"]]
+            builder.add("element_class", number, name, known["answers"], known.get("aliases", []), abundance)

@@ -1,4 +1,4 @@
-"""What each family is read at, on tokenizers of every usual kind, against the tokens of the whole statement."""
+"""The inputs of each family, on tokenizers of every usual kind, against the tokens of the whole statement."""
 
 import itertools
 
@@ -8,9 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from kc_utils.errors import BadModel
 from kc_utils.probing.facts import Fact
-from kc_utils.probing.questions import Question, ask_about
+from kc_utils.probing.queries import Query, queries_of
+from kc_utils.probing.scorers import CausalScorer, MaskedScorer, Seq2SeqScorer
 from kc_utils.probing.sources import load_source
-from kc_utils.probing.wordings import LeftToRight, Masked, Sentinel
 from tests.trained import byte_level, corpus, sentinels, word_pieces
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -74,22 +74,22 @@ def tokenizer():
     return lambda kind, name: made.setdefault((kind, name), (ENCODERS if kind == "encoder" else DECODERS)[name]())
 
 
-def asked(before=BEFORE):
+def queries(before=BEFORE):
     fact = Fact("f", "r", "Chile", ANSWERS[:1], ANSWERS[1:])
-    return [Question(fact, 0, text, said) for text in TEXTS for said in before]
+    return [Query(fact, 0, text, sentence) for text in TEXTS for sentence in before]
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoders_fillers_are_the_tokens_of_the_answer_in_the_statement(tokenizer, name):
     """Found another way: what the text that ends with the answer has more than the text that ends before it."""
     tokens = tokenizer("encoder", name)
-    for question in asked():
-        lead = tokens(question.lead.rstrip(), add_special_tokens=False).input_ids
-        for answer, filler in zip(ANSWERS, Masked(tokens).fillers(question, ANSWERS), strict=True):
-            ids = tokens(question.stated(answer), add_special_tokens=False).input_ids
-            whole = tokens(question.lead + question.spelled(answer), add_special_tokens=False).input_ids
+    for query in queries():
+        lead = tokens(query.lead.rstrip(), add_special_tokens=False).input_ids
+        for answer, filler in zip(ANSWERS, MaskedScorer(tokens).fillers(query, ANSWERS), strict=True):
+            ids = tokens(query.stated(answer), add_special_tokens=False).input_ids
+            whole = tokens(query.lead + query.spelled(answer), add_special_tokens=False).input_ids
             if ids[: len(whole)] == whole:
-                assert filler == tuple(whole[len(lead) :]), (question, answer)
+                assert filler == tuple(whole[len(lead) :]), (query, answer)
             else:
                 assert (answer, tokens.decode(ids[-1:]), filler) == ("U.S.", "..", ()), "its last token is not its own"
 
@@ -97,33 +97,33 @@ def test_an_encoders_fillers_are_the_tokens_of_the_answer_in_the_statement(token
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoders_gap_is_the_statement_with_one_mask_for_the_answer(tokenizer, name):
     tokens = tokenizer("encoder", name)
-    wording = Masked(tokens)
-    for question in asked(BEFORE[:2]):  # a mask may take a new line with the space before it
-        seen, at = wording.gap(question)
+    scorer = MaskedScorer(tokens)
+    for query in queries(BEFORE[:2]):  # a mask may take a new line with the space before it
+        seen, at = scorer.gap(query)
         assert [i for i, token in enumerate(seen) if token == tokens.mask_token_id] == [at]
-        (filler,) = wording.fillers(question, ["Lima"])
-        whole = tuple(tokens(question.stated("Lima")).input_ids)
+        (filler,) = scorer.fillers(query, ["Lima"])
+        whole = tuple(tokens(query.stated("Lima")).input_ids)
         assert (*seen[:at], *filler, *seen[at + 1 :]) == whole
 
 
 def test_a_space_of_its_own_is_part_of_an_answer(tokenizer):
     """Else "8" would be of one piece, and the mask would stand where its space is."""
     tokens = tokenizer("encoder", "Metaspace")
-    (filler,) = Masked(tokens).fillers(Question(Fact("f", "r", "s", ("8",)), 0, "The capital is [Y]."), ["8"])
+    (filler,) = MaskedScorer(tokens).fillers(Query(Fact("f", "r", "s", ("8",)), 0, "The capital is [Y]."), ["8"])
     assert tokens.convert_ids_to_tokens(filler) == ["▁", "8"]
 
 
-def test_an_answer_that_shares_a_token_with_what_precedes_is_not_told_apart():
+def test_an_answer_that_shares_a_token_with_what_precedes_is_left_out():
     tokens = like_roberta()
     tokens.add_tokens(["(Paris"])
     fact = Fact("f", "r", "s", ("Paris",))
-    assert Masked(tokens).fillers(Question(fact, 0, "Chile, ([Y])"), ["Paris"]) == [()]
-    assert LeftToRight(tokens).fillers(Question(fact, 0, "Chile, ([Y]"), ["Paris"]) == [()]
+    assert MaskedScorer(tokens).fillers(Query(fact, 0, "Chile, ([Y])"), ["Paris"]) == [()]
+    assert CausalScorer(tokens).fillers(Query(fact, 0, "Chile, ([Y]"), ["Paris"]) == [()]
 
 
 def test_a_mask_is_not_written_in_lower_case(tokenizer):
     tokens = tokenizer("encoder", "WordPiece, lower case")
-    seen, _ = Masked(tokens).gap(asked()[6])
+    seen, _ = MaskedScorer(tokens).gap(queries()[6])
     assert tokens.convert_ids_to_tokens(seen)[:3] == ["[CLS]", "the", "capital"]
     assert "[MASK]" in tokens.convert_ids_to_tokens(seen)
 
@@ -131,11 +131,11 @@ def test_a_mask_is_not_written_in_lower_case(tokenizer):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_pseudo_likelihood_has_one_term_for_each_token_of_the_statement(tokenizer, name):
     tokens = tokenizer("encoder", name)
-    for question in asked():
-        preamble = tokens(question.preamble.rstrip(), add_special_tokens=False).input_ids
-        for answer, terms in zip(ANSWERS, Masked(tokens).terms(question, ANSWERS), strict=True):
-            ids = tokens(question.stated(answer)).input_ids
-            words = tokens(question.stated(answer)).word_ids()
+    for query in queries():
+        preamble = tokens(query.preamble.rstrip(), add_special_tokens=False).input_ids
+        for answer, terms in zip(ANSWERS, MaskedScorer(tokens).terms(query, ANSWERS), strict=True):
+            ids = tokens(query.stated(answer)).input_ids
+            words = tokens(query.stated(answer)).word_ids()
             assert [at for (_, at), _ in terms] == list(range(1 + len(preamble), len(ids) - 1))
             for (masked, at), token in terms:
                 assert ids[at] == token
@@ -147,29 +147,29 @@ def test_pseudo_likelihood_has_one_term_for_each_token_of_the_statement(tokenize
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoders_gap_and_fillers_are_the_tokens_of_the_text(tokenizer, name):
     tokens = tokenizer("decoder", name)
-    wording = LeftToRight(tokens)
+    scorer = CausalScorer(tokens)
     start = tokens.bos_token_id if name == "bytes" else tokens.eos_token_id
-    for question in asked()[6:9]:
-        gap = wording.gap(question)
-        assert gap == (start, *tokens(question.lead.rstrip(), add_special_tokens=False).input_ids)
-        for answer, filler in zip(ANSWERS, wording.fillers(question, ANSWERS), strict=True):
-            assert gap + filler == (start, *tokens(question.lead + answer, add_special_tokens=False).input_ids)
+    for query in queries()[6:9]:
+        gap = scorer.gap(query)
+        assert gap == (start, *tokens(query.lead.rstrip(), add_special_tokens=False).input_ids)
+        for answer, filler in zip(ANSWERS, scorer.fillers(query, ANSWERS), strict=True):
+            assert gap + filler == (start, *tokens(query.lead + answer, add_special_tokens=False).input_ids)
             assert tokens.decode(filler).strip() == answer
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoders_terms_are_the_end_of_every_statement_from_one_place_on(tokenizer, name):
     tokens = tokenizer("decoder", name)
-    for question in asked():
+    for query in queries():
         places = set()
-        for answer, terms in zip(ANSWERS, LeftToRight(tokens).terms(question, ANSWERS), strict=True):
-            whole = tuple(tokens(question.stated(answer), add_special_tokens=False).input_ids)
+        for answer, terms in zip(ANSWERS, CausalScorer(tokens).terms(query, ANSWERS), strict=True):
+            whole = tuple(tokens(query.stated(answer), add_special_tokens=False).input_ids)
             assert terms[0][0][1:] + tuple(token for _, token in terms) == whole
             assert all(b[0] == (*a[0], a[1]) for a, b in itertools.pairwise(terms))
             places.add(terms[0][0])
         (shared,) = places  # else the sums would be of different things
-        assert " ".join(question.lead.split()).startswith(" ".join(tokens.decode(shared[1:]).split()))
-        assert len(shared) >= len(tokens(question.lead.rstrip(), add_special_tokens=False).input_ids)
+        assert " ".join(query.lead.split()).startswith(" ".join(tokens.decode(shared[1:]).split()))
+        assert len(shared) >= len(tokens(query.lead.rstrip(), add_special_tokens=False).input_ids)
 
 
 def test_what_a_tokenizer_adds_by_itself_makes_no_difference():
@@ -178,42 +178,42 @@ def test_what_a_tokenizer_adds_by_itself_makes_no_difference():
         "<s> $A <pad>", special_tokens=[("<s>", 1), ("<pad>", 0)]
     )
     assert adding("Paris").input_ids[:1] == [1] and adding("Paris").input_ids[-1:] == [0]
-    for question in asked():
-        assert LeftToRight(adding).terms(question, ANSWERS) == LeftToRight(plain).terms(question, ANSWERS)
-        assert LeftToRight(adding).gap(question) == LeftToRight(plain).gap(question)
-        assert LeftToRight(adding).fillers(question, ANSWERS) == LeftToRight(plain).fillers(question, ANSWERS)
+    for query in queries():
+        assert CausalScorer(adding).terms(query, ANSWERS) == CausalScorer(plain).terms(query, ANSWERS)
+        assert CausalScorer(adding).gap(query) == CausalScorer(plain).gap(query)
+        assert CausalScorer(adding).fillers(query, ANSWERS) == CausalScorer(plain).fillers(query, ANSWERS)
 
 
 def test_without_a_token_to_begin_with_a_statement_cannot_open_with_its_answer():
     tokens = byte_level()
     tokens.bos_token = None
-    assert LeftToRight(tokens).gap(asked()[6]) == tuple(tokens("The capital of Chile is").input_ids)
+    assert CausalScorer(tokens).gap(queries()[6]) == tuple(tokens("The capital of Chile is").input_ids)
     with pytest.raises(BadModel, match="opens with its answer"):
-        LeftToRight(tokens).terms(asked()[0], ANSWERS)
+        CausalScorer(tokens).terms(queries()[0], ANSWERS)
 
 
 def test_an_encoder_decoder_reads_a_sentinel_and_says_what_it_stands_for(tokenizer):
     tokens = tokenizer("decoder", "Metaspace")
-    wording, (first, second) = Sentinel(tokens), tokens.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_1>"])
-    for question in asked():
-        statement, said = wording.gap(question)
+    scorer, (first, second) = Seq2SeqScorer(tokens), tokens.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_1>"])
+    for query in queries():
+        statement, begun = scorer.gap(query)
         at = statement.index(first)
-        (filler,) = wording.fillers(question, ["Lima"])
-        assert (*statement[:at], *filler, *statement[at + 1 :]) == tuple(tokens(question.stated("Lima")).input_ids)
-        assert (statement.count(first), statement[-1], said) == (1, tokens.eos_token_id, (tokens.pad_token_id, first))
-        fillers = wording.fillers(question, ANSWERS)
-        for answer, filler, terms in zip(ANSWERS, fillers, wording.terms(question, ANSWERS), strict=True):
-            assert filler == tuple(tokens(question.spelled(answer), add_special_tokens=False).input_ids)
+        (filler,) = scorer.fillers(query, ["Lima"])
+        assert (*statement[:at], *filler, *statement[at + 1 :]) == tuple(tokens(query.stated("Lima")).input_ids)
+        assert (statement.count(first), statement[-1], begun) == (1, tokens.eos_token_id, (tokens.pad_token_id, first))
+        fillers = scorer.fillers(query, ANSWERS)
+        for answer, filler, terms in zip(ANSWERS, fillers, scorer.terms(query, ANSWERS), strict=True):
+            assert filler == tuple(tokens(query.spelled(answer), add_special_tokens=False).input_ids)
             assert tuple(token for _, token in terms) == (*filler, second)
-            assert [query for query, _ in terms] == [(statement, said + filler[:n]) for n in range(len(filler) + 1)]
-    assert wording.ends == (second, tokens.eos_token_id)
+            assert [query for query, _ in terms] == [(statement, begun + filler[:n]) for n in range(len(filler) + 1)]
+    assert scorer.ends == (second, tokens.eos_token_id)
 
 
 def test_an_answer_that_opens_the_statement_has_a_capital_for_every_family(tokenizer):
-    question = Question(Fact("f", "r", "s", ("the Hague",)), 0, "[Y] is the capital of Chile.")
-    for wording in (Sentinel(sentinels()), Masked(tokenizer("encoder", "bytes")), LeftToRight(byte_level())):
-        (filler,) = wording.fillers(question, ["the Hague"])
-        assert wording._tokenizer.decode(filler) == "The Hague"
+    query = Query(Fact("f", "r", "s", ("the Hague",)), 0, "[Y] is the capital of Chile.")
+    for scorer in (Seq2SeqScorer(sentinels()), MaskedScorer(tokenizer("encoder", "bytes")), CausalScorer(byte_level())):
+        (filler,) = scorer.fillers(query, ["the Hague"])
+        assert scorer._tokenizer.decode(filler) == "The Hague"
 
 
 def without(tokens, **names):
@@ -223,26 +223,26 @@ def without(tokens, **names):
 
 
 @pytest.mark.parametrize(
-    ("wording", "tokens", "what"),
+    ("kind", "tokens", "what"),
     [
-        (Masked, byte_level, "no mask token"),
-        (Sentinel, byte_level, "no <extra_id_0>"),
-        (Sentinel, lambda: without(sentinels(), pad_token=None), "no padding token"),
+        (MaskedScorer, byte_level, "no mask token"),
+        (Seq2SeqScorer, byte_level, "no <extra_id_0>"),
+        (Seq2SeqScorer, lambda: without(sentinels(), pad_token=None), "no padding token"),
     ],
 )
-def test_a_tokenizer_without_what_its_family_needs_is_refused(wording, tokens, what):
+def test_a_tokenizer_without_what_its_family_needs_is_refused(kind, tokens, what):
     with pytest.raises(BadModel, match=what):
-        wording(tokens())
+        kind(tokens())
 
 
-def test_every_wording_of_worldfacts_can_be_asked(tokenizer):
-    """Of two facts of each relation, in all wordings, by all families; answers come out as they went in."""
+def test_every_template_of_worldfacts_can_be_scored(tokenizer):
+    """Of two facts of each relation, in all templates, by all families; answers come out as they went in."""
     facts = load_source("worldfacts").sample(46)
     assert len(facts.by_relation()) == 23
     tokens = {"masked": tokenizer("encoder", "bytes"), "left": byte_level(), "sentinel": sentinels()}
-    families = [Masked(tokens["masked"]), LeftToRight(tokens["left"])]
-    for wording in families:
-        for question in ask_about(facts, "all", left_to_right=isinstance(wording, LeftToRight)):
-            fillers = wording.fillers(question, question.fact.answers)
-            for answer, filler in zip(question.fact.answers, fillers, strict=True):
-                assert wording._tokenizer.decode(filler).strip() == question.spelled(answer), question
+    families = [MaskedScorer(tokens["masked"]), CausalScorer(tokens["left"])]
+    for scorer in families:
+        for query in queries_of(facts, "all", left_to_right=isinstance(scorer, CausalScorer)):
+            fillers = scorer.fillers(query, query.fact.answers)
+            for answer, filler in zip(query.fact.answers, fillers, strict=True):
+                assert scorer._tokenizer.decode(filler).strip() == query.spelled(answer), query

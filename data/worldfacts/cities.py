@@ -1,7 +1,7 @@
 """Cities: the country of a city, the US state of a city, the capital of a US state.
 
 GeoNames gives the cities. It lists districts beside cities; those among the largest were read through by hand and
-are named in worldfacts_cities.yaml, together with English spellings.
+are named in cities.yaml, together with English spellings.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 
-from kc_utils.probing.sources.worldfacts_countries import capital_names, country_answer
-from kc_utils.probing.sources.worldfacts_parts import Builder, Sources, folded, read_yaml
+from countries import capital_names, country_answer
+from packages import Builder, Sources, folded, read_yaml
 
 MIN_CITY = 200_000
 """Cities from this population on."""
@@ -23,7 +23,7 @@ NAMESAKE = 0.05
 
 @cache
 def _hand_list() -> dict:
-    return read_yaml("worldfacts_cities.yaml")
+    return read_yaml("cities.yaml")
 
 
 def add_cities(builder: Builder, sources: Sources) -> None:
@@ -69,7 +69,7 @@ def _city_country(builder, sources):
         elif key in hand["contested"]:
             builder.drop("city_country", "contested")
         elif folded(name) in {folded(n) for n in _all_capital_names(sources, code)}:
-            builder.drop("city_country", "asked_as_capital")
+            builder.drop("city_country", "used_as_capital")
         elif key in hand["ambiguous"] or not unlike_others:
             builder.drop("city_country", "ambiguous_subject")
         elif answer := country_answer(builder, sources, "city_country", code):
@@ -96,7 +96,7 @@ def _city_state(builder, sources):
         elif _ambiguous(city, namesakes[folded(name)], "admin1code"):
             builder.drop("city_state", "ambiguous_subject")
         elif sources.corrections["state_capitals"].get(state) == name:
-            builder.drop("city_state", "asked_as_capital")
+            builder.drop("city_state", "used_as_capital")
         else:
             answer = sources.us_states[state]["name"]
             builder.add("city_state", city["geonameid"], name, [answer], popularity=city["population"])

@@ -1,4 +1,4 @@
-"""What every part of `worldfacts` is built with: the packages' data, spelling rules, and the named filters.
+"""The data of the five packages, each read once, and the rules that every fact of worldfacts passes.
 
 Spelling rules, one place for all relations:
 
@@ -40,7 +40,7 @@ _MEANINGLESS = {"the", "of", "and", "la", "le", "de", "el", "al", "is", "in"}
 
 def install_hint() -> str:
     """The command that installs the data packages as they were frozen."""
-    return "pip install -c constraints.txt " + " ".join(VERSIONS)
+    return "pip install -c constraints.txt -e '.[data]'"
 
 
 def check_packages() -> None:
@@ -101,11 +101,11 @@ class Sources:
 
     @cached_property
     def corrections(self) -> dict:
-        return read_yaml("worldfacts_corrections.yaml")
+        return read_yaml("corrections.yaml")
 
     @cached_property
     def relations(self) -> dict:
-        return read_yaml("worldfacts.yaml")
+        return read_yaml("relations.yaml")
 
     @cached_property
     def _geonames(self):

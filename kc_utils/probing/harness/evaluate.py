@@ -1,4 +1,10 @@
-"""Ask a model lm-eval's tasks: rows, not scores."""
+"""Tasks of lm-eval (EleutherAI's LM Evaluation Harness) on a model in memory, one row per item.
+
+Prompts, answers and what counts as right are lm-eval's own, and its evaluator runs the tasks. Two things differ: `readers`
+answer its requests (shared beginnings are computed once, nothing is saved and loaded again), and a tie or a score that is
+not a number is a failure. lm-eval takes the first of equal scores, so that NaN everywhere is 100 % right where the right
+answer stands first.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from kc_utils.errors import BadRequest
-from kc_utils.probing.harness.quiet import lm_eval, quietly
-from kc_utils.probing.harness.tasks import Chosen, choose
+from kc_utils.probing.harness.tasks import Chosen, choose, lm_eval, quietly
 from kc_utils.probing.probe import Probe
 
 PROTOCOL = "harness"
@@ -23,22 +28,21 @@ TIE = 1e-5
 
 
 def check_family(family: str) -> None:
-    """Raises BadRequest for a family that cannot be asked."""
+    """Raise BadRequest for a family that gives no continuation."""
     if family not in ("decoder", "encoder-decoder"):
         raise BadRequest(
-            f"harness tasks score an answer as a continuation of its question, which a model of family {family} does not "
+            f"harness tasks score an answer as the continuation of a prompt, which a model of family {family} does not "
             "give: choose a decoder or an encoder-decoder"
         )
 
 
-def ask_tasks(
+def evaluate_tasks(
     model,
     tokenizer,
     family: str,
     tasks: Sequence[str],
     limit: int | None = None,
     seed: int = 0,
-    fewshot: int = 0,
     batch_size: int = 8,
     trees: bool | None = None,
 ) -> pd.DataFrame:
@@ -46,7 +50,6 @@ def ask_tasks(
 
     tasks       names of lm-eval's tasks or groups, or `worldfacts`
     limit       a frozen sample of so many items of each task, drawn by the seed
-    fewshot     solved examples before each question
     batch_size  rows of one forward pass
     trees       as in `NextToken`, for decoders
 
@@ -60,9 +63,9 @@ def ask_tasks(
     Raises BadRequest for unknown tasks and families, MissingData where data or lm-eval are absent.
     """
     check_family(family)
-    chosen = choose(tasks, limit, seed, fewshot)
+    chosen = choose(tasks, limit, seed)
     reader = make_reader(model, tokenizer, family, batch_size, trees)
-    table = table_of(evaluate(reader, chosen))
+    table = table_of(run(reader, chosen))
     invalid = int((~table["valid"]).sum())
     if invalid:
         warnings.warn(
@@ -76,18 +79,18 @@ def ask_tasks(
 def measure(
     model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
 ) -> pd.DataFrame:
-    """The rows of a probe's tasks, see `ask_tasks`."""
-    return ask_tasks(model, tokenizer, family, probe.tasks, probe.task_limit, probe.seed, trees=trees)
+    """The rows of a probe's tasks, see `evaluate_tasks`."""
+    return evaluate_tasks(model, tokenizer, family, probe.tasks, probe.task_limit, probe.seed, trees=trees)
 
 
 def fingerprint(probe: Probe) -> str:
-    """What a probe's tasks ask, see `items_hash`."""
+    """The hash of a probe's items, see `items_hash`."""
     return items_hash(probe.tasks, probe.task_limit, probe.seed)
 
 
 def make_reader(model, tokenizer, family: str, batch_size: int = 8, trees: bool | None = None):
-    """What answers lm-eval's requests for a model of this family; an `lm_eval.api.model.LM`."""
-    lm_eval("api.model")  # says what to install
+    """The `lm_eval.api.model.LM` that answers lm-eval's requests for a model of this family."""
+    lm_eval("api.model")  # states what to install
     from kc_utils.probing.harness.readers import READERS
 
     check_family(family)
@@ -95,8 +98,8 @@ def make_reader(model, tokenizer, family: str, batch_size: int = 8, trees: bool 
     return READERS[family](model, tokenizer, batch_size=batch_size, **extra)
 
 
-def evaluate(reader, chosen: Sequence[Chosen]) -> list[tuple[Chosen, list[dict]]]:
-    """What lm-eval's evaluator logs of each item, in order. `reader` may be any of lm-eval's models."""
+def run(reader, chosen: Sequence[Chosen]) -> list[tuple[Chosen, list[dict]]]:
+    """The records that lm-eval's evaluator logs of each item, in order. `reader` may be any of lm-eval's models."""
     with quietly():
         results = lm_eval("evaluator").evaluate(
             lm=reader,
@@ -108,17 +111,17 @@ def evaluate(reader, chosen: Sequence[Chosen]) -> list[tuple[Chosen, list[dict]]
 
 
 def table_of(evaluated: Sequence[tuple[Chosen, list[dict]]]) -> pd.DataFrame:
-    """The rows of what `evaluate` gives."""
+    """The rows of what `run` gives."""
     table = pd.DataFrame([row for chosen, answers in evaluated for row in _rows(chosen, answers)])
     table["correct_norm"] = table["correct_norm"].astype("boolean")
     return table
 
 
-def items_hash(tasks: Sequence[str], limit: int | None = None, seed: int = 0, fewshot: int = 0) -> str:
+def items_hash(tasks: Sequence[str], limit: int | None = None, seed: int = 0) -> str:
     """SHA-256 of all that a result depends on beside the model: every prompt and answer as lm-eval renders them, which
     answer is right, and the version of lm-eval."""
     digest = hashlib.sha256(f"lm-eval {version('lm-eval')}\n".encode())
-    for chosen in choose(tasks, limit, seed, fewshot):
+    for chosen in choose(tasks, limit, seed):
         with quietly():
             requests = chosen.requests()
             for request in requests:
@@ -126,20 +129,6 @@ def items_hash(tasks: Sequence[str], limit: int | None = None, seed: int = 0, fe
                 record = [chosen.name, request.doc_id, request.idx, list(request.args), right]
                 digest.update(json.dumps(record, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
-
-
-def gold_balance(rows: pd.DataFrame) -> pd.DataFrame:
-    """By task: items, the share whose right answer stands first, and the accuracy of always choosing the position that is
-    right most often. A model that has lost everything can reach that accuracy by habit."""
-    rows = rows[rows["gold"] >= 0]
-    positions = rows.groupby("relation")["gold"]
-    return pd.DataFrame(
-        {
-            "items": positions.size(),
-            "first": positions.apply(lambda gold: float((gold == 0).mean())),
-            "habit": positions.apply(lambda gold: float(gold.value_counts(normalize=True).max())),
-        }
-    )
 
 
 def right_answers(task, doc: dict) -> list[int]:
@@ -174,7 +163,7 @@ def _rows(chosen: Chosen, answers: list[dict]) -> list[dict]:
         replies = [(float(ll), bool(greedy)) for ll, greedy in (r[0] for r in answer["resps"])]
         if chosen.task.OUTPUT_TYPE == "multiple_choice":
             choices = chosen.task.doc_to_choice(doc)
-            scores = [ll for ll, _ in replies[: len(choices)]]  # some tasks ask for more, without context
+            scores = [ll for ll, _ in replies[: len(choices)]]  # some tasks request more, without context
             right = right_answers(chosen.task, doc)
             rows.append(head | multiple_choice(scores, right))
             if "acc_norm" in answer["metrics"]:
@@ -192,7 +181,7 @@ def _rows(chosen: Chosen, answers: list[dict]) -> list[dict]:
 
 
 def multiple_choice(scores: Sequence[float], right: Sequence[int]) -> dict:
-    """Whether a right answer leads, by how much, and whether the scores say anything at all."""
+    """Whether a right answer leads, by how much, and whether the scores are numbers without a tie."""
     values = np.asarray(scores, dtype=float)
     is_right = np.isin(np.arange(len(values)), right)
     finite = bool(np.isfinite(values).all())
