@@ -32,13 +32,6 @@ def cache_dir() -> Path:
     return Path.home() / ".cache" / "kc"
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def find_project_dir() -> Path | None:
     for folder in (Path.cwd(), *Path.cwd().parents, PACKAGE.parent):
         if (folder / "studies").is_dir() and (folder / "_config.yml").is_file():

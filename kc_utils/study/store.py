@@ -5,7 +5,6 @@ What this machine has not computed is looked for among the results of record (`r
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pandas as pd
 from filelock import FileLock
 
 from kc_utils.errors import MissingData
-from kc_utils.places import complete_or_absent, disk_message, results_dir
+from kc_utils.places import complete_or_absent, disk_message, results_dir, sha256_of
 from kc_utils.study import record
 from kc_utils.study.record import CellResult
 
@@ -44,7 +43,7 @@ def about(key: str) -> dict | None:
     folder = folder_of(key)
     try:
         found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        return found if found["rows_sha256"] == _sha256((folder / "rows.parquet").read_bytes()) else None
+        return found if found["rows_sha256"] == sha256_of(folder / "rows.parquet") else None
     except (OSError, ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
         return None
 
@@ -69,13 +68,9 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
         folder.mkdir()
         (folder / "rows.parquet").write_bytes(buffer.getvalue())
         found = {"key": key, "model": cell.model, "depends_on": cell.depends_on, "report": report, "made": made}
-        found["rows_sha256"] = _sha256(buffer.getvalue())
+        found["rows_sha256"] = sha256_of(folder / "rows.parquet")
         (folder / "cell.json").write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
     return read(key)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager

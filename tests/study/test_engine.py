@@ -1,4 +1,4 @@
-"""Running studies: planned, resumed after a kill without repeating or losing a cell, failing in one line."""
+"""Running studies: planned, computed once in several processes, resumed after a kill, failing in one line."""
 
 import json
 import os
@@ -7,38 +7,52 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import nbformat
 import pandas as pd
 import psutil
 import pytest
-import yaml
+import torch
 
-from kc_utils.errors import BadResult, KCError, MissingData
-from kc_utils.study import engine, store
+from kc_utils.errors import BadRequest, BadResult, KCError, MissingData
+from kc_utils.study import engine, execution, store
+from kc_utils.study.engine import compute_study, processes, run_study
 from kc_utils.study.evaluate import evaluate
 from kc_utils.study.studyfile import load_study
 from tests.conftest import ROOT
+from tests.study.conftest import EVALUATE, GRID, PARAMETERS, RUN
 
 SPARSITIES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+PARENT = """
+from tests.study.test_engine import report_and_wait
+from kc_utils.study.engine import processes
 
-
-def write_study(path, model, **parameters):
-    values = {"scopes": ["all"], "sparsities": SPARSITIES, "relations": ["capital"], "limit": 200, **parameters}
-    content = {
-        "title": "Test",
-        "runs": {"tiny": {"notebook": "decoder_pruning", "parameters": {"model": model, **values}}},
-    }
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
+if __name__ == "__main__":
+    with processes(2) as pool:
+        list(pool.map(report_and_wait, [{folder!r}] * 2))
+"""
 
 
 @pytest.fixture
-def study(trained, tmp_path, in_project, results):
-    return write_study(tmp_path / "tiny.yaml", trained.id)
+def many(study):
+    return study(parameters={"sparsities": SPARSITIES, "limit": 200})
+
+
+@pytest.fixture
+def two(study):
+    """Write a study of two runs that put two probes to the same compressed models; returns its path."""
+
+    def write(**values):
+        values = {"scopes": ["all"], "sparsities": [0.2, 0.5], "limit": 30} | values
+        runs = {n: {"notebook": "decoder_pruning", "parameters": {**values, "protocols": [p]}} for n, p in (("a", "rank"), ("b", "cloze"))}
+        return study(runs=runs)
+
+    return write
 
 
 def stored(results):
-    """Content and time of every finished cell."""
+    """Content and time of every finished evaluation."""
     return {
         file.parent.name: (file.read_bytes(), file.stat().st_mtime_ns)
         for file in results.glob("cells/*/*/cell.json")
@@ -46,17 +60,11 @@ def stored(results):
     }
 
 
-def start(study, environment):
+def start(study, environment, folder):
     command = [sys.executable, "-m", "kc_utils", "study", "run", study, "--cores", "1"]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = environment | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes)
 
 
 def kill_all(process):
@@ -70,119 +78,208 @@ def kill_all(process):
     psutil.wait_procs(family, timeout=10)
 
 
-def test_a_killed_study_goes_on_where_it_was(study, results, environment, tmp_path):
-    process = start(study, environment)
-    deadline = time.monotonic() + 120
-    while not stored(results) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+def test_a_killed_study_goes_on_where_it_was(many, project, results, environment, tmp_path):
+    process = start(many, environment, project.root)
+    assert soon(lambda: stored(results) or process.poll() is not None, 120)
     kill_all(process)
-    before = stored(results)
-    cells = load_study(study).cells
-    assert 1 <= len(before) < len(cells), "the kill has to fall between the first and the last cell"
+    before, cells = stored(results), load_study(many).cells
+    assert 1 <= len(before) < len(cells), "the kill has to fall between the first and the last evaluation"
     assert not list(results.glob("runs/*/*.ipynb"))
     time.sleep(0.05)
     assert stored(results) == before, "nothing goes on after the kill"
-
-    # beside the second start, an undisturbed computation elsewhere, with the threads that a run has
-    script = (
-        "import sys; from kc_utils.study.studyfile import load_study; from kc_utils.study.evaluate import evaluate\n"
-        "evaluate(load_study(sys.argv[1]).cells)"
-    )
-    elsewhere = tmp_path / "elsewhere"
-    undisturbed = subprocess.Popen(
-        [sys.executable, "-c", script, study],
-        cwd=ROOT,
-        env=environment | {"KC_RESULTS": str(elsewhere)},
-        stderr=subprocess.DEVNULL,
-    )
-    again = start(study, environment)
+    again = start(many, environment, project.root)
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
-    assert undisturbed.wait(timeout=240) == 0
-    (output,) = results.glob("runs/tiny/*.ipynb")
+    (output,) = results.glob("runs/test/*.ipynb")
     assert out.strip() == str(output)
-    assert f"{len(cells)}/{len(cells)}" in err, "the progress bar counts cells"
+    assert f"{len(cells)}/{len(cells)}" in err, "the progress bar counts evaluations"
+    assert "4000 rows" in nbformat.read(output, as_version=4).cells[-1].outputs[-1].text
     after = stored(results)
     assert len(after) == len(cells)
-    assert {key: after[key] for key in before} == before, "finished cells are neither computed nor written again"
+    assert {key: after[key] for key in before} == before, "finished ones are neither computed nor written again"
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KC_RESULTS", str(elsewhere))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        evaluate(cells, show_progress=False)
+        torch.set_num_threads(threads)
     for key in after:
-        rows, others = (
-            pd.read_parquet(folder / "cells" / key[:2] / key / "rows.parquet") for folder in (results, elsewhere)
-        )
-        pd.testing.assert_frame_equal(rows, others, check_exact=True)
+        paths = (folder / "cells" / key[:2] / key / "rows.parquet" for folder in (results, elsewhere))
+        pd.testing.assert_frame_equal(*map(pd.read_parquet, paths), check_exact=True)
 
 
-def test_the_plan_lists_every_cell_once_and_learns_from_finished_ones(study):
-    loaded = load_study(study)
+def test_the_plan_lists_every_evaluation_once_and_learns_from_finished_ones(many):
+    loaded = load_study(many)
     rows = engine.plan(loaded)
     assert [r["recipe"] for r in rows] == ["none", *(f"magnitude@all={s}" for s in SPARSITIES)]
-    assert all(r["run"] == "tiny" and not r["done"] and r["estimate_s"] > 0 for r in rows)
+    assert all(r["run"] == "a-run" and not r["done"] and r["estimate_s"] > 0 for r in rows)
     assert {r["questions"] for r in rows} == {200 * 2}
     cell = loaded.cells[1]
-    record = evaluate([cell], show_progress=False)[cell].record
+    made = evaluate([cell], show_progress=False)[cell].record["made"]
     planned = {r["recipe"]: r for r in engine.plan(loaded)}
     assert (planned[cell.recipe]["done"], planned[cell.recipe]["estimate_s"]) == (True, 0.0)
-    spent = sum(record["made"]["seconds"].values())
-    assert planned["none"]["estimate_s"] == pytest.approx(spent, abs=0.06)
+    assert planned["none"]["estimate_s"] == pytest.approx(sum(made["seconds"].values()), abs=0.06)
 
 
-def test_a_finished_study_starts_nothing(study, monkeypatch):
-    loaded = load_study(study)
-    for run in loaded.runs:
-        run.output.parent.mkdir(parents=True)
-        run.output.write_text("{}")
-    monkeypatch.setattr(engine.subprocess, "Popen", lambda *_, **__: pytest.fail("nothing to start"))
-    assert engine.run_study(study, show_progress=False) == loaded
-    engine.execute_run(study, "tiny")
+def test_a_larger_model_is_estimated_to_take_longer(study):
+    rows = [engine.plan(load_study(study(parameters={"model": m, "relations": ["capital"]}))) for m in ("smollm2-135m", "vicuna-7b")]
+    ratio = rows[1][0]["estimate_s"] / rows[0][0]["estimate_s"]
+    assert ratio == pytest.approx(6738 / 134.5, rel=0.1)
+
+
+def test_every_compressed_model_is_made_once_for_all_probes(two):
+    study = load_study(two())
+    done = compute_study(study, 2, show_progress=False)
+    assert (done.cells, done.before, done.failed) == (6, 0, ())
+    loads = [store.about(cell.key)["made"]["seconds"]["load"] for cell in study.cells]
+    assert sum(seconds > 0 for seconds in loads) == 3, "each compressed model is made for the first of its two probes"
+    again = compute_study(study, 2, show_progress=False)
+    assert (again.cells, again.before) == (6, 6)
+
+
+def test_a_part_of_a_study(two, kc):
+    study = load_study(two())
+    done = compute_study(study, 1, show_progress=False, models=["path:*"], recipes=["none", "*=0.2"])
+    assert (done.cells, done.before) == (4, 0)
+    assert [cell.recipe for cell in study.cells if not store.has(cell.key)] == ["magnitude@all=0.5"] * 2
+    with pytest.raises(BadRequest, match=r"no model of study .* is 'lab:\*'; it has path:"):
+        compute_study(study, 1, show_progress=False, models=["lab:*"])
+    code, _, err = kc("study", "compute", two(), "--recipes", "*gptq*")
+    assert code == 2 and "no recipe of study" in err and "it has none, magnitude@all=0.2, magnitude@all=0.5" in err
 
 
 @pytest.fixture
-def broken(trained, tmp_path, in_project, results):
-    """A study whose model holds NaN: found only when its run is under way."""
+def broken(trained, tmp_path):
+    """A model that holds NaN: found only when it is compressed."""
     from safetensors.torch import load_file, save_file
 
     folder = shutil.copytree(trained.folder, tmp_path / "broken")
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return write_study(tmp_path / "broken.yaml", f"path:{folder}", sparsities=[0.5], limit=3)
+    return f"path:{folder}"
 
 
-def test_a_failing_run_says_what_stopped_it_in_one_line(broken, results, monkeypatch):
-    with pytest.raises(KCError, match=r"model\.layers\.0\.mlp\.up_proj\.weight: 1 of"):
-        engine.execute_run(broken, "tiny")
+def test_what_fails_is_reported_in_one_line_and_the_rest_is_kept(broken, study, trained, results):
+    path = study(parameters={"model": broken})
+    with pytest.raises(BadResult, match=r"none of 2 evaluations could be computed; first, path:.*up_proj\.weight: 1 of") as error:
+        run_study(path, 1, show_progress=False)
+    assert "\n" not in str(error.value) and str(error.value).count("broken") == 1
     assert stored(results) == {}
-    assert not load_study(broken).run("tiny").output.is_file()
-    # what Snakemake does with a failed job is of no interest here
-    popen = subprocess.Popen
-    monkeypatch.setattr(engine.subprocess, "Popen", lambda _, **rest: popen([sys.executable, "-c", ""], **rest))
-    monkeypatch.setattr(engine, "POLL_SECONDS", 0.05)
-    with pytest.raises(BadResult, match=r"1 of 1 runs failed; first, tiny: .*up_proj\.weight: 1 of") as error:
-        engine.run_study(broken, cores=1, show_progress=False)
-    assert "\n" not in str(error.value)
+    runs = {n: {"notebook": "decoder_pruning", "parameters": {"model": m}} for n, m in (("bad", broken), ("good", trained.id))}
+    path = study(runs=runs)
+    with pytest.raises(BadResult, match=r"2 of 4 evaluations of test failed; first, path:.*broken.*up_proj"):
+        run_study(path, 1, show_progress=False)
+    loaded = load_study(path)
+    assert loaded.run("good").output.is_file() and not loaded.run("bad").output.is_file()
+
+
+def test_a_finished_study_starts_nothing(study, monkeypatch):
+    loaded = load_study(study())
+    compute_study(loaded, 1, show_progress=False)
+    for run in loaded.runs:
+        run.output.parent.mkdir(parents=True)
+        run.output.write_text("{}")
+    monkeypatch.setattr(engine.subprocess, "Popen", lambda *_, **__: pytest.fail("nothing to start"))
+    monkeypatch.setattr(engine, "processes", lambda *_: pytest.fail("nothing to compute"))
+    assert run_study(study(), show_progress=False) == loaded
 
 
 def test_results_that_cannot_be_written(study, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("KC_RESULTS", str(tmp_path / "file" / "results"))
-    with pytest.raises(MissingData, match=r"cannot write .*KC_RESULTS"):
-        engine.run_study(study, cores=1, show_progress=False)
+    with pytest.raises(KCError, match=r"cannot write .*KC_RESULTS"):
+        run_study(study(), cores=1, show_progress=False)
 
 
-def test_an_old_error_is_not_told_again(study, monkeypatch):
-    run = load_study(study).run("tiny")
-    report = engine.error_file(run.output)
-    report.parent.mkdir(parents=True)
-    report.write_text("tiny: something of yesterday\n")
-    monkeypatch.setattr(engine, "execute", lambda *_: run.output.write_text("{}"))
-    engine.execute_run(study, "tiny")
-    assert run.output.is_file()
-    assert not report.exists()
+def test_from_the_command_line(two, kc, project, monkeypatch):
+    monkeypatch.chdir(project.root)
+    code, out, err = kc("study", "compute", two(), "--cores", "1")
+    assert (code, out) == (0, "6 evaluations of " + two() + ", 6 of them computed now\n"), err
+    code, _, err = kc("record", two())
+    assert code == 2
+    assert err.strip().endswith("lies on this machine alone: only models of `kc models` are recorded")
 
 
-def test_cells_know_what_made_them(study):
-    cell = load_study(study).cells[0]
-    evaluate([cell], show_progress=False)
-    record = json.loads((store.folder_of(cell.key) / "cell.json").read_text())
-    assert record["made"]["seconds"].keys() == {"load", "compress", "probe"}
-    assert record["made"]["threads"] >= 1
+def test_parameters_reach_the_notebook_in_its_own_folder(project, tmp_path):
+    project("own", "x: int = 1  # a number", GRID, "import os\nprint(x, os.getcwd() == os.environ['PLACE'])")
+    output = tmp_path / "out" / "done.ipynb"
+    asked = output.with_suffix(".json")
+    asked.parent.mkdir()
+    asked.write_text(json.dumps({"notebook": "own", "parameters": {"x": 7, "scopes": [], "sparsities": [], "method": ""}}))
+    with execution.environment(PLACE=str(project.root / "notebooks")):
+        execution.execute_run(asked)
+    assert "7 True" in nbformat.read(output, as_version=4).cells[-1].outputs[0].text
+    assert sorted(p.name for p in output.parent.iterdir()) == ["done.ipynb", "done.json"]
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("from kc_utils.errors import BadResult; raise BadResult('did too little')", KCError, "^did too little$"),
+        ("raise ValueError('a defect')", BadResult, "own: ValueError: a defect .*failed.ipynb"),
+    ],
+)
+def test_a_notebook_that_fails_leaves_no_output_and_says_why(project, tmp_path, source, error, message):
+    output = tmp_path / "out" / "done.ipynb"
+    notebook = project.root / "notebooks" / f"{project('own', 'x = 1', 'recipes = []', source)}.ipynb"
+    with pytest.raises(error, match=message):
+        execution.execute(notebook, {}, output)
+    assert not output.exists()
+    assert nbformat.read(tmp_path / "out" / "done.failed.ipynb", as_version=4).cells
+
+
+def test_a_notebook_that_fails_is_named_by_the_study(study, project, results):
+    project("decoder_pruning", PARAMETERS, GRID, RUN, EVALUATE, "raise ValueError('in the last cell')")
+    with pytest.raises(BadResult, match=r"1 of 1 runs failed; first, a-run: decoder_pruning: ValueError: in the last cell"):
+        run_study(study(), cores=1, show_progress=False)
+    assert len(stored(results)) == 2
+
+
+def report_and_wait(folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def refuse() -> None:
+    raise MissingData("no such rows")
+
+
+def test_processes_have_their_threads_and_errors_keep_their_kind():
+    with processes(1, threads=1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 1
+        assert pool.submit(os.getpid).result() != os.getpid()
+        with pytest.raises(MissingData, match="no such rows"):
+            pool.submit(refuse).result()
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path, in_project):
+    script, folder = tmp_path / "parent.py", tmp_path / "pids"
+    folder.mkdir()
+    script.write_text(PARENT.format(folder=str(folder)))
+    parent = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(in_project)})
+    try:
+        assert soon(lambda: len(list(folder.iterdir())) == 2, 120)
+        workers = [int(file.name) for file in folder.iterdir()]
+        assert all(psutil.pid_exists(pid) for pid in workers)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    assert soon(lambda: not any(running(pid) for pid in workers), 30)
+
+
+def running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def soon(holds, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
