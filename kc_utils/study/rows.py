@@ -98,7 +98,7 @@ def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
     for cell, result in results.items():
         probe = cell.probe.model_dump(mode="json")
         origin = f"{RECORD}{result.recorded['study']}" if result.recorded else "here"
-        named = zip(NAMED, (origin, cell.model, cell.recipe, source_of(probe), short_hash(probe)), strict=True)
+        named = zip(NAMED, (origin, cell.model, cell.recipe, facts_of(probe), short_hash(probe)), strict=True)
         parts.append(result.rows.assign(**dict(named), **reported(result.report)))
     return _ordered(pd.concat(parts, ignore_index=True))
 
@@ -143,8 +143,8 @@ def results(
     models, recipes, protocols, facts = map(_patterns, (models, recipes, protocols, facts))
     tables, seen, there = [], set(), {}
     for origin, model, probe, reports, content in _at_hand(study):
-        there.setdefault("models", {})[model], there.setdefault("facts", {})[source_of(probe)] = None, None
-        if not _fits(model, models) or not _fits(source_of(probe), facts):
+        there.setdefault("models", {})[model], there.setdefault("facts", {})[facts_of(probe)] = None, None
+        if not _fits(model, models) or not _fits(facts_of(probe), facts):
             continue
         there.setdefault("recipes", {}).update(dict.fromkeys(reports))
         hashed = short_hash(probe)
@@ -152,7 +152,7 @@ def results(
         if mine:
             seen |= {(model, recipe, hashed) for recipe in mine}
             own = _part(_unpacked(content), mine, protocols)
-            tables.append(_named(own, (origin, model, None, source_of(probe), hashed), reports))
+            tables.append(_named(own, (origin, model, None, facts_of(probe), hashed), reports))
     if not tables or not sum(map(len, tables)):
         known = "; ".join(f"{what}: {listed(names, 8)}" for what, names in there.items()) or "nothing at all"
         raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
@@ -236,6 +236,11 @@ def source_of(probe: Mapping) -> str:
     """Name what a probe evaluates: `lama:trex`, `boolq+piqa`, `wikitext2`."""
     text = [Path(probe["text"]).stem] if probe["text"] else []
     return "+".join([*([probe["facts"]] if probe["facts"] else []), *probe["tasks"], *text])
+
+
+def facts_of(probe: Mapping) -> str:
+    """Name the facts of a probe, or what it evaluates instead of facts."""
+    return probe["facts"] or source_of(probe)
 
 
 def short_hash(probe: Mapping) -> str:
