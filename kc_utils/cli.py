@@ -135,7 +135,7 @@ def evaluate_one(
 def answer_of(rows, consistent: bool) -> dict:
     """Compare the last recipe of some rows with the uncompressed model: facts at the top level; tasks by name; a text."""
     recipe = rows["recipe"].iloc[-1]
-    answer = {name: rows[name].iloc[-1] for name in ("model", "recipe", "facts")}
+    answer = {name: rows[name].iloc[-1] for name in ("model", "recipe")}
     table = kc.compare(rows) if set(rows["protocol"]) - {"perplexity"} else rows.head(0)
     for line in table[table["recipe"] == recipe].to_dict("records"):
         numbers = {"protocol": line["protocol"], "n": line["n"]} | {c: line[c] for c in ("accuracy", "chance", "baseline_accuracy")}
@@ -146,7 +146,7 @@ def answer_of(rows, consistent: bool) -> dict:
         if line["protocol"].startswith("task "):
             answer.setdefault("tasks", {})[line["protocol"].removeprefix("task ")] = numbers
             continue
-        answer |= numbers
+        answer |= {"facts": rows["facts"].iloc[-1]} | numbers
         own = rows[(rows["recipe"] == recipe) & (rows["protocol"] == line["protocol"])]
         if own["template"].nunique() > 1:
             split = kc.compare(rows[rows["protocol"] == line["protocol"]], by="template")

@@ -1,6 +1,7 @@
 """`kc` as a user runs it: JSON that can be read, and one line on standard error for what cannot be done."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -47,7 +48,29 @@ def test_plan_of_a_study(kc):
     assert {"run", "model", "recipe", "questions", "done", "estimate_s"} <= set(rows[0])
     assert len({(row["model"], row["recipe"]) for row in rows}) == len(rows)
     code, out, _ = kc("study", "plan", "smoke")
-    assert f"{len(rows)} cells, {len(rows)} to compute" in out
+    assert f"{len(rows)} evaluations, {len(rows)} to compute" in out
+
+
+def test_plan_for_a_card(kc):
+    code, out, err = kc("study", "plan", "smoke", "--gpu", "h100", "--json")
+    (line,) = json.loads(out)
+    assert (code, line["model"], line["fits"], line["evaluations"]) == (0, "smollm2-135m", True, 10), err
+    assert "An estimate from arithmetic, not a measurement" in kc("study", "plan", "smoke", "--gpu", "h100")[1]
+    code, _, err = kc("study", "plan", "smoke", "--gpu", "abacus")
+    assert code == 2
+    assert err.startswith("kc: no card 'abacus' in the table")
+
+
+def test_complete_shows_the_likeliest_pieces(kc, trained):
+    arguments = ("complete", trained.id, "The capital of France is", "--top", "3", "--json")
+    code, out, _ = kc(*arguments)
+    rows = json.loads(out)
+    assert (code, len(rows)) == (0, 3)
+    assert [row["probability"] for row in rows] == sorted((row["probability"] for row in rows), reverse=True)
+    pruned = json.loads(kc(*arguments, "--recipe", "magnitude@all=0.9")[1])
+    assert pruned != rows
+    code, out, _ = kc("complete", trained.id, "The capital of France is")
+    assert code == 0 and out.split()[:2] == ["piece", "probability"]
 
 
 @pytest.mark.parametrize("protocol", ["rank", "cloze"])
@@ -78,7 +101,7 @@ def test_eval_of_the_uncompressed_model_by_every_template(kc, trained):
     assert "Traceback" not in err
 
 
-def test_eval_of_how_wordings_agree(kc, trained):
+def test_eval_of_how_paraphrases_agree(kc, trained):
     code, out, _ = kc(
         "eval", trained.id, "--relations", "capital", "--limit", "5", "--protocol", "consistency", "--json"
     )
@@ -156,6 +179,9 @@ BAD = {
     "unknown study to publish": ("book", "nowhere"),
     "missing study file": ("study", "plan", "/nowhere/study.yaml"),
     "unknown model to inspect": ("inspect", "gpt-5"),
+    "unknown model to complete": ("complete", "gpt-5", "The capital of France is"),
+    "nothing to complete": ("complete", "MODEL", " "),
+    "complete after no recipe": ("complete", "MODEL", "The capital of France is", "--recipe", "magic@all=0.5"),
     "cores 0": ("study", "run", "smoke", "--cores", "0"),
 }  # fmt: skip
 
@@ -171,7 +197,7 @@ def test_what_cannot_be_done_is_one_line(kc, trained, results, name):
     assert not list(results.glob("cells/*/*"))
 
 
-def test_a_damaged_model_is_told_in_one_line(kc, trained, tmp_path):
+def test_a_damaged_model_is_one_line(kc, trained, tmp_path):
     import shutil
 
     folder = shutil.copytree(trained.folder, tmp_path / "cut")
@@ -219,9 +245,22 @@ def test_an_interruption_is_no_defect(kc, monkeypatch):
 def test_the_command_works_outside_of_a_checkout(kc, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert kc("models", "--json")[0] == 0
+    assert kc("study", "plan", "smoke")[0] == 0, "the checkout of the package stands in"
+    monkeypatch.setattr("kc_utils.places.PACKAGE", tmp_path)
     code, _, err = kc("study", "plan", "smoke")
     assert (code, err.count("\n")) == (2, 1)
     assert "not inside a checkout" in err
+
+
+HELP = [("--help",), *((name, "--help") for name in ("models", "facts", "inspect", "complete", "eval", "compress", "book", "pdf",
+        "verify", "record", "lab", "study")), *(("study", name, "--help") for name in ("plan", "run", "compute"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", HELP, ids=" ".join)
+def test_help_is_in_the_words_of_the_field(kc, arguments):
+    code, out, _ = kc(*arguments)
+    assert not code and "Usage: " in out
+    assert not re.search(r"\b(ask|asked|told|wordings?|cells?)\b", out), out
 
 
 def test_it_is_installed_as_kc(environment):
