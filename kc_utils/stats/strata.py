@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from kc_utils.errors import BadRequest
 from kc_utils.stats.compare import compare
 from kc_utils.stats.intervals import wilson
 from kc_utils.stats.names import lab_parts, recipe_fields
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
-from kc_utils.study.rows import REPORTED
+from kc_utils.study.rows import REPORTED, results
 
 STRATUM = ["model", "facts"]
 SAMPLE = ["origin", "probe", *STRATUM]
@@ -28,24 +29,32 @@ MEMORY = ("rank", "cloze")
 LANGUAGE, LAB = "language models", "lab models"
 
 
+def at_hand(recipes: Sequence[str], protocols: Sequence[str] = MEMORY) -> pd.DataFrame:
+    """Return `results` of recipes, names or patterns, and without compression; an empty table where there are none."""
+    try:
+        return results(recipes=["none", *recipes], protocols=protocols)
+    except BadRequest:
+        return pd.DataFrame(columns=["model", "recipe", "protocol", "facts"])
+
+
 def from_memory(rows: pd.DataFrame, recipes: str, least: int = 1) -> pd.DataFrame:
     """Keep one sample of each model and source: queries from memory, uncompressed and under some recipes.
 
-    rows: of `results`; recipes: a regular expression that whole recipes match, of which a sample must have `least`. Of
+    rows: of `at_hand`; recipes: a regular expression that whole recipes match, of which a sample must have `least`. Of
     several samples the one with most of these recipes stands, then that of the first origin, then the largest. Ranking is
     preferred to cloze. A model that does not clearly beat chance uncompressed has nothing to keep and is left out.
     """
     if rows.empty:
         return rows
     wanted = rows["recipe"].eq("none") | rows["recipe"].str.fullmatch(recipes)
-    rows = rows[wanted & rows["protocol"].isin(MEMORY) & rows["shots"].eq(0) & ~rows["facts"].isin(NO_KNOWLEDGE)]
+    rows = rows[wanted & rows["protocol"].isin(MEMORY) & ~rows["facts"].isin(NO_KNOWLEDGE)]
     rank = rows["protocol"].eq(MEMORY[0])
     rows = rows[rank | ~rank.groupby([rows[c] for c in SAMPLE], sort=False, observed=True).transform("any")]
     base = rows[rows["recipe"] == "none"].groupby(SAMPLE, sort=False, observed=True)
     right, chance, facts = base["correct"].mean().astype(float), base["chance"].mean(), base["fact"].nunique()
-    low = np.array([wilson(round(p * n), n)[0] for p, n in zip(right, facts, strict=True)])
+    low = np.array([wilson(round(p * n), n)[0] for p, n in zip(right, facts, strict=True)])  # templates count once
     many = rows[rows["recipe"] != "none"].groupby(SAMPLE, sort=False, observed=True)["recipe"].nunique()
-    found = pd.DataFrame({"many": many.reindex(right.index, fill_value=0), "n": facts, "known": low > chance})
+    found = pd.DataFrame({"many": many.reindex(right.index, fill_value=0), "n": base.size(), "known": low > chance})
     found = found[found["known"] & (found["many"] >= least)].reset_index()
     found["place"] = [list(dict.fromkeys(rows["origin"])).index(origin) for origin in found["origin"]]
     best = found.sort_values(["many", "place", "n"], ascending=[False, True, False], kind="stable")
