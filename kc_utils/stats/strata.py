@@ -1,32 +1,24 @@
-"""Models and sources of facts side by side: which rows a finding is read off, what is kept of each, and contrasts.
+"""Models and sources of facts side by side: the rows that a finding is read off, and curves of what is kept of each.
 
-A stratum is one model queried about the facts of one source. Contrasts are paired: both recipes answer the same facts.
 Lab models that differ in their seed make one curve, whose interval speaks of other seeds; every other interval speaks of
 other facts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from kc_utils.errors import BadRequest
 from kc_utils.stats.compare import compare
-from kc_utils.stats.intervals import wilson
+from kc_utils.stats.evidence import LAB, MEMORY, Evidence
+from kc_utils.stats.losses import half_gone
 from kc_utils.stats.names import lab_parts, recipe_fields
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
 from kc_utils.study.rows import REPORTED, results
 
-STRATUM = ["model", "facts"]
-SAMPLE = ["origin", "probe", *STRATUM]
-NO_KNOWLEDGE = ("lab:strangers", "lab:rule")
-"""Sources without a fact that a model could have learned: strangers, and agreement of subject and verb."""
-MEMORY = ("rank", "cloze")
-"""Protocols that query from memory, the preferred first."""
-LANGUAGE, LAB = "language models", "lab models"
+SAMPLE = ["origin", "probe"]
 
 
 def at_hand(recipes: Sequence[str], protocols: Sequence[str] = MEMORY) -> pd.DataFrame:
@@ -34,31 +26,20 @@ def at_hand(recipes: Sequence[str], protocols: Sequence[str] = MEMORY) -> pd.Dat
     try:
         return results(recipes=["none", *recipes], protocols=protocols)
     except BadRequest:
-        return pd.DataFrame(columns=["model", "recipe", "protocol", "facts"])
+        return pd.DataFrame(columns=["model", "recipe", "protocol", "facts", "probe", "origin"])
 
 
 def from_memory(rows: pd.DataFrame, recipes: str, least: int = 1) -> pd.DataFrame:
     """Keep one sample of each model and source: queries from memory, uncompressed and under some recipes.
 
-    rows: of `at_hand`; recipes: a regular expression that whole recipes match, of which a sample must have `least`. Of
-    several samples the one with most of these recipes stands, then that of the first origin, then the largest. Ranking is
-    preferred to cloze. A model that does not clearly beat chance uncompressed has nothing to keep and is left out.
+    rows: of `at_hand`; recipes: a regular expression that whole recipes match, of which a sample must have `least`. Samples
+    are chosen as `Evidence.of_knowledge` does, by the most of these recipes. Ranking is preferred to cloze. A model that does
+    not clearly beat chance uncompressed has nothing to keep and is left out.
     """
-    if rows.empty:
-        return rows
-    wanted = rows["recipe"].eq("none") | rows["recipe"].str.fullmatch(recipes)
-    rows = rows[wanted & rows["protocol"].isin(MEMORY) & ~rows["facts"].isin(NO_KNOWLEDGE)]
-    rank = rows["protocol"].eq(MEMORY[0])
-    rows = rows[rank | ~rank.groupby([rows[c] for c in SAMPLE], sort=False, observed=True).transform("any")]
-    base = rows[rows["recipe"] == "none"].groupby(SAMPLE, sort=False, observed=True)
-    right, chance, facts = base["correct"].mean().astype(float), base["chance"].mean(), base["fact"].nunique()
-    low = np.array([wilson(round(p * n), n)[0] for p, n in zip(right, facts, strict=True)])  # templates count once
-    many = rows[rows["recipe"] != "none"].groupby(SAMPLE, sort=False, observed=True)["recipe"].nunique()
-    found = pd.DataFrame({"many": many.reindex(right.index, fill_value=0), "n": base.size(), "known": low > chance})
-    found = found[found["known"] & (found["many"] >= least)].reset_index()
-    found["place"] = [list(dict.fromkeys(rows["origin"])).index(origin) for origin in found["origin"]]
-    best = found.sort_values(["many", "place", "n"], ascending=[False, True, False], kind="stable")
-    return rows.merge(best.drop_duplicates(STRATUM)[SAMPLE], on=SAMPLE)
+    rows = rows[rows["recipe"].eq("none") | rows["recipe"].astype(str).str.fullmatch(recipes)]
+    strata = Evidence(rows).of_knowledge(lambda s: (len(s.recipes) - 1) * (len(s.recipes) > least))
+    parts = [s.rows[s.rows["protocol"] == s.memory] for s in strata if s.knows(s.memory)]
+    return pd.concat(parts, ignore_index=True) if parts else rows.iloc[:0]
 
 
 def in_lab(table: pd.DataFrame) -> pd.Series:
@@ -104,7 +85,7 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(size=rows["model"].map({m: size for m, (_, size, _) in parts.items()}))
     found = []
     for size, group in rows.groupby("size", sort=False):
-        samples = group.groupby(SAMPLE[:2], sort=False, observed=True).agg(models=("model", "nunique"), many=("recipe", "nunique"))
+        samples = group.groupby(SAMPLE, sort=False, observed=True).agg(models=("model", "nunique"), many=("recipe", "nunique"))
         origin, probe = samples.sort_values(["models", "many"], ascending=False, kind="stable").index[0]
         group = shared_questions(group[(group["origin"] == origin) & (group["probe"] == probe)])
         table = group.assign(correct=group["correct"].astype(float)).groupby(["model", "recipe"], sort=False, observed=True)
@@ -116,47 +97,6 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
         names = [(f"lab, {size} models", parts[m][0], parts[m][2]) for m in table["model"]]
         found.append(pd.concat([pd.DataFrame(names, columns=["panel", "line", "seed"]), table, fields], axis=1))
     return pd.concat(found, ignore_index=True)
-
-
-def contrast(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], per_million: bool = False) -> pd.DataFrame:
-    """Retention under the first recipe of each pair less that under the second, averaged over pairs, by stratum.
-
-    rows: of `from_memory`; pairs that a stratum lacks are left out there. per_million: loss of knowledge for each million
-    weights set to zero takes the place of retention. Returns model, facts, origin, n (facts), pairs (how many), effect, low,
-    high and error: a ratio of sums over facts with its linearised standard error (Cochran 1977, section 6.4), 95 % by t.
-    """
-    found = []
-    for (model, facts), part in rows.groupby(STRATUM, sort=False, observed=True) if len(rows) else ():
-        there = [pair for pair in pairs if set(pair) <= set(part["recipe"])]
-        if not there:
-            continue
-        wide = part.assign(correct=part["correct"].astype(float)).pivot_table("correct", "fact", "recipe", observed=True)
-        known = wide["none"] - part[part["recipe"] == "none"].groupby("fact", observed=True)["chance"].mean()
-        size = part.groupby("recipe", observed=True)["weights_removed"].first() / 1e6
-        value = (lambda r: (wide["none"] - wide[r]) / (size[r] or np.nan)) if per_million else wide.get  # noqa: B023
-        gap = sum(value(first) - value(second) for first, second in there) / len(there)
-        effect, n = gap.sum() / known.sum(), len(gap)
-        error = np.sqrt(n * (gap - effect * known).var(ddof=1)) / known.sum()
-        reach = stats.t.ppf(0.975, n - 1) * error
-        found.append({"model": model, "facts": facts, "origin": part["origin"].iloc[0], "n": n, "pairs": len(there),
-                      "effect": effect, "low": effect - reach, "high": effect + reach, "error": error})  # fmt: skip
-    return pd.DataFrame(found)
-
-
-def together(effects: pd.DataFrame) -> dict[str, pd.Series]:
-    """Average contrasts over the strata of language models and of lab models, each stratum counting alike.
-
-    Returns by kind: effect, low, high, n, strata, and above and below: strata whose own interval lies wholly on that side
-    of 0. Strata are independent samples of facts; the interval holds for these models.
-    """
-    found, lab = {}, in_lab(effects) if len(effects) else None
-    for kind, part in ((LANGUAGE, effects[~lab]), (LAB, effects[lab])) if len(effects) else ():
-        if len(part):
-            mean, error = part["effect"].mean(), np.sqrt((part["error"] ** 2).sum()) / len(part)
-            low, high = (mean - 1.96 * error, mean + 1.96 * error) if len(part) > 1 else part.iloc[0][["low", "high"]]
-            found[kind] = pd.Series({"effect": mean, "low": low, "high": high, "n": part["n"].sum(), "strata": len(part),
-                                     "above": (part["low"] > 0).sum(), "below": (part["high"] < 0).sum()})  # fmt: skip
-    return found
 
 
 def milestones(kept: pd.DataFrame) -> pd.DataFrame:
@@ -172,14 +112,3 @@ def milestones(kept: pd.DataFrame) -> pd.DataFrame:
         half = half_gone(line["percent"], line["retention"])
         found.append({**first, "panel": panel, "curve": curve, "half": half})
     return pd.DataFrame(found)
-
-
-def half_gone(amounts: Iterable[float], kept: Iterable[float]) -> float:
-    """At which amount half is left, on straight lines between amounts from mild to strong; NaN where more is left at all."""
-    before = None
-    for amount, value in zip(amounts, kept, strict=True):
-        if value <= 0.5 and before is not None:
-            return before[0] + (before[1] - 0.5) / (before[1] - value) * (amount - before[0])
-        if not np.isnan(value):
-            before = (amount, value)
-    return float("nan")
