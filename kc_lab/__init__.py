@@ -1,4 +1,7 @@
-"""The controlled world: people, places and a rule of our own making, and models of all three families that learned them.
+"""The lab: a controlled world, models of all three families trained on it, and what can be measured of them alone.
 
-names -> world, rule -> corpus (rows of token ids) -> training -> checkpoint with a card
+world -> tokenizer -> corpus (rows of token ids) -> models, objectives, training -> cards (checkpoints, recall)
+measures: relearning (instrument of a probe), hidden (lost facts queried in other ways), bits (knowledge in bits)
+
+kc_utils reaches this package through `kc_utils.lab` alone.
 """

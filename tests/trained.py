@@ -1,7 +1,7 @@
 """A tiny model of each family that knows a few facts: trained here in seconds, saved as a folder that `path:` can name.
 
 Its facts are a frozen sample of the `capital` relation of worldfacts, so that the whole study, command line included,
-can ask it what a real model would be asked. Each is taught every wording of every fact, as its family sees statements.
+can evaluate it like a real model. Each is taught every template of every fact, as its family sees statements.
 """
 
 from __future__ import annotations
@@ -26,10 +26,28 @@ from kc_utils.probing.facts import FactSet
 from kc_utils.probing.probe import Probe
 from kc_utils.probing.queries import Query, queries_of
 from kc_utils.probing.scorers import Seq2SeqScorer
-from tests.training import train
 
 PROBE = Probe(relations=("capital",), limit=30, alternatives=4)
 MIXED = Probe(relations=("capital",), limit=60, templates="all", alternatives=4)  # the known 30 and 30 others
+
+
+def train(model, tokenizer, loss: Callable[..., torch.Tensor], steps: int, folder: Path, rate: float = 1e-2) -> None:
+    """Take so many steps down loss(model), and save model and tokenizer. One thread: nearly the same weights everywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    for _ in range(steps):
+        value = loss(model)
+        optimizer.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    torch.set_num_threads(threads)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,7 @@ class Trained:
 
 
 def statements(facts: FactSet) -> list[str]:
-    """Every fact in every wording, with its first answer."""
+    """Every fact in every template, with its first answer."""
     return [q.stated(q.fact.answers[0]) for q in queries_of(facts, "all")]
 
 
@@ -118,7 +136,7 @@ def train_encoder(folder: Path) -> Trained:
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
     )
-    spans = [(len(q.lead), len(q.stated(q.fact.answers[0])) - len(q.text.split("[Y]")[1])) for q in _asked(facts)]
+    spans = [(len(q.lead), len(q.stated(q.fact.answers[0])) - len(q.text.split("[Y]")[1])) for q in _queries(facts)]
     begin, end = (torch.tensor(x)[:, None] for x in zip(*spans, strict=True))
     answer = (batch.offset_mapping[..., 0] >= begin) & (batch.offset_mapping[..., 1] <= end)
     batch = {**batch, "answer": answer, "plain": batch.special_tokens_mask == 0}
@@ -141,9 +159,9 @@ def train_encoder(folder: Path) -> Trained:
 
 def train_encoder_decoder(folder: Path) -> Trained:
     facts, tokenizer = PROBE.factset(), sentinels()
-    gaps = [list(Seq2SeqScorer(tokenizer).gap(q)[0]) for q in _asked(facts)]
+    gaps = [list(Seq2SeqScorer(tokenizer).gap(q)[0]) for q in _queries(facts)]
     batch = tokenizer.pad({"input_ids": gaps}, return_tensors="pt")
-    said = [f"<extra_id_0> {q.spelled(q.fact.answers[0])} <extra_id_1>" for q in _asked(facts)]
+    said = [f"<extra_id_0> {q.spelled(q.fact.answers[0])} <extra_id_1>" for q in _queries(facts)]
     target = tokenizer(said, padding=True, return_tensors="pt")
     batch["labels"] = _unless(target.attention_mask == 1, target.input_ids)
     config = T5Config(
@@ -153,7 +171,7 @@ def train_encoder_decoder(folder: Path) -> Trained:
     return _taught(folder, facts, tokenizer, lambda: T5ForConditionalGeneration(config), lambda: _some(batch), steps=70)
 
 
-def _asked(facts: FactSet) -> list[Query]:
+def _queries(facts: FactSet) -> list[Query]:
     return queries_of(facts, "all")
 
 

@@ -161,7 +161,7 @@ def scopes_of(model: nn.Module, description: Architecture | Mapping | None = Non
 
 
 def scopes(lm, description: Architecture | Mapping | None = None) -> pd.DataFrame:
-    """The scopes of a loaded model, one row each: scope, matrices, weights, and share of the weights in all matrices.
+    """The scopes of a model (`Loaded` or torch's own), one row each: scope, matrices, weights, and share of the weights in all matrices.
 
     Scopes that hold the same matrices are listed once; below them stand the roles that no recipe may touch (selectable is
     False). A tied head is the embedding, whose weights it shares. Raises BadModel for an unknown architecture.
@@ -173,7 +173,7 @@ def scopes(lm, description: Architecture | Mapping | None = None) -> pd.DataFram
     1           attention        12    49152
     2       attention.qkv         9    36864
     """
-    model = getattr(lm, "model", lm)
+    model = lm if isinstance(lm, nn.Module) else lm.model
     table = pd.DataFrame([asdict(row) for row in scopes_of(model, description)])
     table.insert(3, "share", table["weights"] / sum(m.numel for m in matrices(model, description)))
     return table

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import pytest
@@ -11,21 +10,16 @@ from torch import nn
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.roles import SCOPES, Architecture, Scope
 from kc_utils.models.roles_table import ARCHITECTURES
-from kc_utils.models.scopes import matrices, scopes_of, select
+from kc_utils.models.scopes import matrices, scopes, select
 from tests.models.architectures import BLOCK_MATRICES, TINY, tiny
 
 
-def independent_count(model):
-    """Weight matrices and their elements, from the parameters alone (each shared one once)."""
-    weights = [p for p in model.parameters() if p.dim() >= 2]
-    return len(weights), sum(p.numel() for p in weights)
-
-
 @pytest.mark.parametrize("name", TINY)
-def test_every_weight_matrix_has_exactly_one_role(name, capsys):
+def test_every_weight_matrix_has_exactly_one_role(name):
     model = tiny(name)
     found = matrices(model)
-    assert (len(found), sum(m.numel for m in found)) == independent_count(model)
+    weights = [p for p in model.parameters() if p.dim() >= 2]  # each shared one once
+    assert (len(found), sum(m.numel for m in found)) == (len(weights), sum(p.numel() for p in weights))
     assert len({m.name for m in found}) == len(found)
     for m in found:
         assert model.get_parameter(m.name).shape == m.shape
@@ -38,30 +32,18 @@ def test_every_weight_matrix_has_exactly_one_role(name, capsys):
     # the finest scopes split the blocks: nothing twice, nothing left out (fused gate and up has no scope of its own)
     fine = Counter()
     for scope in ("attention.qkv", "attention.output", "feed_forward.up", "feed_forward.gate", "feed_forward.down"):
-        fine.update(m.name for m in matrices(model) if Scope(scope).covers(m.role, m.part, m.layer))
-    fused = {m.name for m in found if m.role == "feed_forward.gate_up"}
+        fine.update(m.name for m in found if Scope(scope).covers(m.role, m.part, m.layer))
     assert set(fine.values()) == {1}
-    assert set(fine) == set(names) - fused
-    with capsys.disabled():
-        print(
-            f"\n{name:22s} all {len(names):3d}  attention {len(attention):2d}  feed-forward {len(feed_forward):2d}",
-            end="",
-        )
+    assert set(fine) == set(names) - {m.name for m in found if m.role == "feed_forward.gate_up"}
+    # linear layers outside the blocks, counted from module types, have one of the known roles
+    linear = {n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")}
+    roles = {m.name.removesuffix(".weight"): m.role for m in [*found, *select(model, "head")]}
+    blocks = {name.removesuffix(".weight") for name in names}
+    assert {roles[n] for n in linear - blocks} <= {"head", "transform", "projection", "pooler"}
 
 
 def test_every_row_of_the_table_is_built_here():
     assert {tiny(name).config.model_type for name in TINY} == set(ARCHITECTURES)
-
-
-def test_linear_modules_outside_blocks_are_the_known_ones():
-    """Each nn.Linear or Conv1D is in a block or has one of the roles outside: counted from module types."""
-    for name in TINY:
-        model = tiny(name)
-        linear = [n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
-        roles = {m.name.removesuffix(".weight"): m.role for m in [*matrices(model), *select(model, "head")]}
-        assert all(roles[n] != "embedding" for n in linear)
-        others = set(linear) - {m.name.removesuffix(".weight") for m in select(model, "all")}
-        assert {roles[n] for n in others} <= {"head", "transform", "projection", "pooler"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +54,7 @@ def bert_base():
 
 @pytest.mark.parametrize(
     ("scope", "preset", "number", "weights"),
-    [  # the paper's counts: SCIENCE.md; the consistent ones: 768*768 and 768*3072 by hand
+    [  # the paper states 21.2, 63.7 and 85.5 million; the consistent ones by hand
         ("attention", "paper", 36, 36 * 768 * 768),
         ("feed_forward", "paper", 36, 24 * 768 * 3072 + 12 * 768 * 768),
         ("all", "paper", 73, 85_524_480),
@@ -87,45 +69,24 @@ def test_bert_base_counts(bert_base, scope, preset, number, weights):
     assert (len(found), sum(m.numel for m in found)) == (number, weights)
 
 
-def test_paper_counts_as_it_states_them(bert_base):
-    millions = [sum(m.numel for m in select(bert_base, s, "paper")) / 1e6 for s in ("attention", "feed_forward", "all")]
-    assert [round(m, 1) for m in millions] == [21.2, 63.7, 85.5]
+@pytest.mark.parametrize("name", TINY)
+def test_the_paper_takes_the_head_only_when_quantizing_and_leaves_the_output_to_bert(name):
+    model = tiny(name)
+    pruned, rounded = ({m.role for m in select(model, "all", "paper", quantizing=q)} for q in (False, True))
+    assert "head" not in pruned and rounded == pruned | {"head"}
+    roles = {m.role for m in select(model, "attention", "paper")}
+    assert ("attention.output" in roles) == (model.config.model_type not in ("bert", "roberta"))
 
 
-def test_paper_takes_the_head_in_only_when_quantizing():
-    for name in ("bert", "llama", "t5", "gpt2"):
-        model = tiny(name)
-        pruned = {m.role for m in select(model, "all", "paper")}
-        quantized = {m.role for m in select(model, "all", "paper", quantizing=True)}
-        assert "head" not in pruned
-        assert quantized == pruned | {"head"}
-
-
-def test_paper_attention_is_qkv_in_bert_and_roberta_only():
-    for name in TINY:
-        model = tiny(name)
-        roles = {m.role for m in select(model, "attention", "paper")}
-        assert ("attention.output" in roles) == (model.config.model_type not in ("bert", "roberta"))
-
-
-def test_parts_of_an_encoder_decoder():
+def test_parts_and_layers_of_an_encoder_decoder():
     model = tiny("bart")  # 2 encoder layers, 3 decoder layers
-    counts = {
-        s: len(select(model, s)) for s in ("encoder.attention", "decoder.self_attention", "decoder.cross_attention")
-    }
-    assert counts == {"encoder.attention": 8, "decoder.self_attention": 12, "decoder.cross_attention": 12}
-    assert len(select(model, "decoder.attention")) == 24
-    assert len(select(model, "decoder")) == 24 + 6
+    counts = {"encoder.attention": 8, "decoder.self_attention": 12, "decoder.cross_attention": 12}
+    counts |= {"decoder.attention": 24, "decoder": 24 + 6}
+    assert {scope: len(select(model, scope)) for scope in counts} == counts
     assert all("encoder_attn" in m.name for m in select(model, "decoder.cross_attention"))
-
-
-def test_layer_ranges():
-    model = tiny("bart")
     assert {m.layer for m in select(model, "all[1-2]")} == {1, 2}
     assert {m.part for m in select(model, "all[2]")} == {"decoder", "cross"}
     assert [m.name for m in select(tiny("llama"), "attention.query[1]")] == ["model.layers.1.self_attn.q_proj.weight"]
-    with pytest.raises(BadRequest, match="layers of this llama model are 0 to 1"):
-        select(tiny("llama"), "attention[2-3]")
 
 
 @pytest.mark.parametrize(
@@ -133,10 +94,10 @@ def test_layer_ranges():
     [
         ("llama", "decoder.cross_attention", "has no such matrix; it has all, attention"),
         ("llama", "encoder", "has no such matrix"),
+        ("llama", "attention[2-3]", "layers of this llama model are 0 to 1"),
         ("gpt2", "attention.query", "use attention.qkv"),
         ("phi3", "feed_forward.gate", "use feed_forward"),
         ("bert", "feed_forward.gate", "has no such matrix"),
-        ("llama", "transform", "has no such matrix"),
     ],
 )
 def test_a_scope_that_the_model_lacks(name, scope, message):
@@ -145,7 +106,7 @@ def test_a_scope_that_the_model_lacks(name, scope, message):
 
 
 @pytest.mark.parametrize(
-    "scope", ["attn", "all.query", "head[0]", "attention[3-1]", "attention[]", "", "embedding", "all[-1]"]
+    "scope", ["attn", "all.query", "head[0]", "attention[3-1]", "attention[]", "", "embedding", "all[-1]", None]
 )
 def test_a_scope_that_no_model_has(scope):
     with pytest.raises(BadRequest, match="scope"):
@@ -153,10 +114,8 @@ def test_a_scope_that_no_model_has(scope):
 
 
 def test_scope_names_read_back():
-    for name in SCOPES:
-        assert str(Scope.parse(name)) == name
-    assert str(Scope.parse("all[3-3]")) == "all[3]"
-    assert str(Scope.parse("all[03-12]")) == "all[3-12]"
+    assert all(str(Scope.parse(name)) == name for name in SCOPES)
+    assert (str(Scope.parse("all[3-3]")), str(Scope.parse("all[03-12]"))) == ("all[3]", "all[3-12]")
 
 
 def test_a_tied_head_is_one_matrix_and_still_selectable():
@@ -167,12 +126,19 @@ def test_a_tied_head_is_one_matrix_and_still_selectable():
     assert not select(tiny("llama"), "head")[0].tied
 
 
-def test_table_for_inspection():
-    rows = {r.scope: r for r in scopes_of(tiny("llama, tied"))}
-    assert (rows["all"].matrices, rows["all"].weights) == (14, 2 * (16 * 16 * 2 + 2 * 8 * 16 + 3 * 16 * 24))
-    assert rows["head"].tied and not rows["embedding"].selectable
-    assert "decoder.attention" not in rows  # the same as attention here
-    assert "decoder.cross_attention" in {r.scope for r in scopes_of(tiny("t5"))}
+def test_the_table_of_scopes():
+    model = tiny("llama, tied")
+    table = scopes(model).set_index("scope")
+    assert (table.loc["all", "matrices"], table.loc["all", "weights"]) == (
+        14,
+        2 * (16 * 16 * 2 + 2 * 8 * 16 + 3 * 16 * 24),
+    )
+    every = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
+    assert table.loc["all", "share"] == pytest.approx(table.loc["all", "weights"] / every)
+    assert table.loc[["all", "embedding"], "share"].sum() == pytest.approx(1)
+    assert table.loc["head", "tied"] and not table.loc["embedding", "selectable"]
+    assert "decoder.attention" not in table.index  # the same as attention here
+    assert "decoder.cross_attention" in set(scopes(tiny("t5"))["scope"])
 
 
 class Strange(nn.Module):
@@ -182,17 +148,11 @@ class Strange(nn.Module):
         self.words = nn.Embedding(9, 4)
 
 
-def test_an_unknown_architecture_is_refused_with_its_matrices():
+def test_an_unknown_architecture_is_refused_with_its_matrices_and_can_be_described():
     with pytest.raises(BadModel, match=r"layers\.\*\.mix\.weight \(4 x 4\).*words\.weight \(9 x 4\).*architecture:"):
         matrices(Strange())
-
-
-def test_an_unknown_architecture_can_be_described():
-    description = {
-        "family": "decoder",
-        "decoder": {"layers": "layers.*", "attention": {"qkv": "mix", "output": "out"}},
-        "embedding": "words",
-    }
+    stack = {"layers": "layers.*", "attention": {"qkv": "mix", "output": "out"}}
+    description = {"family": "decoder", "decoder": stack, "embedding": "words"}
     assert [m.name for m in select(Strange(), "attention.qkv[1]", description=description)] == ["layers.1.mix.weight"]
     with pytest.raises(BadModel, match="words"):
         matrices(Strange(), {**description, "embedding": []})
@@ -209,14 +169,10 @@ def test_a_matrix_without_a_role_is_refused():
         matrices(model)
 
 
-def test_a_7b_model_on_the_meta_device_resolves_in_two_seconds():
+def test_a_7b_model_resolves_on_the_meta_device():
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig())  # the default shape is Llama-7B's
-    begin = time.perf_counter()
-    found = select(model, "all")
-    assert time.perf_counter() - begin < 2
-    assert sum(m.numel for m in found) == 32 * (4 * 4096**2 + 3 * 4096 * 11008)
-    assert len(scopes_of(model)) > 5
+    assert sum(m.numel for m in select(model, "all")) == 32 * (4 * 4096**2 + 3 * 4096 * 11008)
 
 
 def test_scope_names_need_no_torch():
