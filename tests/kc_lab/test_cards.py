@@ -146,7 +146,7 @@ def test_without_the_package_lab_ids_are_refused_and_all_else_works(kc, monkeypa
     _forget()
     try:
         assert "smollm2-135m" in registry() and not any(name.startswith("lab:") for name in registry())
-        for arguments in (("inspect", "lab:decoder-small-s1"), ("eval", "smollm2-135m", "--facts", "lab")):
+        for arguments in (("inspect", "lab:decoder-small-s1"), ("eval", "smollm2-135m", "--facts", "lab:people-x7")):
             code, out, err = kc(*arguments)
             assert (code, out, len(err.splitlines())) == (2, "", 1)
             assert "kc_lab is not installed" in err

@@ -52,7 +52,10 @@ def test_luck_is_what_as_many_tries_get_of_strangers():
 
 
 def test_luck_is_taken_out():
-    half = {0: frozenset(), **dict.fromkeys(range(1, 5), frozenset(range(30)))}  # of strangers half are right in all others
+    half = {
+        0: frozenset(),
+        **dict.fromkeys(range(1, 5), frozenset(range(30))),
+    }  # of strangers half are right in all others
     lines = found(half | {0: set(range(20))}, half, shot=set(range(30)), shot_strangers=set(range(15)))
     for way in (TRAINED, HELD_OUT):
         assert lines.loc[way, ["answered", "luck", "recovered"]].tolist() == pytest.approx([0.5, 0.5, 0.0])

@@ -1,8 +1,6 @@
 """Weights that a library holds in a format of its own, read through one view; each is made by a recipe."""
 
-import copy
 import sys
-import warnings
 
 import pytest
 import torch
@@ -105,11 +103,3 @@ def test_weights_of_another_kind_are_not_taken_for_plain_ones():
         quantized(model[0])
     with pytest.raises(BadModel, match="EmbeddingNF4 of bitsandbytes"):
         quantized(bitsandbytes.nn.EmbeddingNF4(32, 32))
-
-
-def test_torch_warns_of_nothing():
-    module, _ = made_by("int8@all,engine=torch")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        held = quantized(copy.copy(module))
-        held.integers(), held.weight(), held.groups
