@@ -161,7 +161,7 @@ def scopes_of(model: nn.Module, description: Architecture | Mapping | None = Non
 
 
 def scopes(lm, description: Architecture | Mapping | None = None) -> pd.DataFrame:
-    """The scopes of a model (`Loaded` or torch's own), one row each: scope, matrices, weights, and share of the weights in all matrices.
+    """The scopes of a model (`Loaded` or a torch module), one row each: scope, matrices, weights, share of all matrices' weights.
 
     Scopes that hold the same matrices are listed once; below them stand the roles that no recipe may touch (selectable is
     False). A tied head is the embedding, whose weights it shares. Raises BadModel for an unknown architecture.

@@ -15,8 +15,7 @@ import pandas as pd
 from kc_utils.compression.apply import Report, apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import KCError
-from kc_utils.models.device import place
-from kc_utils.models.loading import Loaded, load
+from kc_utils.models.loading import Loaded, load, place
 from kc_utils.probing.causal import NextToken
 from kc_utils.probing.probe import Probe, evaluate
 

@@ -8,9 +8,9 @@ from torch import nn
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest
-from kc_utils.probing.probe import Probe
-from kc_utils.models import device
+from kc_utils.models import loading
 from kc_utils.models.loading import load
+from kc_utils.probing.probe import Probe
 from kc_utils.study import measure
 from kc_utils.study.cells import Cell
 from kc_utils.study.evaluate import compute
@@ -44,7 +44,7 @@ def found(monkeypatch):
 def test_a_device_is_chosen(found, monkeypatch, wish, there, expected):
     found(there)
     monkeypatch.setenv("KC_DEVICE", wish)
-    assert device.chosen() == torch.device(expected)
+    assert loading.chosen_device() == torch.device(expected)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_device_that_is_not_there_is_refused(found, monkeypatch, wish, there, 
     found(there)
     monkeypatch.setenv("KC_DEVICE", wish)
     with pytest.raises(BadRequest, match=message):
-        device.chosen()
+        loading.chosen_device()
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_device_that_is_not_there_is_refused(found, monkeypatch, wish, there, 
 def test_what_a_library_holds_stays_on_the_processor(trained, monkeypatch, recipe, expected):
     loaded = load(trained.id)
     apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)
-    monkeypatch.setattr(device, "chosen", lambda: torch.device("meta"))  # a device that every machine has
-    assert device.place(loaded.model) == torch.device(expected)
+    monkeypatch.setattr(loading, "chosen_device", lambda: torch.device("meta"))  # a device that every machine has
+    assert loading.place(loaded.model) == torch.device(expected)
     assert {p.device.type for p in loaded.model.parameters()} == {expected}
 
 
@@ -80,9 +80,9 @@ def test_a_device_that_is_too_small_is_told(monkeypatch):
         def to(self, *_):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(device, "chosen", lambda: torch.device("cuda"))
+    monkeypatch.setattr(loading, "chosen_device", lambda: torch.device("cuda"))
     with pytest.raises(BadRequest, match="does not fit on cuda: KC_DEVICE=cpu"):
-        device.place(Large(2, 2))
+        loading.place(Large(2, 2))
 
 
 def test_the_record_of_a_cell_says_where_it_was_asked(trained, results, monkeypatch):
