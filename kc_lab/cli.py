@@ -22,16 +22,13 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of the weights and of the order of training; 1.", min=0)] = None,
     load: Annotated[int | None, typer.Option(help="Of its world: 300 people for each unit; 1.", min=1)] = None,
     every: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="All models of the lab that have no checkpoint, as many at a time as there are cores."
-        ),
+        bool, typer.Option("--all", help="All lab models without a checkpoint, as many at a time as there are cores.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="A folder for the checkpoints; the repository's by default.")] = None,
     cores: Cores = None,
     as_json: Json = False,
 ) -> None:
-    """Train models of the lab and write checkpoints with their cards. Killed at any time, the same command goes on."""
+    """Train lab models and write checkpoints with their cards. Killed at any time, the same command resumes."""
     from kc_lab.training import Lesson, make_all, make_one
 
     described = any(value is not None for value in (family, size, seed, load))
@@ -56,14 +53,14 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check checkpoints against their cards: the files by hash, and recall measured anew within the card's interval."""
+    """Check checkpoints against their cards: files by hash, recall by a new evaluation, within the card's interval."""
     from tqdm.auto import tqdm
 
     from kc_lab import cards
 
     found = {}
     for name in tqdm(names or cards.names(), unit="model", file=sys.stderr):
-        found[name] = cards.verify(name)
+        found[name] = cards.verify(name.removeprefix("lab:"))
     if as_json:
         print(as_text(found))
     else:

@@ -16,7 +16,7 @@ from pathlib import Path
 from kc_utils.errors import BadRequest, KCError
 
 PACKAGE = "kc_lab"
-ARCHITECTURES = {"encoder": "bert", "encoder-decoder": "t5", "decoder": "llama"}
+_ARCHITECTURES = {"encoder": "bert", "encoder-decoder": "t5", "decoder": "llama"}
 """The row of `models.roles_table` of each family of lab models."""
 
 
@@ -53,7 +53,7 @@ def entry(name: str) -> dict:
     what = f"{card['parameters']:,} parameters, seed {card['seed']}, load {card['load']}"
     return {
         "family": card["family"],
-        "architecture": ARCHITECTURES[card["family"]],
+        "architecture": _ARCHITECTURES[card["family"]],
         "group": "lab",
         "source": f"lab:{name}",
         "sha256": card["sha256"],
