@@ -110,12 +110,6 @@ def test_names_of_lessons_read_back_and_unknown_ones_are_refused():
         train(Lesson.named("decoder-huge-s1"))
 
 
-def test_there_is_a_lesson_for_each_family_size_and_seed():
-    grid = {(f, s, n) for f in FAMILIES for s in SIZES for n in (1, 2, 3)}
-    assert {(lesson.family, lesson.size, lesson.seed) for lesson in ALL if lesson.load == 1} == grid
-    assert len({lesson.name for lesson in ALL}) == len(ALL) and {lesson.load for lesson in ALL} == {1, 2, 4, 8}
-
-
 def test_killed_and_started_again(tmp_path, environment):
     """`kill -9` in the middle: the same program resumes from the saved state and writes the same weights."""
     out = {name: tmp_path / name for name in ("whole", "killed")}

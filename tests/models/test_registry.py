@@ -1,4 +1,3 @@
-import json
 import re
 
 import pytest
@@ -78,33 +77,28 @@ def test_a_folder_is_a_model(trained, monkeypatch):
     assert resolve(f"path:~/{trained.folder.name}").address == str(trained.folder)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(MissingData, match=r"path:.*nowhere.*no config.json"):
-        resolve(f"path:{tmp_path}/nowhere")
-
-
-@pytest.mark.parametrize("text", ["{", "", "null", "[]x", "[1]", "3", "\udcff"])
-def test_a_config_that_is_not_json(tmp_path, text):
-    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(BadModel, match="not valid JSON of a model"):
-        resolve(f"path:{tmp_path}")
-
-
-@pytest.mark.parametrize("config", [{}, {"architectures": None}, {"architectures": ["LlamaModel"]}])
-def test_a_model_without_a_language_model_head(tmp_path, config):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadModel, match="no language-model head"):
-        resolve(f"path:{tmp_path}")
-
-
-@pytest.mark.parametrize(
-    ("config", "family"),
-    [
-        ({"architectures": ["BertForMaskedLM"]}, "encoder"),
-        ({"architectures": ["T5ForConditionalGeneration"]}, "encoder-decoder"),
-        ({"architectures": ["BartForCausalLM"], "is_encoder_decoder": True}, "encoder-decoder"),
-        ({"architectures": ["GPT2LMHeadModel"]}, "decoder"),
-    ],
+NO_MODEL = dict.fromkeys(["{", "", "null", "[]x", "[1]", "3", "\udcff"], "not valid JSON of a model")
+NO_MODEL |= dict.fromkeys(
+    ["{}", '{"architectures": null}', '{"architectures": ["LlamaModel"]}'], "no language-model head"
 )
-def test_the_family_follows_from_the_architecture(config, family):
-    assert family_of_config(config, "m") == family
+
+
+@pytest.mark.parametrize("text", NO_MODEL)
+def test_a_folder_that_is_no_model(tmp_path, text):
+    with pytest.raises(MissingData, match=r"path:.*no config.json"):
+        resolve(f"path:{tmp_path}")
+    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(BadModel, match=NO_MODEL[text]):
+        resolve(f"path:{tmp_path}")
+
+
+FAMILY_OF = {
+    ("BertForMaskedLM", False): "encoder", ("T5ForConditionalGeneration", True): "encoder-decoder",
+    ("BartForCausalLM", True): "encoder-decoder", ("GPT2LMHeadModel", False): "decoder",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "paired"), FAMILY_OF)
+def test_the_family_follows_from_the_architecture(architecture, paired):
+    config = {"architectures": [architecture], "is_encoder_decoder": paired}
+    assert family_of_config(config, "m") == FAMILY_OF[architecture, paired]
