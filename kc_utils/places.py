@@ -69,6 +69,11 @@ def reference_dir() -> Path | None:
     return folder / "results" / "reference" if folder else None
 
 
+def cores() -> int:
+    """Processor cores that this process may use; all of them where the system does not say which, as on macOS."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:
