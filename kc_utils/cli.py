@@ -138,7 +138,9 @@ def answer_of(rows, consistent: bool) -> dict:
     answer = {name: rows[name].iloc[-1] for name in ("model", "recipe")}
     table = kc.compare(rows) if set(rows["protocol"]) - {"perplexity"} else rows.head(0)
     for line in table[table["recipe"] == recipe].to_dict("records"):
-        numbers = {"protocol": line["protocol"], "n": line["n"]} | {c: line[c] for c in ("accuracy", "chance", "baseline_accuracy")}
+        numbers = {"protocol": line["protocol"], "n": line["n"]} | {
+            c: line[c] for c in ("accuracy", "chance", "baseline_accuracy")
+        }
         numbers["ci95"] = [line["low"], line["high"]]
         for name in ("difference", "retention"):
             numbers |= {name: line[name], f"{name}_ci95": [line[f"{name}_low"], line[f"{name}_high"]]}

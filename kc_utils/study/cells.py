@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
 
@@ -18,6 +17,7 @@ from kc_utils.models.roles_table import ARCHITECTURES
 from kc_utils.probing.probe import Probe, check_family
 from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions
+from kc_utils.study.rows import fits
 
 CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.probing.probe", "kc_utils.study.measure")
 
@@ -77,14 +77,9 @@ def chosen(cells: Iterable[Cell], of: str, models: Sequence[str] = (), recipes: 
     for what, patterns in (("model", models), ("recipe", recipes)):
         there = dict.fromkeys(getattr(cell, what) for cell in cells)
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in there):
+            if not any(fits(name, (pattern,)) for name in there):
                 raise BadRequest(f"no {what} of {of} is {pattern!r}; it has {listed(there, 10)}")
     return [cell for cell in cells if fits(cell.model, models) and fits(cell.recipe, recipes)]
-
-
-def fits(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name matches one of these patterns, or there are none."""
-    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def making(model: str, recipe: str, instruments: tuple[str, ...]) -> dict:

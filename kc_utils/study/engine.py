@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +25,8 @@ from kc_utils.places import disk_message, finished_dir, project_dir, results_dir
 from kc_utils.probing.probe import Probe
 from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, chosen, grouped
-from kc_utils.study.execution import environment, error_file
+from kc_utils.study.execution import error_file
+from kc_utils.study.processes import environment, processes
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
 
@@ -47,7 +44,13 @@ def plan(study: Study) -> list[dict]:
     rows = []
     for cell, run_id in seen.items():
         done = not fresh and store.has(cell.key)
-        row = {"run": run_id, "model": cell.model, "recipe": cell.recipe, "questions": _questions(cell.probe), "done": done}
+        row = {
+            "run": run_id,
+            "model": cell.model,
+            "recipe": cell.recipe,
+            "questions": _questions(cell.probe),
+            "done": done,
+        }
         rows.append(row | {"estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1)})
     return rows
 
@@ -63,7 +66,11 @@ def _questions(probe: Probe) -> int:
 
 def measured_rate(cells) -> float:
     """Operations a second of what is stored on this machine; OPERATIONS_A_SECOND where nothing is."""
-    found = [(estimate.operations(cell), sum(a["made"]["seconds"].values())) for cell in cells if (a := store.about(cell.key))]
+    found = [
+        (estimate.operations(cell), sum(a["made"]["seconds"].values()))
+        for cell in cells
+        if (a := store.about(cell.key))
+    ]
     done, seconds = (sum(values) for values in zip(*found, strict=True)) if found else (0, 0)
     return done / seconds if seconds else OPERATIONS_A_SECOND
 
@@ -98,7 +105,12 @@ def compute_study(
         groups = sorted(grouped(waiting), key=lambda group: -sum(map(estimate.operations, group)))
         processors = min(cores or all_cores(), len(groups))
         with tqdm(
-            total=len(cells), initial=before, unit="evaluation", disable=not show_progress, file=sys.stderr, desc=study.name
+            total=len(cells),
+            initial=before,
+            unit="evaluation",
+            disable=not show_progress,
+            file=sys.stderr,
+            desc=study.name,
         ) as bar:
             for done, lines in _done(groups, processors, max(1, (cores or all_cores()) // len(groups))):
                 failed += lines
@@ -140,28 +152,6 @@ def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
     return len(group) - len(failed), failed
 
 
-@contextmanager
-def processes(count: int, threads: int | None = None) -> Iterator[ProcessPoolExecutor]:
-    """Start a pool of processes, each with so many threads of torch. They are started afresh (torch's threads do not survive
-    a fork) and end when this process does, however it ends."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
-        yield pool
-
-
-def _begin(threads: int | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
 def prepare_models(study: Study) -> None:
     """Fetch and convert every model before the first evaluation, so that parallel ones find it ready."""
     from kc_utils.models.loading import folder_of
@@ -185,7 +175,9 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
         if left := [run for run in ready if not run.output.is_file()]:
             raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {_why(left[0], log)}")
     if done.failed:
-        raise BadResult(f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed; first, {done.failed[0]}")
+        raise BadResult(
+            f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed; first, {done.failed[0]}"
+        )
     return study
 
 
@@ -195,7 +187,15 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     for run in runs:
         asked = {"notebook": run.template, "parameters": run.plan.values}
         write_text(run.output.with_suffix(".json"), json.dumps(asked, indent=1))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_dir() / "Snakefile"), "--cores", str(cores)]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(project_dir() / "Snakefile"),
+        "--cores",
+        str(cores),
+    ]
     command += ["--directory", str(project_dir()), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     command += ["--keep-going", "--quiet", "all", "--", *(str(run.output) for run in runs)]
     try:

@@ -85,7 +85,10 @@ def by_model(cells: Iterable[Cell], gpu: str) -> list[dict]:
         passes = PASSES * 4 * size.parameters / (1e9 * on["bandwidth_gb_s"]) + size.stored_bytes / (1e9 * DISK_GB_S)
         tokens = sum(tokens_of(cell.probe, family) for group in groups for cell in group)
         once = len(groups) * passes + solved / on["tflops_32"]
-        hours = [(once + 2 * size.parameters * tokens / (1e12 * on[t] * UTILISATION)) / 3600 for t in ("tflops_32", "tflops_16")]
+        hours = [
+            (once + 2 * size.parameters * tokens / (1e12 * on[t] * UTILISATION)) / 3600
+            for t in ("tflops_32", "tflops_16")
+        ]
         memory = 4.4 * size.parameters / 1e9 + ACTIVATIONS_GB
         lines.append(
             {"model": model, "family": family, "evaluations": sum(map(len, groups)), "recipes": len(groups)}

@@ -6,11 +6,11 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from kc_utils.errors import BadResult, KCError
 from kc_utils.places import complete_or_absent, project_dir, write_text
+from kc_utils.study.processes import environment
 
 PLACES = ("KC_RESULTS", "KC_REFERENCE", "KC_CACHE", "KC_DATA")
 """Folders that the environment may name: a notebook runs in a folder of its own."""
@@ -62,15 +62,3 @@ def execute(notebook: Path, parameters: dict, output: Path) -> None:
                 raise KCError(error.evalue) from error
             raise BadResult(f"{notebook.stem}: {error.ename}: {error.evalue} (see {failed})") from error
     failed.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Set what processes that are started inside find in their environment."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})

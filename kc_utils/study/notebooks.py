@@ -35,13 +35,13 @@ from kc_utils.study.code import imports_in
 PREFIXES = {"encoder_decoder_": "encoder-decoder", "encoder_": "encoder", "decoder_": "decoder"}
 KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": (list, tuple), "dict": dict}
 ADMITTED = {name: get_args(field.annotation) for name, field in Probe.model_fields.items()}
-"""What a parameter that is a field of a probe may be besides its type: nothing, or "all"."""
+"""Types of parameters that are fields of a probe, which may be None or "all" besides."""
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """What the planner knows of a notebook. declared: name -> type as written, of each parameter; defaults; names: that its
-    cells assign; modules: that they import."""
+    """What the planner knows of a notebook. declared: type as written, by parameter; names: that its cells assign; modules:
+    that they import."""
 
     name: str
     declared: dict[str, str]
@@ -58,22 +58,19 @@ class Notebook:
 
     def values(self, given: Mapping) -> dict:
         """Overlay the defaults with what is given. Raises BadRequest for an undeclared name and a value of another type."""
-        unknown = sorted(set(given) - set(self.declared))
-        if unknown:
+        if unknown := sorted(set(given) - set(self.declared)):
             raise BadRequest(f"{self.name} has no parameter {listed(unknown)}; it takes {listed(self.declared, 30)}")
-        return self.defaults | {name: self._checked(name, value) for name, value in given.items()}
-
-    def _checked(self, name: str, value):
-        value, default, kind = as_list(value), self.defaults[name], self.declared[name]
-        if (value is None and (default is None or type(None) in ADMITTED.get(name, ()))) or (
-            value == "all" and Literal["all"] in ADMITTED.get(name, ())
-        ):
-            return value
-        types = [KINDS[part] for part in _parts(kind) if part in KINDS] or [type(default)]
-        right = any(isinstance(value, t) and (t is bool or not isinstance(value, bool)) for t in types)
-        if not right and not (kind in ("", "None") and default is None):
-            raise BadRequest(f"{self.name}: {name} is of type {kind or type(default).__name__}, got {value!r}")
-        return value
+        values = self.defaults | {name: as_list(value) for name, value in given.items()}
+        for name in given:
+            value, default, admitted = values[name], self.defaults[name], ADMITTED.get(name, ())
+            absent = value is None and (default is None or type(None) in admitted)
+            if absent or (value == "all" and Literal["all"] in admitted):
+                continue
+            kind = self.declared[name] or type(default).__name__
+            types = [KINDS.get(part.strip().partition("[")[0], type(default)) for part in kind.split("|")]
+            if not any(isinstance(value, t) and (t is bool or not isinstance(value, bool)) for t in types):
+                raise BadRequest(f"{self.name}: {name} is of type {kind}, got {value!r}")
+        return values
 
 
 @dataclass(frozen=True)
@@ -101,11 +98,10 @@ class Plan:
 def template_file(name: str) -> Path:
     """Return the file of a notebook of the checkout. Raises BadRequest for an unknown one."""
     folder = project_dir() / "notebooks"
-    file = folder / f"{name}.ipynb"
-    if not file.is_file():
+    if not (folder / f"{name}.ipynb").is_file():
         known = sorted(p.stem for p in folder.glob("*.ipynb"))
         raise BadRequest(f"no notebook {name!r} in {folder.name}/: there are {listed(known, 40)}")
-    return file
+    return folder / f"{name}.ipynb"
 
 
 def read_notebook(name: str) -> Notebook:
@@ -116,64 +112,54 @@ def read_notebook(name: str) -> Notebook:
 
 @lru_cache(maxsize=64)
 def _read(file: Path, stamp: int) -> Notebook:
-    name, content = file.stem, file.read_bytes()
+    content, names, modules = file.read_bytes(), set(), set()
     try:
         cells = [cell for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
-        tagged = {t: "".join(c["source"]) for c in cells for t in c["metadata"].get("tags", ())}
+        tagged = {tag: "".join(c["source"]) for c in cells for tag in c["metadata"].get("tags", ())}
     except (ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"{file.name} is not a notebook ({error!r})") from error
-    trees = {}
-    for tag in ("parameters", "grid"):
-        if tag not in tagged:
-            raise BadRequest(f"{file.name} has no cell tagged `{tag}`")
-        trees[tag] = _plain_python(tagged[tag], f"{file.name}, cell `{tag}`")
-    defaults = _run(compile(trees["parameters"], f"{name}: parameters", "exec"), {}, f"{file.name}, cell `parameters`")
-    declared = _declared(trees["parameters"])
-    names, modules = set(), set()
+    if absent := [tag for tag in ("parameters", "grid") if tag not in tagged]:
+        raise BadRequest(f"{file.name} has no cell tagged `{absent[0]}`")
+    parameters, grid = (_plain_python(tagged[tag], f"{file.name}, cell `{tag}`") for tag in ("parameters", "grid"))
+    space = _run(compile(parameters, "parameters", "exec"), {}, f"{file.name}, cell `parameters`")
+    declared = _declared(parameters)
     for cell in cells:
         with contextlib.suppress(SyntaxError):  # a magic
             tree = ast.parse("".join(cell["source"]))
             names |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
             modules |= imports_in(tree)
-    return Notebook(
-        name,
-        declared,
-        {key: defaults[key] for key in declared},
-        compile(trees["grid"], f"{name}: grid", "exec"),
-        frozenset(names),
-        frozenset(modules),
-        hashlib.sha256(content).hexdigest(),
-    )
+    defaults, digest = {name: space[name] for name in declared}, hashlib.sha256(content).hexdigest()
+    grid = compile(grid, "grid", "exec")
+    return Notebook(file.stem, declared, defaults, grid, frozenset(names), frozenset(modules), digest)
 
 
 def _plain_python(source: str, where: str) -> ast.Module:
+    """Parse a cell that imports the standard library alone."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
         raise BadRequest(f"{where}, line {error.lineno}: {error.msg}") from error
-    relative = any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
-    foreign = sorted(n for n in imports_in(tree) if n.partition(".")[0] not in sys.stdlib_module_names)
-    if foreign or relative:
-        raise BadRequest(
-            f"{where}: imports {listed(foreign) or 'a neighbour'}; the planner runs this cell with the standard library alone"
-        )
+    foreign = [n for n in sorted(imports_in(tree)) if n.partition(".")[0] not in sys.stdlib_module_names]
+    if foreign or any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
+        what = listed(foreign) or "a neighbour"
+        raise BadRequest(f"{where}: imports {what}; the planner runs this cell with the standard library alone")
     return tree
 
 
 def _declared(tree: ast.Module) -> dict[str, str]:
-    """Name -> type as written, or nothing, of what a cell assigns at its top."""
+    """Return the type as written, or nothing, of every name that a cell assigns at its top."""
     found = {}
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        for target in targets:
-            if isinstance(target, ast.Name) and not target.id.startswith("_") and node.value is not None:
-                found[target.id] = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+        targets = (
+            getattr(node, "targets", [getattr(node, "target", None)])
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            else ()
+        )
+        names = [
+            t.id for t in targets if isinstance(t, ast.Name) and not t.id.startswith("_") and node.value is not None
+        ]
+        found |= dict.fromkeys(names, ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "")
     return found
-
-
-def _parts(kind: str) -> list[str]:
-    """`int | None` as its parts, `list[str]` as `list`."""
-    return [part.strip().strip("'\"").partition("[")[0] for part in kind.split("|")]
 
 
 def _run(code: CodeType, space: dict, where: str) -> dict:
@@ -187,12 +173,10 @@ def _run(code: CodeType, space: dict, where: str) -> dict:
 
 def as_list(value):
     """Read a list that `papermill -p sparsities "[0.1, 0.5]"` hands over as text, literals alone."""
-    if not (isinstance(value, str) and value.strip().startswith("[")):
-        return value
-    try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-        return value  # refused with its name by the check of its type
+    if isinstance(value, str) and value.strip().startswith("["):
+        with contextlib.suppress(ValueError, SyntaxError):  # refused with its name by the check of its type
+            return ast.literal_eval(value.strip())
+    return value
 
 
 def plan(name: str, given: Mapping | None = None) -> Plan:
@@ -206,33 +190,24 @@ def plan(name: str, given: Mapping | None = None) -> Plan:
     space = _run(notebook.grid, dict(values), f"{name}.ipynb, cell `grid`")
     try:
         recipes = _texts(space.get("recipes"), "recipes", "cell `grid` defines them")
-        recipes = tuple(dict.fromkeys(str(Recipe.parse(recipe)) for recipe in recipes))
-        models = _models(values)
+        recipes = tuple(r for r in dict.fromkeys(str(Recipe.parse(r)) for r in recipes) if r != "none")
+        several = "cell `parameters` declares model, or models"
+        models = (values["model"],) if "model" in values else _texts(values.get("models"), "models", several)
+        if len(set(models)) < len(models) or not models:
+            raise BadRequest("models: name at least one, and each once")
         probes = _probes(space, values)
-        for model in models:
-            entry = resolve(model)
-            if notebook.family not in (entry.family, None):
-                raise BadRequest(f"it is for models of family {notebook.family}; {model} is of family {entry.family}")
+        for family, model in [(resolve(model).family, model) for model in models]:
+            if notebook.family not in (family, None):
+                raise BadRequest(f"it is for models of family {notebook.family}; {model} is of family {family}")
             for probe in probes.values():
-                check_family(entry.family, probe)
-        recipes = tuple(recipe for recipe in recipes if recipe != "none")
+                check_family(family, probe)
         if not recipes:
             raise BadRequest("these parameters name no recipe beside the uncompressed model; fill in its lists")
-        for probe in probes.values():
-            if not len(probe.factset()) and not probe.tasks:
-                raise BadRequest("a page needs questions with right answers; name facts, or tasks beside the text")
+        if not all(len(probe.factset()) or probe.tasks for probe in probes.values()):
+            raise BadRequest("a page needs questions with right answers; name facts, or tasks beside the text")
     except KCError as error:
         raise type(error)(f"{name}: {error}") from error
-    return Plan(notebook, values, models, recipes, probes)
-
-
-def _models(values: Mapping) -> tuple[str, ...]:
-    if "model" in values:
-        return (values["model"],)
-    models = _texts(values.get("models"), "models", "cell `parameters` declares model, or models")
-    if len(set(models)) < len(models) or not models:
-        raise BadRequest("models: name at least one, and each once")
-    return tuple(models)
+    return Plan(notebook, values, tuple(models), recipes, probes)
 
 
 def _texts(values, what: str, how: str) -> list[str]:
@@ -251,8 +226,7 @@ def _probes(space: Mapping, values: Mapping) -> dict[str, Probe]:
         try:
             found[str(name)] = Probe(**fields)
         except ValidationError as error:
-            where = f"probe {name!r}: " if "probes" in space else ""
-            raise BadRequest(where + explain(error, Probe)) from error
+            raise BadRequest((f"probe {name!r}: " if "probes" in space else "") + explain(error, Probe)) from error
     return found
 
 
@@ -269,49 +243,44 @@ def check(notebook: str, variables: dict):
     from IPython.display import Markdown
 
     if find_project_dir() is None:  # on Colab, say: the notebook's file is not there
-        return Markdown("\n".join(_about_models([variables[n] for n in ("model",) if n in variables])))
-    declared = read_notebook(notebook)
-    injected = [code for code in variables.get("In", ()) if code.startswith("# Parameters")]
+        return Markdown("\n".join(map(_about_model, [variables[name] for name in ("model",) if name in variables])))
+    known = read_notebook(notebook)
     if "In" in variables:  # in Jupyter: what papermill wrote; else all variables that no cell assigns
-        given = {name for code in injected for name in _declared(ast.parse(code))}
+        given = {
+            name for code in variables["In"] if code.startswith("# Parameters") for name in _declared(ast.parse(code))
+        }
     else:
         plain = (str, int, float, bool, list, tuple, type(None))
-        given = {n for n, v in variables.items() if isinstance(v, plain) and not n.startswith("_")} - declared.names
-    values = {name: variables[name] for name in variables if name in declared.declared or name in given}
+        given = {n for n, v in variables.items() if isinstance(v, plain) and not n.startswith("_")} - known.names
+    values = {name: variables[name] for name in variables if name in known.declared or name in given}
     found = plan(notebook, values)
     variables.update({name: found.values[name] for name in values})
-    return Markdown("\n".join([*_about_models(found.models), *map(_about_probe, found.probes.values()), _about_recipes(found)]))
+    lines = [*map(_about_model, found.models), *map(_about_probe, found.probes.values())]
+    return Markdown(
+        "\n".join([*lines, f"- **Recipes**: {len(found.recipes)}, and the uncompressed model, on the same facts"])
+    )
 
 
-def _about_models(models) -> list[str]:
-    entries = [resolve(model) for model in models]
-    named = [(Path(e.address).name, "a local folder") if e.kind == "path" else (e.id, e.source) for e in entries]
-    lines = [
-        f"- **Model**: `{name}` ({e.family}; licence {e.licence}; {source})"
-        for e, (name, source) in zip(entries, named, strict=True)
-    ]
-    if any(not entry.ran_here and entry.kind != "path" for entry in entries):
-        lines.append("- **Not run here**: the published results hold no run of this model; numbers below are your own")
-    return lines + [f"- **Note**: {note}" for note in dict.fromkeys(n for e in entries for n in e.notes)]
+def _about_model(model: str) -> str:
+    entry = resolve(model)
+    name, source = (Path(entry.address).name, "a local folder") if entry.kind == "path" else (entry.id, entry.source)
+    line = f"- **Model**: `{name}` ({entry.family}; licence {entry.licence}; {source})"
+    if not entry.ran_here and entry.kind != "path":
+        line += "\n- **Not run here**: the published results hold no run of this model; numbers below are your own"
+    return line + "".join(f"\n- **Note**: {note}" for note in entry.notes)
 
 
 def _about_probe(probe: Probe) -> str:
     facts, parts = probe.factset(), []
     if len(facts):
-        several = "every template" if probe.templates == "all" else f"{probe.templates} templates" * (probe.templates > 1)
-        how = [", ".join(probe.protocols), several, f"{probe.shots} shots" * (probe.shots > 0)]
-        how.append(f"then {probe.relearn_steps} steps of training" if probe.relearn_steps else "")
-        parts.append(
-            f"{len(facts):,} facts of `{facts.name}` in {len(facts.by_relation())} relations (list `{facts.sha256[:12]}`) by "
-            + ", ".join(filter(None, how))
-        )
-    items = f"{probe.task_limit:,} items" if probe.task_limit else "all items"
-    parts += [f"{items} of task `{task}`" for task in probe.tasks]
+        how = [", ".join(probe.protocols), f"templates: {probe.templates}" if probe.templates != 1 else ""]
+        how += [
+            f"shots: {probe.shots}" * bool(probe.shots),
+            f"relearning: {probe.relearn_steps} steps" * bool(probe.relearn_steps),
+        ]
+        size = f"{len(facts):,} facts of `{facts.name}` in {len(facts.by_relation())} relations"
+        parts.append(f"{size} (list `{facts.sha256[:12]}`) by {'; '.join(filter(None, how))}")
+    parts += [f"{probe.task_limit or 'all'} items of task `{task}`" for task in probe.tasks]
     if probe.text is not None:
-        tokens = f"the first {probe.text_tokens:,} tokens of " if probe.text_tokens else ""
-        parts.append(f"{tokens}the text `{Path(probe.text).name}`")
+        parts.append(f"{probe.text_tokens or 'all'} tokens of the text `{Path(probe.text).name}`")
     return f"- **Evaluated on**: {'; '.join(parts)}"
-
-
-def _about_recipes(found: Plan) -> str:
-    return f"- **Recipes**: {len(found.recipes)}, each compared with the uncompressed model on the same facts"

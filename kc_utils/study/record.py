@@ -124,9 +124,7 @@ class Record:
         return {
             "days": sorted({m["at"][:10] for m in made}),
             "versions": [f"{p} {', '.join(sorted({v[p] for v in versions if p in v}))}" for p in packages],
-            "processors": sorted(
-                {m["hardware"]["processor" if m["device"] == "cpu" else "accelerator"] for m in made}
-            ),
+            "processors": sorted({m["hardware"]["processor" if m["device"] == "cpu" else "accelerator"] for m in made}),
             "seconds": [sum(sum(m["seconds"].values()) for m in made)],
         }
 

@@ -9,10 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -21,17 +19,28 @@ from kc_utils.places import finished_dir, reference_dir
 from kc_utils.study import packing, record
 
 if TYPE_CHECKING:
+    from kc_utils.probing.probe import Probe
     from kc_utils.study.cells import Cell
     from kc_utils.study.record import CellResult
 
-REPORTED = ("touched_fraction", "sparsity", "weights_removed", "bits_per_weight", "bytes_compressed", "compression_ratio")
+REPORTED = (
+    "touched_fraction",
+    "sparsity",
+    "weights_removed",
+    "bits_per_weight",
+    "bytes_compressed",
+    "compression_ratio",
+)
 """What every row carries of its recipe's report."""
 NAMED = ("origin", "model", "recipe", "facts", "probe")
 RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""
-DICTIONARY = ("recipe", "fact", "relation", "protocol")
+TEXTS = ("recipe", "fact", "relation", "protocol")
 LEFT_OUT = {
-    ("cloze", "encoder"): "a mask stands for one piece of a word, and their answers take several (or stand for white space)",
+    (
+        "cloze",
+        "encoder",
+    ): "a mask stands for one piece of a word, and their answers take several (or stand for white space)",
     ("cloze", "encoder-decoder"): "the first token of the answer is white space alone, or unknown to the tokenizer",
     ("cloze", "decoder"): "no template ends with the answer, or its first token is white space alone or unknown",
     ("generate", "decoder"): "no template ends with the answer",
@@ -103,23 +112,18 @@ def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
     return _ordered(pd.concat(parts, ignore_index=True))
 
 
-def left_out(rows: pd.DataFrame, probe, models: Iterable[str]) -> dict[str, str]:
+def left_out(rows: pd.DataFrame, probe: Probe, models: Sequence[str]) -> dict[str, str]:
     """Say for each protocol how many facts it cannot evaluate, and why. Nothing is said of a protocol that has them all."""
     from kc_utils.models.registry import resolve
 
     found, size = {}, len(probe.factset())
     there = rows.drop_duplicates(["model", "protocol", "fact"]).groupby(["model", "protocol"]).size()
-    for protocol in probe.protocols if size else ():
-        lines = {}
-        for model in models:
-            family = resolve(model).family
-            why = LEFT_OUT.get((protocol.removeprefix("openbook-"), family)) or ONE_ANSWER
-            if missing := size - int(there.get((model, protocol), 0)):
-                lines[f"{missing} of {size} facts: {why}"] = model
-        if lines:
-            named = len(models) > 1
-            found[protocol] = "; ".join(f"{model}, {line}" if named else line for line, model in lines.items())
-    return found
+    for protocol, model in ((p, m) for p in probe.protocols for m in models if size):
+        if missing := size - int(there.get((model, protocol), 0)):
+            why = LEFT_OUT.get((protocol.removeprefix("openbook-"), resolve(model).family), ONE_ANSWER)
+            named = f"{model}, " * (len(models) > 1)
+            found.setdefault(protocol, []).append(f"{named}{missing} of {size} facts: {why}")
+    return {protocol: "; ".join(lines) for protocol, lines in found.items()}
 
 
 def results(
@@ -140,23 +144,30 @@ def results(
     >>> sorted(set(rows["recipe"]))
     ['none', 'rtn@all=2']
     """
-    models, recipes, protocols, facts = map(_patterns, (models, recipes, protocols, facts))
-    tables, seen, there = [], set(), {}
+    models, recipes, protocols, facts = (
+        (v,) if isinstance(v, str) else tuple(v or ()) for v in (models, recipes, protocols, facts)
+    )
+    parts, seen, there = [], set(), {}
     for origin, model, probe, reports, content in _at_hand(study):
-        there.setdefault("models", {})[model], there.setdefault("facts", {})[facts_of(probe)] = None, None
-        if not _fits(model, models) or not _fits(facts_of(probe), facts):
+        there.setdefault("models", set()).add(model), there.setdefault("facts", set()).add(facts_of(probe))
+        if not fits(model, models) or not fits(facts_of(probe), facts):
             continue
-        there.setdefault("recipes", {}).update(dict.fromkeys(reports))
+        there.setdefault("recipes", set()).update(reports)
         hashed = short_hash(probe)
-        mine = [r for r in reports if _fits(r, recipes) and (model, r, hashed) not in seen]
+        mine = [r for r in reports if fits(r, recipes) and (model, r, hashed) not in seen]
         if mine:
             seen |= {(model, recipe, hashed) for recipe in mine}
-            own = _part(_unpacked(content), mine, protocols)
-            tables.append(_named(own, (origin, model, None, facts_of(probe), hashed), reports))
-    if not tables or not sum(map(len, tables)):
-        known = "; ".join(f"{what}: {listed(names, 8)}" for what, names in there.items()) or "nothing at all"
+            rows = _unpacked(content)
+            rows = rows[rows["recipe"].isin(mine)]
+            rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
+            said = {name: rows["recipe"].map({r: reports[r][name] for r in mine}) for name in REPORTED}
+            parts.append(rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, **said))
+    if not sum(map(len, parts)):
+        known = "; ".join(f"{what}: {listed(sorted(names), 8)}" for what, names in there.items()) or "nothing at all"
         raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
-    return _ordered(_frame(pa.concat_tables(tables, promote_options="permissive")))
+    frame = pd.concat(parts, ignore_index=True)
+    whole = [c for c, kind in frame.dtypes.items() if isinstance(kind, pd.BooleanDtype) and not frame[c].isna().any()]
+    return _ordered(frame.astype(dict.fromkeys(whole, bool)))
 
 
 def _at_hand(study: str | None) -> Iterator[tuple]:
@@ -175,46 +186,13 @@ def _at_hand(study: str | None) -> Iterator[tuple]:
                 yield prefix + index.parent.name, about["model"], about["shared"]["probe"], reports, content
 
 
-def _unpacked(content: bytes) -> pa.Table:
-    source = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(DICTIONARY))
+def _unpacked(content: bytes) -> pd.DataFrame:
+    """The rows of a packed file without the scores of single candidates; scores are of another type in other files."""
+    source = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(TEXTS))
     table = source.read(columns=[name for name in source.schema_arrow.names if name != packing.LIST])
-    for at, field in enumerate(table.schema):
-        if field.name in (*packing.SCORES, "correct_norm"):  # of other types in other files
-            table = table.set_column(at, field.name, table.column(at).cast(pa.float64()))
-    return table.replace_schema_metadata(None)
-
-
-def _part(table: pa.Table, recipes: list[str], protocols: Sequence[str]) -> pa.Table:
-    """The rows of these recipes and protocols."""
-    for name, wanted in (("recipe", recipes), ("protocol", protocols)):
-        there = pc.unique(table.column(name)).to_pylist()
-        chosen = [n for n in there if (n in wanted if name == "recipe" else _fits(n, wanted))]
-        if len(chosen) < len(there):
-            table = table.filter(pc.is_in(table.column(name).cast(pa.string()), value_set=pa.array(chosen, pa.string())))
-    return table
-
-
-def _named(table: pa.Table, values: tuple, reports: dict) -> pa.Table:
-    """The rows with columns of equal text, and what their recipe really did."""
-    for name, value in zip(NAMED, values, strict=True):
-        if value is not None:
-            text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([value]))
-            table = table.append_column(name, text)
-    codes = table.column("recipe").to_pandas()
-    for name in REPORTED:
-        table = table.append_column(name, pa.array(codes.map({r: own[name] for r, own in reports.items()}).astype(float)))
-    return table
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    """A table as pandas has it: plain texts, and truth that may be missing only where it is."""
-    frame = table.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
-    for name, kind in frame.dtypes.items():
-        if isinstance(kind, pd.CategoricalDtype):
-            frame[name] = frame[name].astype(object)
-        elif isinstance(kind, pd.BooleanDtype) and not frame[name].isna().any():
-            frame[name] = frame[name].astype(bool)
-    return frame
+    frame = table.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, ignore_metadata=True)
+    numbers = [name for name in (*packing.SCORES, "correct_norm") if name in frame]
+    return frame.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(numbers, float))
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -248,11 +226,8 @@ def short_hash(probe: Mapping) -> str:
     return hashlib.sha256(json.dumps(probe, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _patterns(values: str | Sequence[str]) -> tuple[str, ...]:
-    return (values,) if isinstance(values, str) else tuple(values or ())
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
+def fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches one of these patterns, or there are none."""
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

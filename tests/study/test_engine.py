@@ -45,7 +45,10 @@ def two(study):
 
     def write(**values):
         values = {"scopes": ["all"], "sparsities": [0.2, 0.5], "limit": 30} | values
-        runs = {n: {"notebook": "decoder_pruning", "parameters": {**values, "protocols": [p]}} for n, p in (("a", "rank"), ("b", "cloze"))}
+        runs = {
+            n: {"notebook": "decoder_pruning", "parameters": {**values, "protocols": [p]}}
+            for n, p in (("a", "rank"), ("b", "cloze"))
+        }
         return study(runs=runs)
 
     return write
@@ -123,7 +126,10 @@ def test_the_plan_lists_every_evaluation_once_and_learns_from_finished_ones(many
 
 
 def test_a_larger_model_is_estimated_to_take_longer(study):
-    rows = [engine.plan(load_study(study(parameters={"model": m, "relations": ["capital"]}))) for m in ("smollm2-135m", "vicuna-7b")]
+    rows = [
+        engine.plan(load_study(study(parameters={"model": m, "relations": ["capital"]})))
+        for m in ("smollm2-135m", "vicuna-7b")
+    ]
     ratio = rows[1][0]["estimate_s"] / rows[0][0]["estimate_s"]
     assert ratio == pytest.approx(6738 / 134.5, rel=0.1)
 
@@ -163,11 +169,16 @@ def broken(trained, tmp_path):
 
 def test_what_fails_is_reported_in_one_line_and_the_rest_is_kept(broken, study, trained, results):
     path = study(parameters={"model": broken})
-    with pytest.raises(BadResult, match=r"none of 2 evaluations could be computed; first, path:.*up_proj\.weight: 1 of") as error:
+    with pytest.raises(
+        BadResult, match=r"none of 2 evaluations could be computed; first, path:.*up_proj\.weight: 1 of"
+    ) as error:
         run_study(path, 1, show_progress=False)
     assert "\n" not in str(error.value) and str(error.value).count("broken") == 1
     assert stored(results) == {}
-    runs = {n: {"notebook": "decoder_pruning", "parameters": {"model": m}} for n, m in (("bad", broken), ("good", trained.id))}
+    runs = {
+        n: {"notebook": "decoder_pruning", "parameters": {"model": m}}
+        for n, m in (("bad", broken), ("good", trained.id))
+    }
     path = study(runs=runs)
     with pytest.raises(BadResult, match=r"2 of 4 evaluations of test failed; first, path:.*broken.*up_proj"):
         run_study(path, 1, show_progress=False)
@@ -207,7 +218,9 @@ def test_parameters_reach_the_notebook_in_its_own_folder(project, tmp_path):
     output = tmp_path / "out" / "done.ipynb"
     asked = output.with_suffix(".json")
     asked.parent.mkdir()
-    asked.write_text(json.dumps({"notebook": "own", "parameters": {"x": 7, "scopes": [], "sparsities": [], "method": ""}}))
+    asked.write_text(
+        json.dumps({"notebook": "own", "parameters": {"x": 7, "scopes": [], "sparsities": [], "method": ""}})
+    )
     with execution.environment(PLACE=str(project.root / "notebooks")):
         execution.execute_run(asked)
     assert "7 True" in nbformat.read(output, as_version=4).cells[-1].outputs[0].text
@@ -232,7 +245,9 @@ def test_a_notebook_that_fails_leaves_no_output_and_says_why(project, tmp_path, 
 
 def test_a_notebook_that_fails_is_named_by_the_study(study, project, results):
     project("decoder_pruning", PARAMETERS, GRID, RUN, EVALUATE, "raise ValueError('in the last cell')")
-    with pytest.raises(BadResult, match=r"1 of 1 runs failed; first, a-run: decoder_pruning: ValueError: in the last cell"):
+    with pytest.raises(
+        BadResult, match=r"1 of 1 runs failed; first, a-run: decoder_pruning: ValueError: in the last cell"
+    ):
         run_study(study(), cores=1, show_progress=False)
     assert len(stored(results)) == 2
 

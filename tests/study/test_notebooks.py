@@ -54,14 +54,23 @@ def test_several_models_and_probes(project, trained_as):
     models = [trained_as(family).id for family in ("decoder", "encoder")]
     found = plan("lab_bits", {"models": models, "steps": 4, "bits": [4, 2]})
     assert list(found.probes) == ["taught", "again"] and found.notebook.family is None
-    recipes = {probe: [c.recipe for c in found.cells if c.probe == p and c.model == models[1]] for probe, p in found.probes.items()}
+    recipes = {
+        probe: [c.recipe for c in found.cells if c.probe == p and c.model == models[1]]
+        for probe, p in found.probes.items()
+    }
     assert recipes == {"taught": ["none", "rtn@all=4", "rtn@all=2"], "again": ["rtn@all=4", "rtn@all=2"]}
     assert {c.model for c in found.cells} == set(models)
 
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [("decoder_x", "decoder"), ("encoder_x", "encoder"), ("encoder_decoder_x", "encoder-decoder"), ("lab_x", None), ("own", None)],
+    [
+        ("decoder_x", "decoder"),
+        ("encoder_x", "encoder"),
+        ("encoder_decoder_x", "encoder-decoder"),
+        ("lab_x", None),
+        ("own", None),
+    ],
 )
 def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained, name, family):
     project(name, PARAMETERS, GRID)
@@ -69,7 +78,9 @@ def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained, 
     if family in ("decoder", None):
         assert plan(name, {"model": trained.id}).models == (trained.id,)
     else:
-        with pytest.raises(BadRequest, match=f"^{name}: it is for models of family {family}; path:.* of family decoder"):
+        with pytest.raises(
+            BadRequest, match=f"^{name}: it is for models of family {family}; path:.* of family decoder"
+        ):
             plan(name, {"model": trained.id})
 
 
@@ -82,7 +93,11 @@ def test_lists_may_come_as_text_as_papermill_gives_them(project, trained):
 
 
 def test_a_default_with_an_equals_sign_is_read(project, trained):
-    project("own", f'compressions: list = ["magnitude@all=0.5"]\nlimit: int = 9\nmodel: str = "{trained.id}"', "recipes = compressions")
+    project(
+        "own",
+        f'compressions: list = ["magnitude@all=0.5"]\nlimit: int = 9\nmodel: str = "{trained.id}"',
+        "recipes = compressions",
+    )
     assert plan("own").recipes == ("magnitude@all=0.5",)
     assert list(read_notebook("own").declared) == ["compressions", "limit", "model"]
 
@@ -166,11 +181,18 @@ def test_the_planner_runs_two_cells_and_prints_nothing(project, trained, tmp_pat
 
 
 def test_a_notebook_checks_its_own_parameters(project, trained):
-    variables = {"model": trained.id, "sparsities": "[0.1, 0.5]", "relations": ["capital"], "_": 1, "kc": kc, "recipes": []}
+    variables = {
+        "model": trained.id,
+        "sparsities": "[0.1, 0.5]",
+        "relations": ["capital"],
+        "_": 1,
+        "kc": kc,
+        "recipes": [],
+    }
     text = kc.check("decoder_pruning", variables).data
     assert variables["sparsities"] == [0.1, 0.5]
     assert "`tiny-decoder` (decoder; licence local; a local folder)" in text and "20 facts of `worldfacts`" in text
-    assert "**Recipes**: 2, each compared" in text
+    assert "**Recipes**: 2, and the uncompressed model" in text
     with pytest.raises(BadRequest, match="decoder_pruning has no parameter sparsitys"):
         kc.check("decoder_pruning", variables | {"sparsitys": [0.1]})
     # in Jupyter a student's own variables are no parameters; what papermill wrote is

@@ -24,13 +24,26 @@ def test_rows_hold_the_uncompressed_model_and_what_a_recipe_did(trained, results
     rows = kc.evaluate(trained.id, ["magnitude@all=.50", "rtn@all=3"], **CAPITALS)
     assert list(rows["recipe"].unique()) == ["none", "magnitude@all=0.5", "rtn@all=3"]
     assert list(rows)[:2] == ["model", "recipe"] and list(rows)[-3:] == ["facts", "probe", "origin"]
-    assert {*REPORTED, "protocol", "relation", "fact", "template", "correct", "score", "margin", "chance", "valid"} <= set(rows)
+    assert {
+        *REPORTED,
+        "protocol",
+        "relation",
+        "fact",
+        "template",
+        "correct",
+        "score",
+        "margin",
+        "chance",
+        "valid",
+    } <= set(rows)
     by = rows.groupby("recipe")
     assert set(by.size()) == {60} and set(rows["facts"]) == {"worldfacts"} and set(rows["origin"]) == {"here"}
     one = by[list(REPORTED)].first()
     assert one.loc["magnitude@all=0.5", "sparsity"] == pytest.approx(0.5, abs=1e-3)
     assert one.loc["none", "touched_fraction"] == 0 < one.loc["rtn@all=3", "touched_fraction"]
-    assert one.loc["magnitude@all=0.5", "weights_removed"] == pytest.approx(2 * (2 * 64 * 96 + 3 * 64 * 128) / 2, rel=0.01)
+    assert one.loc["magnitude@all=0.5", "weights_removed"] == pytest.approx(
+        2 * (2 * 64 * 96 + 3 * 64 * 128) / 2, rel=0.01
+    )
     correct = by["margin"].mean()
     assert correct["none"] > correct["magnitude@all=0.5"]
     assert rows.attrs["left_out"] == {}
@@ -75,7 +88,9 @@ def test_what_is_unknown_is_refused_before_anything_is_computed(trained, results
 
 
 def test_relearning_has_no_uncompressed_evaluation(results):
-    rows = kc.evaluate("lab:decoder-small-s1", "rtn@all=2", facts="lab:people", limit=8, protocols="cloze", relearn_steps=1)
+    rows = kc.evaluate(
+        "lab:decoder-small-s1", "rtn@all=2", facts="lab:people", limit=8, protocols="cloze", relearn_steps=1
+    )
     assert set(rows["recipe"]) == {"rtn@all=2"}
 
 
@@ -99,7 +114,9 @@ def test_recorded_rows_are_results(recorded, evaluated):
     fresh = kc.evaluate("tiny-decoder", "rtn@all=3", **PROBE.model_dump())
     assert set(fresh["probe"]) == set(rows["probe"]) and set(fresh["origin"]) == {"record of small"}
     for name in REPORTED:
-        np.testing.assert_allclose(fresh.groupby("recipe")[name].first(), rows.groupby("recipe")[name].first()[["none", "rtn@all=3"]])
+        np.testing.assert_allclose(
+            fresh.groupby("recipe")[name].first(), rows.groupby("recipe")[name].first()[["none", "rtn@all=3"]]
+        )
 
 
 def test_results_are_chosen_by_names_and_patterns(recorded):

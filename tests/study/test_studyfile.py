@@ -83,7 +83,10 @@ def test_a_bad_run_is_named_before_anything_runs(study, results, name):
         ({"runs": None}, "runs: "),
         ({"runs": {"A Run": {"notebook": "decoder_pruning"}}}, "run id 'A Run' must be lower-case"),
         ({"runs": {"../x": {"notebook": "decoder_pruning"}}}, "run id '../x' must be lower-case"),
-        ({"defaults": {"limit": 5, "relation": ["capital"]}}, "defaults: no notebook of this study has a parameter relation"),
+        (
+            {"defaults": {"limit": 5, "relation": ["capital"]}},
+            "defaults: no notebook of this study has a parameter relation",
+        ),
     ],
 )
 def test_a_bad_file_is_refused(study, change, message):
@@ -151,7 +154,10 @@ def test_a_grid_is_models_times_techniques_times_probes():
     runs = runs_of([crossing()])
     assert len(runs) == 2 * 2 * 2
     run = runs["smollm2-135m-pruning-few"]
-    assert (run.notebook, run.parameters) == ("decoder_pruning", {"model": "smollm2-135m", "limit": 5, "sparsities": [0.5]})
+    assert (run.notebook, run.parameters) == (
+        "decoder_pruning",
+        {"model": "smollm2-135m", "limit": 5, "sparsities": [0.5]},
+    )
     assert runs["bert-base-uncased-final-layer-many"].notebook == "encoder_final_layer"
     assert matching(["bert-*", "bert-base-uncased"]) == ["bert-base-uncased", "bert-large-uncased"]
     assert runs_of([crossing(models=["lab:no-such-*"])]) == {}
@@ -186,7 +192,9 @@ def test_what_is_absent_is_named_with_what_to_do(monkeypatch, tmp_path):
     found = studyfile.absent(wanted)
     assert set(found) == {"bear", "boolq", "wikitext2"}
     assert all("KC_DATA" in why for why in found.values())
-    with pytest.raises(MissingData, match=r"study x needs bear \(and 2 more: boolq, wikitext2\), not on this machine: no BEAR"):
+    with pytest.raises(
+        MissingData, match=r"study x needs bear \(and 2 more: boolq, wikitext2\), not on this machine: no BEAR"
+    ):
         studyfile.check_data("x", wanted)
     studyfile.check_data("x", [{"facts": "worldfacts"}, {"facts": "lab"}])
     assert studyfile.absent([{"facts": None, "text": str(ROOT / "README.md")}]) == {}
