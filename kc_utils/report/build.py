@@ -10,8 +10,6 @@ from pathlib import Path
 
 from kc_utils.errors import BadResult
 from kc_utils.places import project_dir
-from kc_utils.report.pages import Pages
-from kc_utils.study.engine import run_study
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CHAPTER = re.compile(r"^myst_nb\.\S*ExecutionError: (.+)$", re.M)
@@ -19,7 +17,10 @@ _CELL = re.compile(r"^nbclient\.exceptions\..*?(?=^The above exception)", re.M |
 
 
 def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, float]]:
-    """Run what is missing of a study, write its pages and build. Returns the start page and seconds by stage."""
+    """Run what is missing of a study, write its pages and build the book. Returns the start page and seconds by stage."""
+    from kc_utils.report.pages import Pages
+    from kc_utils.study.engine import run_study
+
     stages: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -40,7 +41,7 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
 def build_html(root: Path, output: Path | None = None, builder: str = "html") -> Path:
     """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it. Returns its start page.
 
-    builder: `html`, or `singlehtml` for all of it on one page. Chapters are executed by it, see `chapters.py`.
+    builder: `html`, or `singlehtml` for all of it on one page. It executes text notebooks, see `sphinx.py`.
     Raises BadResult with the first complaints of the build.
     """
     output = output or root
@@ -72,7 +73,7 @@ def build_html(root: Path, output: Path | None = None, builder: str = "html") ->
 
 
 def complaints(output: str) -> list[str]:
-    """What a build found fault with: a chapter whose code fails, else warnings and errors, else the last lines."""
+    """List the faults that a build found: a chapter whose code fails, else warnings and errors, else the last lines."""
     output = _COLOUR.sub("", output)
     chapter, cell = _CHAPTER.search(output), _CELL.search(output)
     if chapter and cell:

@@ -15,7 +15,8 @@ import yaml
 from torch import nn
 from torch.nn.utils import prune
 
-from kc_utils.report import chapters, demonstrations
+from kc_utils.report import demonstrations
+from kc_utils.report.sphinx import code_cells
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "book" / "techniques").glob("*.md"))
@@ -34,7 +35,7 @@ def run(text: str) -> tuple[dict, str]:
     names: dict = {}
     display, demonstrations.display = demonstrations.display, lambda made: shown.append(made.data)
     try:
-        for cell in chapters.code_cells(text):
+        for cell in code_cells(text):
             exec(compile(cell, "chapter", "exec"), names)
     finally:
         demonstrations.display = display
@@ -75,7 +76,7 @@ def test_a_chapter_is_complete(name):
     assert [found[0] for found in places] == sorted(found[0] for found in places)
     assert len(re.findall(r"^\$\$$", prose, re.M)) == 2  # one displayed formula
     assert "{cite:t}`namburi2023`" in prose
-    assert chapters.code_cells(text)
+    assert code_cells(text)
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["kernelspec"]["name"] == "python3"
     assert front["jupytext"]["text_representation"]["format_name"] == "myst"
@@ -114,7 +115,7 @@ def test_other_numbers_give_another_page(name, executed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_result_is_written_into_what_is_shown(name):
-    for cell in chapters.code_cells(text_of(name)):
+    for cell in code_cells(text_of(name)):
         for call in ast.walk(ast.parse(cell)):
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("say", "table", "figure", "matrices"):
                 specs = {
@@ -244,48 +245,11 @@ def test_scopes_are_counted_as_by_hand(executed):
     assert page.count(t5, "feed_forward", "paper") == (72, 24 * 3 * 768 * 2048)
 
 
-def test_cells_and_their_modules():
-    text = (
-        "```{code-cell}\n:tags: [hide-input]\nfrom kc_utils.compression import rtn\n```\n\n```python\nimport os\n```\n"
-    )
-    assert chapters.code_cells(text) == ["from kc_utils.compression import rtn\n"]
-    assert chapters.modules_in(text) == ("kc_utils.compression", "kc_utils.compression.rtn")
-    assert "kc_utils.compression.rtn" in chapters.modules_in(text_of("gptq"))
-
-
-def test_a_chapter_whose_code_changed_is_executed_again(tmp_path, monkeypatch):
-    folder = tmp_path / "techniques"
-    folder.mkdir()
-    for name, module in (("one", "magnitude"), ("two", "rtn")):
-        (folder / f"{name}.md").write_text(f"```{{code-cell}}\nimport kc_utils.compression.{module}\n```\n")
-    env = SimpleNamespace(
-        found_docs={"intro", "techniques/one", "techniques/two"}, doc2path=lambda name: str(tmp_path / f"{name}.md")
-    )
-    assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/one", "techniques/two"]
-    assert chapters.outdated(None, env, set(), set(), set()) == []
-    honest = chapters.code_hash
-    monkeypatch.setattr(
-        chapters,
-        "code_hash",
-        lambda modules: honest(modules) + ("new" if "kc_utils.compression.rtn" in modules else ""),
-    )
-    assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/two"]
-    monkeypatch.setattr(chapters, "versions", lambda packages: {"torch": "another"})
-    assert chapters.outdated(None, env, set(), set(), set()) == ["techniques/one", "techniques/two"]
-
-
-def test_a_chapter_that_applies_recipes_depends_on_every_method(tmp_path, monkeypatch):
-    asked: list = []
-    monkeypatch.setattr(chapters, "code_hash", lambda modules: asked.extend(modules) or "")
-    chapters.made_with(ROOT / "book" / "techniques" / "final_layer.md")
-    assert {"kc_utils.compression.pruning", "kc_utils.compression.rtn"} <= set(asked)
-
-
 def test_the_build_executes_chapters_and_nothing_else():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["execute"]["execute_notebooks"] == "force"  # `cache` would not see that kc_utils changed
     assert config["execute"]["exclude_patterns"] == ["results/*.ipynb"]
     assert config["sphinx"]["config"]["nb_execution_raise_on_error"] is True
-    assert "kc_utils.report.chapters" in config["sphinx"]["extra_extensions"]
+    assert "kc_utils.report.sphinx" in config["sphinx"]["extra_extensions"]
     notebooks = {p.relative_to(ROOT / "book").parts[0] for p in (ROOT / "book").rglob("*.ipynb")}
     assert notebooks <= {"results"}

@@ -1,0 +1,176 @@
+"""What the book adds to Sphinx: an extension, named in `_config.yml`.
+
+- Text notebooks (chapters on techniques, findings) are executed again when the code or the results below them changed,
+  which MyST-NB does not see.
+- A chapter lists the works that it cites, as text: a second bibliography of Sphinx would give every work several labels.
+- Pages that are notebooks can be downloaded, and opened on Colab and Binder where the repository has an address.
+- No page asks another host: thebe's scripts, which Jupyter Book puts into every page, are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+from pybtex.database import BibliographyData, parse_file
+from pybtex.plugin import find_plugin
+
+from kc_utils.study.provenance import versions
+
+EXECUTED = ("techniques/", "findings/")
+"""Pages of text that the build executes."""
+MADE_OF = "results/made_of"
+"""A file under `book/` that names the rows a book is built from; `pages` writes it."""
+BRANCH = "published-notebooks"
+"""The branch with executed notebooks, which Colab and Binder open: the publishing workflow writes it."""
+WORKS = "## Works cited in this chapter"
+LIBRARIES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
+_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.M | re.S)
+_SETTING = re.compile(r"^:[\w-]+:.*\n", re.M)
+_CITED = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
+INSTALL = """\
+# Installs the study where it is missing, as on Colab: a few minutes, once. Does nothing where it is installed.
+import os, subprocess, sys
+from importlib.util import find_spec
+
+if not find_spec("kc_utils"):
+    if not {address!r}:
+        raise RuntimeError("kc_utils is missing: run this notebook in the environment of a checkout (`make install`)")
+    if not os.path.isdir({clone!r}):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", {address!r}, {clone!r}], check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "-c", {clone!r} + "/constraints.txt"]
+    if sys.version_info[:2] != (3, 11):
+        print("The study is pinned to Python 3.11; with another one numbers may differ slightly.")
+        pip.append("--ignore-requires-python")
+    loaded = [name for name in ("numpy", "pandas", "matplotlib", "torch") if name in sys.modules]
+    subprocess.run([*pip, "./" + {clone!r} + "[{extras}]"], check=True)
+    for built in {built!r}:  # compiled against the torch that is there
+        subprocess.run([*pip, "--no-build-isolation", built], check=True)
+    if loaded:
+        raise RuntimeError(f"installed, but {{loaded[0]}} was in use: restart the session and run all cells again")
+if os.path.isdir({clone!r}):
+    os.chdir({clone!r})
+"""
+
+
+def code_cells(text: str) -> list[str]:
+    """The source of each code cell of a MyST text notebook, settings such as `:tags:` left out."""
+    return [_SETTING.sub("", cell) for cell in _CELL.findall(text)]
+
+
+def outdated(app, env, added, changed, removed) -> list[str]:
+    """Text notebooks whose code, libraries or results changed since they were read: Sphinx's event `env-get-outdated`."""
+    before = getattr(env, "kc_made_with", {})
+    code = hashlib.sha256(repr(versions(LIBRARIES)).encode())
+    for package in ("kc_utils", "kc_lab"):
+        for file in sorted((Path(__file__).parents[2] / package).rglob("*.py")):
+            code.update(file.read_bytes())
+    rows = Path(app.srcdir) / MADE_OF
+    results = rows.read_text() if rows.is_file() else ""
+    pages = [name for name in sorted(env.found_docs) if name.startswith(EXECUTED)]
+    env.kc_made_with = {name: code.hexdigest() + (results if name.startswith("findings/") else "") for name in pages}
+    return [name for name, now in env.kc_made_with.items() if before.get(name) != now]
+
+
+def list_works(app, docname: str, source: list[str]) -> None:
+    """Add the works that a chapter cites to its end: Sphinx's event `source-read`. Notebooks and the list stay as they are."""
+    if app.env.doc2path(docname).endswith(".md") and docname != "references":
+        source[0] += works(source[0], Path(app.srcdir) / "references.bib")
+
+
+def works(text: str, file: Path) -> str:
+    """The works cited in a text as a Markdown list by author; nothing where it cites none. Sphinx warns of unknown keys."""
+    keys = dict.fromkeys(key.strip() for group in _CITED.findall(text) for key in group.split(","))
+    entries = _bibliography(file, file.stat().st_mtime_ns).entries if keys else {}
+    chosen = BibliographyData({key: entries[key] for key in keys if key in entries})
+    if not chosen.entries:
+        return ""
+    backend = find_plugin("pybtex.backends", "markdown")()
+    formatted = find_plugin("pybtex.style.formatting", "plain")().format_entries(chosen.entries.values())
+    lines = [" ".join(entry.text.render(backend).split()) for entry in formatted]
+    return f"\n\n{WORKS}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+@lru_cache(maxsize=4)
+def _bibliography(file: Path, stamp: int) -> BibliographyData:
+    return parse_file(file)
+
+
+def repository(root: Path) -> str:
+    """The address of the repository that publishes the book in this folder, "" for none.
+
+    The environment variable KC_REPOSITORY comes first, then `repository: url` of `_config.yml`.
+    """
+    address = os.environ.get("KC_REPOSITORY")
+    if address is None and (root / "_config.yml").is_file():
+        written = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8")) or {}
+        address = (written.get("repository") or {}).get("url")
+    return (address or "").strip().rstrip("/").removesuffix(".git")
+
+
+def install_cell(address: str, recipes: list[str] = (), tasks: bool = False) -> NotebookNode:
+    """The first cell of a notebook that leaves the book, which the page does not show.
+
+    address: of the repository, "" for none; recipes, tasks: what the notebook evaluates, which says what it needs.
+    """
+    extras = "quantization,harness" if tasks else "quantization"
+    built = ["gptqmodel"] if any("gptq" in recipe for recipe in recipes) else []
+    source = INSTALL.format(clone="cost-of-compression", address=address, extras=extras, built=built).rstrip()
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["remove-cell"]})
+    cell.id = "install"
+    return cell
+
+
+def know_repository(app, config) -> None:
+    """Give the theme the repository, for its launch buttons. In `kc_repository`, too, so that pages are written again."""
+    config.kc_repository = repository(Path(app.srcdir).parent)
+    if not config.kc_repository:
+        config.html_theme_options.pop("launch_buttons", None)
+        return
+    config.html_theme_options |= {
+        "repository_url": config.kc_repository, "repository_branch": BRANCH, "path_to_docs": "book",
+    }  # fmt: skip
+
+
+def offer_download(app, pagename, templatename, context, doctree) -> None:
+    """Offer a text notebook as the executed notebook, too, in the theme's menu of downloads."""
+    executed = Path(app.outdir).parent / "jupyter_execute" / f"{pagename}.ipynb"
+    if not pagename.startswith(EXECUTED) or not executed.is_file():
+        return
+    book = nbformat.read(executed, as_version=4)
+    book.cells = [install_cell(app.config.kc_repository), *(c for c in book.cells if c.get("id") != "install")]
+    nbformat.write(book, executed)  # the theme copies it once more
+    target = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, target)
+    context["ipynb_source"] = f"{pagename}.ipynb"
+
+
+def open_notebook(app, pagename, templatename, context, doctree) -> None:
+    """Lead launch buttons of a text notebook to the executed notebook, which Colab can open."""
+    for group in context.get("header_buttons", ()):
+        for button in group.get("buttons", ()) if group.get("label") == "launch-buttons" else ():
+            button["url"] = re.sub(r"\.md$", ".ipynb", button["url"])
+
+
+def without_thebe(app, pagename, templatename, context, doctree) -> None:
+    text = lambda script: f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {}).get('body', '')}"  # noqa: E731
+    scripts = context.get("script_files", ())
+    context["script_files"] = [script for script in scripts if "thebe" not in text(script).lower()]
+
+
+def setup(app) -> dict:
+    app.add_config_value("kc_repository", "", "html", [str])
+    app.connect("config-inited", know_repository)
+    app.connect("env-get-outdated", outdated)
+    app.connect("source-read", list_works)
+    app.connect("html-page-context", offer_download, priority=400)  # before the theme makes its menus, at 501
+    app.connect("html-page-context", open_notebook, priority=502)
+    app.connect("html-page-context", without_thebe, priority=900)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
