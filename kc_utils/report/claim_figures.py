@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.lines import Line2D
 
-from kc_utils.stats.claims import FAILS, HOLDS, LAB, LANGUAGE, UNDECIDED, Decision, Part, side
 from kc_utils.report.figures import FAINT, INK, theme
+from kc_utils.stats.claims import FAILS, HOLDS, LAB, LANGUAGE, UNDECIDED, Decision, Part, side
 from kc_utils.stats.names import model_name
 
 LOOKS = {HOLDS: (2, "o"), FAILS: (3, "X"), UNDECIDED: (0, "s")}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+from kc_utils.places import project_dir
 from kc_utils.report import claim_figures, figures
+from kc_utils.report.evidence import AllResults, record_note
+from kc_utils.report.markdown import figure, markdown_table
 from kc_utils.stats.claim_rule import Effect
 from kc_utils.stats.claims import (
     FAILS,
@@ -21,9 +24,6 @@ from kc_utils.stats.claims import (
 from kc_utils.stats.findings import number, series
 from kc_utils.stats.ledger import KNOWN_FROM, read_ledger
 from kc_utils.stats.names import model_name
-from kc_utils.places import project_dir
-from kc_utils.report.evidence import AllResults, record_note
-from kc_utils.report.markdown import figure, markdown_table
 
 FILE = "claims.yaml"
 NBSP = "\u00a0"

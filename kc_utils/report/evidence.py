@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kc_utils.stats.claim_rows import Evidence
 from kc_utils.errors import KCError
 from kc_utils.places import project_dir, results_dir
+from kc_utils.stats.claim_rows import Evidence
 from kc_utils.study import record, store
 from kc_utils.study.cells import Cell
 from kc_utils.study.result import CellResult

@@ -6,34 +6,31 @@ so that a second build has nothing to do.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import yaml
 
-from kc_utils.stats.names import model_name
+from kc_utils import lab
 from kc_utils.errors import BadResult, MissingData, listed
 from kc_utils.places import project_dir
-from kc_utils.report import claims_page, examples, fragments, presets, teaching
-from kc_utils.report.answers import answers
-from kc_utils.report.evidence import gather
+from kc_utils.report import landing, tables, teaching
 from kc_utils.report.interactive.choose import choose_page
 from kc_utils.report.interactive.explore import explore_page
-from kc_utils.report.launch import install_cell, repository
+from kc_utils.report.sphinx import MADE_OF, install_cell, repository
+from kc_utils.stats.names import model_name
 from kc_utils.study import store
-from kc_utils.study.grids import ANY, split_template
-from kc_utils.study.processes import processes
+from kc_utils.study.rows import results as rows_at_hand
+from kc_utils.study.rows import table_of
 from kc_utils.study.studyfile import Run, Study
-
-FAMILY_ORDER = ("decoder", "encoder", "encoder-decoder", ANY)
 
 
 class Pages:
-    """Writes the pages of one study and remembers what it wrote, so that stale ones can be removed."""
+    """Write the pages of one study and remember what was written, so that stale ones can be removed."""
 
     def __init__(self, study: Study, book: Path | None = None):
         self.study = study
@@ -49,26 +46,19 @@ class Pages:
                 f"run {missing[0]} of study {self.study.name} has no executed notebook; run `kc study run {self.study.name}`"
             )
         results = stored(self.study)
-        with processes(1) as beside:
-            answered = beside.submit(answers_and_examples, self.study)
-            for run in self.study.runs:
-                self._rows(run, results)
-                self._page(run, results)
-            texts, pictures = fragments.of_study(self.study, results)
-            texts["explore.html"], texts["explore.md"] = explore_page(results)
-            texts["preset.md"] = presets.paper_preset(results)
-            found = gather(self.study, results)
-            texts["claims.md"], drawn = claims_page.ledger_page(found)
-            texts |= teaching.fragments()
-            texts["choose.html"], texts["choose.md"] = choose_page(*found.origins.values())
-            told, illustrations = answered.result()
-        texts |= told
-        pictures |= drawn | illustrations
-        for name, text in texts.items():
+        for run in self.study.runs:
+            self._rows(run, results)
+            self._page(run, results)
+        for name, content in fragments(self.study, results).items():
+            self._put(name, content if isinstance(content, bytes) else content.encode())
+        chapters, models = contents(self.study)
+        for name, text in models.items():
             self._put(name, text.encode())
-        for name, picture in pictures.items():
-            self._put(name, picture)
-        self._put("_toc.yml", self._contents().encode())
+        self._put("_toc.yml", self._contents(chapters).encode())
+        self._put(
+            MADE_OF.removeprefix("results/"),
+            hashlib.sha256(repr([c.key for c in self.study.cells]).encode()).hexdigest().encode(),
+        )
         self._remove_stale()
 
     def _put(self, name: str, content: bytes) -> None:
@@ -86,48 +76,35 @@ class Pages:
             if folder.is_dir() and not any(folder.iterdir()):
                 shutil.rmtree(folder)
 
-    def _rows(self, run: Run, results: fragments.Results) -> None:
-        """The rows behind a page, one file: ids, scores and flags, with the model and recipe of each row, and the probe
-        (`asked`) where there are several."""
-        probes = {probe: name for name, probe in run.parameters.probes.items()}
-        told = [
-            results[c].rows.assign(model=model_name(c.model), recipe=c.recipe, asked=probes[c.probe]) for c in run.cells
-        ]
-        frame = pd.concat(told, ignore_index=True)
-        for name in ("asked", "recipe", "model"):
-            frame.insert(0, name, frame.pop(name))
-        if len(probes) == 1:
-            del frame["asked"]
+    def _rows(self, run: Run, results: dict) -> None:
+        """The rows behind a page, one file: those of `kc.evaluate`."""
         buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False, compression="zstd")
+        table_of({cell: results[cell] for cell in run.cells}).to_parquet(buffer, index=False, compression="zstd")
         self._put(f"rows/{run.id}.parquet", buffer.getvalue())
 
-    def _page(self, run: Run, results: fragments.Results) -> None:
+    def _page(self, run: Run, results: dict) -> None:
         book = nbformat.read(run.output, as_version=4)
-        title = fragments.page_title(self.study, run)
-        book.cells = [page_cell(cell, run, title) for cell in without_empty_parts(book.cells)]
-        tail = nbformat.v4.new_markdown_cell(fragments.rows_and_provenance(run, results))
+        title = tables.title_of(self.study, run)
+        tail = nbformat.v4.new_markdown_cell(tables.provenance(run, results))
         tail.id = "rows-and-provenance"
         recipes, tasks = [cell.recipe for cell in run.cells], any(cell.probe.tasks for cell in run.cells)
         first = install_cell(repository(self.book.parent), recipes, tasks)
-        book.cells = [first, *book.cells, tail]
+        book.cells = [first, *(page_cell(cell, run, title) for cell in without_empty_parts(book.cells)), tail]
         book.metadata = {k: book.metadata[k] for k in ("kernelspec", "language_info") if k in book.metadata}
         self._put(f"{run.id}.ipynb", (nbformat.writes(book, version=4) + "\n").encode())
 
-    def _contents(self) -> str:
-        """`_toc.yml` of the project with the run pages in its part `Results`, after the pages that are not generated."""
-        contents = yaml.safe_load((self.book.parent / "_toc.yml").read_text(encoding="utf-8"))
-        for part in contents["parts"]:
+    def _contents(self, chapters: list[dict]) -> str:
+        """`_toc.yml` of the project with the runs by model in its part `Results`, after the pages that are not generated."""
+        written = yaml.safe_load((self.book.parent / "_toc.yml").read_text(encoding="utf-8"))
+        for part in written["parts"]:
             if part.get("caption") == "Results":
                 own = [c for c in part["chapters"] if not c["file"].startswith("results/")]
-                generated = [c for c in part["chapters"] if c["file"].startswith("results/")]
-                runs = [{"file": f"results/{run.id}"} for run in in_order(self.study.runs)]
-                part["chapters"] = own + runs + generated
-        return yaml.safe_dump(contents, sort_keys=False)
+                part["chapters"] = own + chapters + [c for c in part["chapters"] if c not in own]
+        return yaml.safe_dump(written, sort_keys=False)
 
 
-def stored(study: Study) -> fragments.Results:
-    """The rows of every cell of a study. Raises MissingData where some are gone."""
+def stored(study: Study) -> dict:
+    """The result of every evaluation of a study. Raises MissingData where some are gone."""
     results = {cell: store.read(cell.key) for cell in study.cells}
     lost = [cell.recipe for cell, result in results.items() if result is None]
     if lost:
@@ -135,14 +112,42 @@ def stored(study: Study) -> fragments.Results:
     return results
 
 
-def answers_and_examples(study: Study) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Half of the work of `Pages.write`, for a second process beside it: fragments and pictures by file name."""
-    texts, pictures = answers(gather(study, stored(study)).evidence)
-    return texts | {"three_facts.md": examples.three_facts(study)}, pictures
+def fragments(study: Study, results: dict) -> dict[str, str | bytes]:
+    """What pages include, by file name under `book/results/`: text, and pictures."""
+    from kc_utils.report.claims import ledger_page
+
+    found, rows = dict(lab.fragments()), rows_at_hand()
+    found |= landing.landing_figure(study, results)
+    found |= {
+        "summary.md": tables.runs_table(study),
+        "status.md": tables.status_tables(study, results),
+        "models.md": tables.models_table(),
+        "preset.md": landing.paper_preset(results),
+        "three_facts.md": landing.three_facts(study, results),
+    }
+    for name in ("worldfacts", "benchmarks"):
+        card = project_dir() / "data" / name / f"{name}.md"
+        found[f"{name}_card.md"] = card.read_text(encoding="utf-8")
+    found["explore.html"], found["explore.md"] = explore_page(rows)
+    found["choose.html"], found["choose.md"] = choose_page(rows)
+    text, pictures = ledger_page(rows)
+    return found | {"claims.md": text} | pictures | teaching.fragments()
 
 
-def in_order(runs) -> list[Run]:
-    return sorted(runs, key=lambda run: FAMILY_ORDER.index(split_template(run.template)[0]))
+def contents(study: Study) -> tuple[list[dict], dict[str, str]]:
+    """Chapters of the table of contents: one per model, its runs below it; and the pages of these models by file name."""
+    groups: dict[str, list[Run]] = {}
+    for run in study.runs:
+        groups.setdefault(
+            model_name(run.plan.models[0]) if len(run.plan.models) == 1 else "Lab models together", []
+        ).append(run)
+    chapters, pages = [], {}
+    for name, runs in groups.items():
+        file = "results/of-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        lines = [f"- [{tables.title_of(study, run)}]({run.id}.ipynb)" for run in runs]
+        pages[file.removeprefix("results/") + ".md"] = f"# {name}\n\n" + "\n".join(lines) + "\n"
+        chapters.append({"file": file, "sections": [{"file": f"results/{run.id}"} for run in runs]})
+    return chapters, pages
 
 
 def without_empty_parts(cells: list) -> list:
@@ -150,16 +155,13 @@ def without_empty_parts(cells: list) -> list:
     cells below it, where none of these shows anything."""
     kept: list = []
     part: list = []
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            kept, part = kept + _unless_empty(part), []
+    for cell in [*cells, None]:
+        if cell is None or cell.cell_type == "markdown":
+            optional = part and "optional" in part[0].metadata.get("tags", [])
+            kept += [] if optional and not any(shown(c) for c in part[1:]) else part
+            part = []
         part.append(cell)
-    return kept + _unless_empty(part)
-
-
-def _unless_empty(part: list) -> list:
-    optional = part and "optional" in part[0].metadata.get("tags", [])
-    return [] if optional and not any(shown(cell) for cell in part[1:]) else part
+    return kept
 
 
 def shown(cell) -> list:
@@ -176,17 +178,18 @@ def page_cell(cell, run: Run, title: str):
         cell.metadata.pop("tags", None)
         return cell
     tags = set(cell.metadata.get("tags", []))
-    hidden = "remove-input" if "injected-parameters" in tags else None
-    cell.metadata["tags"] = sorted((tags - {"parameters", "injected-parameters"}) | ({hidden} if hidden else set()))
+    if "injected-parameters" in tags:
+        tags.add("hide-input")
+    cell.metadata["tags"] = sorted(tags - {"parameters", "injected-parameters", "grid"})
     cell.outputs = shown(cell)
     for output in cell.outputs:
-        figure = output.get("metadata", {}).pop("kc", None)
-        if figure and len(cell.outputs) > 1:
-            raise BadResult(f"{run.template}: figure {figure['name']!r} must be the only output of its cell")
-        if figure:
+        about = output.get("metadata", {}).pop("kc", None)
+        if about and len(cell.outputs) > 1:
+            raise BadResult(f"{run.template}: figure {about['name']!r} must be the only output of its cell")
+        if about:
             cell.metadata["mystnb"] = {
-                "image": {"alt": figure["alt"], "width": figure["width"]},
-                "figure": {"caption": figure["caption"], "name": f"fig-{run.id}-{figure['name']}"},
+                "image": {"alt": about["alt"], "width": about["width"]},
+                "figure": {"caption": about["caption"], "name": f"fig-{run.id}-{about['name']}"},
             }
     cell.execution_count = None
     return cell

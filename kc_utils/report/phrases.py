@@ -166,26 +166,63 @@ def pair(line: pd.Series) -> str:
 
 
 def perplexities(table: pd.DataFrame) -> list[str]:
-    """State the perplexity of the uncompressed model, and where it first rises by more than a few per cent."""
-    base = table[table["recipe"] == "none"].iloc[0]
+    """State the perplexity of the uncompressed model, under how many recipes it stays flat, and where it rises most."""
+    base, rest = table[table["recipe"] == "none"].iloc[0], table[table["recipe"] != "none"]
     found = [
         f"Uncompressed, the perplexity of {base['text']} is {base['perplexity']:.1f} per token ({base['bits_per_byte']:.2f} "
         f"bits per byte; {base['tokens']:,} tokens in {base['n']} windows)."
     ]
-    for _, line in table[table["recipe"] != "none"].iterrows():
+    flat = rest[rest["ratio"] <= FLAT]
+    found.append(f"It rises by no more than {percent(FLAT - 1)} under {len(flat)} of {len(rest)} recipes.")
+    for _, line in rest.sort_values("ratio").tail(1).iterrows():
         if not math.isfinite(line["ratio"]):
             found.append(f"Under `{line['recipe']}` it is infinite, as the scores are not all numbers.")
             continue
-        rises = "flat: within" if line["ratio"] <= FLAT else "above"
+        between = f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
         found.append(
-            f"Under `{line['recipe']}` it is {line['ratio']:.2f} times that ({line['ratio_low']:.2f} to "
-            f"{line['ratio_high']:.2f}), {rises} {percent(FLAT - 1)} more."
+            f"It rises most under `{line['recipe']}`: {line['ratio']:.2f} times the uncompressed one ({between})."
+        )
+    return found
+
+
+def fates(table: pd.DataFrame) -> list[str]:
+    """State for each recipe what became of the facts that were answered both from memory and when stated."""
+    found = []
+    for recipe, lines in table[table["recipe"] != "none"].groupby("recipe", sort=False):
+        first, lines = lines.iloc[0], lines.set_index("fate")
+        shares = {
+            fate: (lines.loc[fate, "share"], lines.loc[fate, "low"], lines.loc[fate, "high"]) for fate in lines.index
+        }
+        parts = [f"{percent(s)} ({interval(a, b)}) are {fate}" for fate, (s, a, b) in shares.items() if fate != "kept"]
+        text = f"Under `{recipe}`, of {first['n']} facts answered both ways before, {series(parts)}."
+        if not math.isnan(first["gap"]):
+            low, high = first["gap_low"], first["gap_high"]
+            which = (
+                "knowledge suffers more than reading" if low > 0
+                else "reading suffers more than knowledge" if high < 0
+                else "undecided whether knowledge or reading suffers more"
+            )  # fmt: skip
+            gap = f"{whole(first['gap'])} points ({interval(low, high)[:-2]})"
+            text += f" Retention when stated less retention from memory: {gap}, {which}."
+        found.append(text)
+    return found
+
+
+def agreements(table: pd.DataFrame) -> list[str]:
+    """State for each protocol how often two paraphrases get one answer, before and under the recipe with the least."""
+    found = []
+    for protocol, lines in table[table["recipe"] != "none"].groupby("protocol", sort=False):
+        least = lines.sort_values("value", kind="stable").iloc[0]
+        found.append(
+            f"{short_protocol(protocol).capitalize()}: two paraphrases of a fact get the same answer in "
+            f"{percent(least['baseline_value'])} of all pairs before, and least often under `{least['recipe']}`: "
+            f"{percent(least['value'])} ({interval(least['low'], least['high'])}; {least['facts']} facts)."
         )
     return found
 
 
 def state(table: pd.DataFrame, by: str | None = None) -> Markdown | None:
-    """State in sentences what a table of `compare`, of a paired `compare(against={...})` or of `perplexity` shows.
+    """State in sentences what a table shows: of `compare`, with or without `against`, of `perplexity`, `fates`, `agreement`.
 
     by: the column whose values are stated one by one (`scope`, `method`). Returns None for an empty table.
 
@@ -195,7 +232,11 @@ def state(table: pd.DataFrame, by: str | None = None) -> Markdown | None:
         return None
     if "perplexity" in table:
         found = perplexities(table)
-    elif "against" in table and not set(table["against"]) <= {"none"}:
+    elif "fate" in table:
+        found = fates(table)
+    elif "baseline_value" in table:
+        found = agreements(table)
+    elif not set(table["against"]) <= {"none"}:
         found = [pair(line) for _, line in table[table["recipe"] != table["against"]].iterrows()]
     else:
         found = []

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import platform
+
 import pandas as pd
 from IPython.display import HTML
 
+from kc_utils.models.registry import FAMILIES, registry, resolve
 from kc_utils.report.phrases import interval, p_value, whole
-from kc_utils.stats.names import short_protocol
+from kc_utils.stats.names import model_name, protocols_in_order, short_protocol
+from kc_utils.study.provenance import versions
+
+TECHNIQUES = {
+    "pruning": "Pruning",
+    "quantization": "Quantization",
+    "pruning_then_quantization": "Pruning, then quantization",
+    "final_layer": "Final layer",
+    "gptq": "GPTQ",
+    "retention": "Retention",
+    "bits": "Bits per parameter",
+    "scopes": "Scopes",
+    "first_to_go": "First to go",
+    "erased_or_hidden": "Erased or hidden",
+}
+"""Short names of notebooks, by what stands behind the family (or `lab`) in a notebook's name."""
 
 
 def show_table(table: pd.DataFrame) -> HTML:
@@ -23,9 +41,8 @@ def show_table(table: pd.DataFrame) -> HTML:
     shown["lost, %"], shown["gained, %"] = table["lost"].map(whole), table["gained"].map(whole)
     shown["p (Holm)"] = table["p_holm"].map(p_value)
     shown["touched, %"], shown["zeros, %"] = (_written(100 * table[c], 1) for c in ("touched_fraction", "sparsity"))
-    shown["bits a weight"], shown["compression ratio"] = (
-        _written(table[c], 2) for c in ("bits_per_weight", "compression_ratio")
-    )
+    shown["bits a weight"] = _written(table["bits_per_weight"], 2)
+    shown["compression ratio"] = _written(table["compression_ratio"], 2)
     return HTML(f'<div class="kc-scroll">{shown.to_html(index=False, border=0, classes="dataframe kc-table")}</div>')
 
 
@@ -37,3 +54,150 @@ def _with_interval(middle: float, low: float, high: float) -> str:
 
 def _written(values: pd.Series, digits: int) -> list[str]:
     return ["" if pd.isna(value) else f"{value:.{digits}f}" for value in values]
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """A Markdown table; the first row's keys are the header."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    for row in rows:
+        cells = (str(row[key]).replace("|", "\\|").replace("\n", " ") for key in rows[0])
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def figure(name: str, label: str, caption: str, alt: str) -> str:
+    """A figure of a page, from a picture under `book/results/`."""
+    alt = alt.replace("\n", " ").replace("\u00a0", " ")
+    return f"```{{figure}} /results/{name}\n:name: {label}\n:alt: {alt}\n:width: 100%\n\n{caption}\n```\n"
+
+
+def technique_of(template: str) -> str:
+    """The technique of a notebook's name: `pruning` of `decoder_pruning`."""
+    for prefix in ("encoder_decoder_", "encoder_", "decoder_", "lab_"):
+        if template.startswith(prefix):
+            return template.removeprefix(prefix)
+    return template
+
+
+def title_of(study, run) -> str:
+    """The short title of a run's page: `Pruning · smollm2-135m`, with the run's id where several would be alike."""
+    name = lambda r: TECHNIQUES.get(technique_of(r.template), technique_of(r.template).replace("_", " ").capitalize())  # noqa: E731
+    alike = [r for r in study.runs if (r.template, r.plan.models) == (run.template, run.plan.models)]
+    what = name(run)
+    if len(alike) > 1:
+        own = run.id.removeprefix(model_name(run.plan.models[0]).replace(":", "-"))
+        own = own.replace("-".join(technique_of(run.template).split("_")), "").strip("-").replace("-", " ")
+        what = f"{what}, {own}" if own.strip() else what
+    return f"{what} · {model_name(run.plan.models[0]) if len(run.plan.models) == 1 else 'lab models'}"
+
+
+def runs_table(study) -> str:
+    """All runs of a study: page, family, and what was evaluated on which facts."""
+    rows = []
+    for run in study.runs:
+        probes = list(run.plan.probes.values())
+        facts = probes[0].factset()
+        protocols = protocols_in_order({p for probe in probes for p in probe.protocols} if len(facts) else ())
+        families = {resolve(model).family for model in run.plan.models}
+        rows.append(
+            {
+                "page": f"[{title_of(study, run)}](/results/{run.id}.ipynb)",
+                "family": ", ".join(f for f in FAMILIES if f in families),
+                "compressed models": _compressed(run.cells),
+                "facts": f"{len(facts):,} of `{facts.name}`" if len(facts) else "none",
+                "protocols": ", ".join([*map(short_protocol, protocols), *(f"task {t}" for t in probes[0].tasks)]),
+            }
+        )
+    about = f"**{study.title}.** {study.about.strip()} In all {_compressed(study.cells)} compressed models."
+    return f"{about}\n\n{markdown_table(rows)}\n"
+
+
+def _compressed(cells) -> int:
+    return len({(cell.model, cell.recipe) for cell in cells if cell.recipe != "none"})
+
+
+def status_tables(study, results: dict) -> str:
+    """Which runs are finished, and the versions and hardware that made their results. results: of every evaluation."""
+    rows = []
+    for run in study.runs:
+        made = [results[cell].record["made"] for cell in run.cells]
+        rows.append(
+            {
+                "page": f"[{run.id}](/results/{run.id}.ipynb)",
+                "notebook": f"`{run.template}`",
+                "status": "finished",
+                "evaluations": len(made),
+                "computed": max(m["at"] for m in made)[:16].replace("T", " ") + " UTC",
+                "seconds": f"{sum(sum(m['seconds'].values()) for m in made):.0f}",
+            }
+        )
+    made = [result.record["made"] for result in results.values()]
+    machines = [
+        {
+            "processor": m["processor"],
+            "cores": m["cores"],
+            "memory (GiB)": m["memory_gib"],
+            "accelerator": m["accelerator"] or "none",
+            "system": m["system"],
+            "Python": m["python"],
+        }
+        for m in {str(m["hardware"]): m["hardware"] for m in made}.values()
+    ]
+    used = {p: sorted({m["versions"].get(p, "absent") for m in made}) for p in made[0]["versions"]}
+    packages = [{"package": p, "version": ", ".join(v)} for p, v in used.items()]
+    here = ", ".join(f"{p} {v}" for p, v in versions(("jupyter-book", "papermill", "snakemake")).items())
+    return (
+        f"{markdown_table(rows)}\n\nMade on:\n\n{markdown_table(machines)}\n\nWith:\n\n{markdown_table(packages)}\n\n"
+        f"This page was built with Python {platform.python_version()}, {here}.\n"
+    )
+
+
+def models_table() -> str:
+    """The registry as a table, and below it what to keep in mind about single models."""
+    rows = [
+        {
+            "model": f"`{e.id}`",
+            "family": e.family,
+            "source": f"`{e.source}`",
+            "licence": e.licence,
+            "run here": "yes" if e.ran_here else "not run here",
+        }
+        for e in registry().values()
+    ]
+    notes = [f"- `{e.id}`: {note}" for e in registry().values() for note in e.notes]
+    return markdown_table(rows) + "\n\n" + "\n".join(notes) + "\n"
+
+
+def provenance(run, results: dict) -> str:
+    """The end of a result page: its rows to download, its parameters, how to run it again, what made the rows."""
+    records = [results[cell].record for cell in run.cells]
+    made, depends = [r["made"] for r in records], records[0]["depends_on"]
+    hardware = made[0]["hardware"]
+    values = [{"parameter": f"`{k}`", "value": f"`{v!r}`"} for k, v in run.plan.values.items()]
+    plain = lambda v: isinstance(v, str | int) and not isinstance(v, bool)  # noqa: E731
+    given = [(k, v) for k, v in run.plan.values.items() if v is not None]
+    flags = " ".join(f"-p {k} {v}" if plain(v) else f'-p {k} "{v}"' for k, v in given)
+    text = f"""## Rows and provenance
+
+Rows behind this page, one per model, recipe, fact, protocol and template: {{download}}`Parquet file <rows/{run.id}.parquet>`.
+
+{markdown_table(values)}
+
+Run it again:
+
+```bash
+papermill notebooks/{run.template}.ipynb out.ipynb {flags}
+```
+
+{len(records)} evaluations, computed in {sum(sum(m["seconds"].values()) for m in made):.0f} s on {hardware["processor"]}
+({made[0]["threads"]} thread(s) each; {hardware["cores"]} cores, {hardware["memory_gib"]} GiB, accelerator:
+{hardware["accelerator"] or "none"}) on {", ".join(sorted({m["at"][:10] for m in made}))}, with
+{", ".join(f"{p} {v}" for p, v in depends["versions"].items())}; facts `{depends["facts"][:12]}`, code `{depends["code"][:12]}`.
+"""
+    if recorded := [r["recorded"]["study"] for r in records if "recorded" in r]:
+        text += (
+            f"\n{len(recorded)} of these {len(records)} evaluations are results of record (study "
+            f"{', '.join(f'`{name}`' for name in sorted(set(recorded)))}): made by this very code with these versions, weights "
+            "and facts, on the machine that is named here, and published with the code.\n"
+        )
+    return text

@@ -1,8 +1,7 @@
 """What makes a chapter a lesson: prerequisites, takeaways, exercises with solutions that run, a quiz, a note for the teacher.
 
-Each chapter has one source, `book/teaching/NAME.yaml`. It is written as two fragments, for the beginning and the end of the
-chapter. Solutions are code: tests run every one and look for what it is said to show, so that no number of an answer is taken
-on trust. What they print is not stored.
+Each chapter has one source, `book/teaching/NAME.yaml`, and gets two fragments from it, for its beginning and its end. Tests run
+the code of every solution and look for the numbers that its answer states.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ def before(lesson: Lesson) -> str:
 
 
 def after(lesson: Lesson, name: str) -> str:
-    """name: of the lesson; it tells the buttons of one chapter from those of another where all stand on one page."""
+    """name: of the lesson, so that buttons of several chapters on one page stay apart."""
     parts = ["## Exercises\n"]
     parts += [_exercise(number, exercise) for number, exercise in enumerate(lesson.exercises, 1)]
     parts += ["## Quiz\n", _quiz(lesson.quiz, name)]
@@ -134,7 +133,7 @@ def _exercise(number: int, exercise: Exercise) -> str:
 
 def _quiz(questions: tuple[Question, ...], name: str) -> str:
     """Radio buttons that say why at once. Without scripts, and in print, the right answer is in a part to unfold."""
-    told = []
+    shown = []
     for number, question in enumerate(questions, 1):
         choices = "".join(
             f'<label><input type="radio" name="kc-quiz-{name}-{number}" data-right="{str(c.right).lower()}" '
@@ -142,12 +141,12 @@ def _quiz(questions: tuple[Question, ...], name: str) -> str:
             for c in question.choices
         )
         right = next(c for c in question.choices if c.right)
-        told.append(
+        shown.append(
             f'<fieldset class="kc-quiz"><legend>{number}. {_inline(question.question)}</legend>{choices}'
-            f'<p class="kc-quiz-told" aria-live="polite"></p>'
+            f'<p class="kc-quiz-said" aria-live="polite"></p>'
             f"<details><summary>Answer</summary><p>{_inline(right.text)}. {_inline(right.why)}</p></details></fieldset>"
         )
-    return f"```{{raw}} html\n{chr(10).join(told)}\n<script>{_script()}</script>\n```\n"
+    return f"```{{raw}} html\n{chr(10).join(shown)}\n<script>{_script()}</script>\n```\n"
 
 
 def _inline(text: str) -> str:

@@ -7,10 +7,11 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from kc_utils.report import figures
+from kc_utils.report import drawing
 from tests.conftest import ROOT
 
 
@@ -28,7 +29,9 @@ def shell(results):
                 continue
             with capture_output() as captured:
                 done = shell.run_cell(cell.source)
-            done.raise_error()
+                done.raise_error()
+                if done.result is not None:  # the shell's own hook would print it
+                    display(done.result)
             cell.outputs = [
                 nbformat.v4.new_output("display_data", o.data, metadata=o.metadata or {}) for o in captured.outputs
             ]
@@ -40,7 +43,7 @@ def shell(results):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(ROOT)
             patch.setenv("KC_RESULTS", str(results))
-            patch.setattr(figures, "png", lambda fig: plt.close(fig) or b"a picture")
+            patch.setattr(drawing, "png", lambda fig: plt.close(fig) or b"a picture")
             patch.setattr(plt.Figure, "tight_layout", lambda self, **_: None)
             yield run
     finally:

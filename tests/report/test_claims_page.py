@@ -4,14 +4,14 @@ import re
 import shutil
 
 import pytest
+from kc_utils.report.fragments import of_record
 
-from kc_utils.stats.claims import NO_DATA
-from kc_utils.stats.ledger import read_ledger
 from kc_utils.report import claims_page, evidence
 from kc_utils.report.evidence import RECORD, AllResults, gather, record_note
-from kc_utils.report.fragments import of_record
-from tests.stats.claimed import results as made
+from kc_utils.stats.claims import NO_DATA
+from kc_utils.stats.ledger import read_ledger
 from tests.conftest import ROOT
+from tests.stats.claimed import results as made
 from tests.study.recorded import computed, evaluated, file, recorded, registered, study
 
 __all__ = ["computed", "evaluated", "recorded", "registered", "study"]  # fixtures

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kc_utils.errors import BadRequest
 from kc_lab.pages import bits
 from kc_lab.pages.notebook import open_run
+from kc_utils.errors import BadRequest
 from tests.report.cells import shell
 from tests.taught import KNOWN, teach
 

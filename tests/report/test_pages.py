@@ -10,38 +10,36 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from kc_utils.errors import BadResult, MissingData
+from kc_utils.models.registry import registry
 from kc_utils.probing.probe import Probe
-from kc_utils.report import fragments
-from kc_utils.report.fragments import models_table
-from kc_utils.report.markdown import markdown_table
-from kc_utils.report.pages import Pages, in_order, page_cell, without_empty_parts
+from kc_utils.report import landing, tables
+from kc_utils.report.pages import Pages, contents, page_cell, without_empty_parts
 from kc_utils.study.cells import Cell
+from tests.report.test_figures import rows_of
 
-RUN = SimpleNamespace(
-    id="tiny-pruning", template="decoder_pruning", values={}, parameters=SimpleNamespace(asked_models=("tiny-model",))
-)
-FIGURE = {"name": "accuracy", "caption": "What is drawn.", "alt": "Right answers: 5 at 0.", "width": "100%"}
+FIGURE = {"name": "accuracy", "caption": "What is drawn.", "alt": "Correct answers: 5 at 0.", "width": "100%"}
+
+
+def run_of(id="tiny-pruning", template="decoder_pruning", models=("tiny",), **more):
+    plan = SimpleNamespace(models=models, values={}, probes={})
+    return SimpleNamespace(id=id, template=template, plan=plan, cells=[], **more)
+
+
+RUN = run_of()
 
 
 def figure_output():
-    return new_output(
-        "display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "x"}, metadata={"kc": dict(FIGURE)}
-    )
+    data = {"image/png": "iVBORw0KGgo=", "text/plain": "x"}
+    return new_output("execute_result", data=data, metadata={"kc": dict(FIGURE)}, execution_count=1)
 
 
 def test_a_figure_gets_a_label_of_its_run_a_caption_and_words():
-    first = page_cell(new_code_cell("show()", outputs=[figure_output()]), RUN, "A title")
-    other = page_cell(
-        new_code_cell("show()", outputs=[figure_output()]),
-        SimpleNamespace(**{**vars(RUN), "id": "tiny-other"}),
-        "A title",
-    )
-    shown = first.metadata["mystnb"]
-    assert FIGURE["caption"] in shown["figure"]["caption"]
-    assert FIGURE["alt"] in shown["image"]["alt"]
-    assert "tiny-pruning" in shown["figure"]["name"]
-    assert shown["figure"]["name"] != other.metadata["mystnb"]["figure"]["name"]
-    assert "kc" not in first.outputs[0].metadata
+    cell = page_cell(new_code_cell("show()", outputs=[figure_output()]), RUN, "A title")
+    assert cell.metadata["mystnb"] == {
+        "image": {"alt": FIGURE["alt"], "width": "100%"},
+        "figure": {"caption": FIGURE["caption"], "name": "fig-tiny-pruning-accuracy"},
+    }
+    assert "kc" not in cell.outputs[0].metadata
 
 
 def test_a_figure_beside_another_output_would_share_its_caption_and_is_refused():
@@ -50,126 +48,43 @@ def test_a_figure_beside_another_output_would_share_its_caption_and_is_refused()
         page_cell(cell, RUN, "A title")
 
 
-def test_progress_bars_and_counters_are_left_out():
-    cell = new_code_cell("run()", execution_count=3, outputs=[new_output("stream", name="stderr", text="100%")])
-    cell.metadata["papermill"] = {"duration": 1.0}
+def test_code_stays_on_the_page_and_progress_bars_do_not():
+    bar = new_output("stream", name="stderr", text="100%")
+    cell = new_code_cell("run()", execution_count=3, outputs=[bar], metadata={"papermill": {}, "tags": ["grid"]})
     done = page_cell(cell, RUN, "A title")
-    assert done.outputs == []
-    assert done.execution_count is None
-    assert "papermill" not in done.metadata
-
-
-def test_what_the_reader_does_not_run_is_hidden():
-    injected = page_cell(new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]}), RUN, "A title")
-    assert "remove-input" in injected.metadata["tags"]
-    parameters = page_cell(new_code_cell("x = 1", metadata={"tags": ["parameters", "hide-input"]}), RUN, "A title")
-    assert parameters.metadata["tags"] == ["hide-input"]
+    assert (done.outputs, done.execution_count, done.metadata) == ([], None, {"tags": []})
+    for tag in ("parameters", "injected-parameters"):
+        cell = new_code_cell("x = 1", metadata={"tags": [tag, "hide-input"]})
+        assert page_cell(cell, RUN, "A title").metadata["tags"] == ["hide-input"]
 
 
 def test_the_title_names_the_model_and_links_stay_inside_the_book():
-    cell = page_cell(
-        new_markdown_cell("# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"), RUN, "A title"
-    )
-    assert cell.source.splitlines()[0] == "# A title"
+    text = "# Pruning\n\n[t](../book/background/techniques.md)\n\n# Not this"
+    cell = page_cell(new_markdown_cell(text), RUN, "A title")
+    assert cell.source.splitlines()[0] == "# A title" and cell.source.count("A title") == 1
     assert "(../background/techniques.md)" in cell.source
-    assert cell.source.count("A title") == 1
 
 
-def test_decoders_come_first():
-    runs = [SimpleNamespace(template=t) for t in ("encoder_decoder_pruning", "encoder_pruning", "decoder_pruning")]
-    assert [r.template for r in in_order(runs)] == ["decoder_pruning", "encoder_pruning", "encoder_decoder_pruning"]
+def test_titles_are_short_and_tell_runs_apart():
+    several = run_of("lab-bits", "lab_bits", ("lab:decoder-small-s1", "lab:decoder-small-s2"))
+    paper = run_of("tiny-quantization-paper", "decoder_quantization")
+    local = run_of("here", "encoder_gptq", ("path:/home/somebody/tiny",))
+    runs = (run_of("tiny-quantization", "decoder_quantization"), paper, RUN, several, local)
+    titles = [tables.title_of(SimpleNamespace(runs=runs), run) for run in runs]
+    assert titles == [
+        "Quantization · tiny", "Quantization, paper · tiny", "Pruning · tiny", "Bits per parameter · lab models", "GPTQ · tiny",
+    ]  # fmt: skip
 
 
-def test_a_table_survives_bars_and_line_breaks():
-    lines = markdown_table([{"a": "x|y", "b": "two\nlines"}, {"a": 1, "b": None}]).splitlines()
-    assert lines == ["| a | b |", "|---|---|", "| x\\|y | two lines |", "| 1 | None |"]
-
-
-def test_every_model_and_every_note_is_listed():
-    from kc_utils.models.registry import registry
-
-    text = models_table()
-    for entry in registry().values():
-        assert f"`{entry.id}`" in text
-        assert entry.licence in text
-        assert all(" ".join(note.split()[:5]) in text for note in entry.notes)
-
-
-@pytest.fixture
-def pages(tmp_path):
-    """Pages of a study with one executed run, without its models: `_put` and what is stale can be seen."""
-    book = tmp_path / "book"
-    book.mkdir()
-    contents = {
-        "format": "jb-book", "root": "intro",
-        "parts": [{"caption": "Results", "chapters": [{"file": "overview"}, {"file": "results/card"}]}],
-    }  # fmt: skip
-    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(contents))
-    output = tmp_path / "runs" / "tiny-pruning-0.ipynb"
-    output.parent.mkdir()
-    executed = nbformat.v4.new_notebook()
-    executed.cells = [new_markdown_cell("# Pruning"), new_code_cell("hidden()", metadata={"tags": ["remove-cell"]})]
-    nbformat.write(executed, output)
-    run = SimpleNamespace(**vars(RUN), output=output, cells=[])
-    return Pages(SimpleNamespace(name="tiny", runs=(run,)), book)
-
-
-def test_a_run_that_was_not_executed_is_named(pages):
-    pages.study.runs[0].output.unlink()
-    with pytest.raises(MissingData, match="run tiny-pruning of study tiny"):
-        pages.write()
-    assert not pages.folder.exists()
-
-
-def test_contents_hold_the_runs_between_written_and_generated_pages(pages):
-    part = yaml.safe_load(pages._contents())["parts"][0]
-    assert [c["file"] for c in part["chapters"]] == ["overview", "results/tiny-pruning", "results/card"]
-
-
-def test_pages_are_only_touched_when_they_change_and_stale_ones_go(pages):
-    pages._put("a.md", b"one")
-    stamp = (pages.folder / "a.md").stat().st_mtime_ns
-    (pages.folder / "rows").mkdir()
-    (pages.folder / "rows" / "old.parquet").write_bytes(b"")
-    pages._put("a.md", b"one")
-    pages._remove_stale()
-    assert (pages.folder / "a.md").stat().st_mtime_ns == stamp
-    assert [p.name for p in pages.folder.rglob("*")] == ["a.md"]
-    pages._put("a.md", b"two")
-    assert (pages.folder / "a.md").read_bytes() == b"two"
-
-
-def test_a_page_has_the_title_of_its_notebook_and_model_and_its_rows(pages, monkeypatch, in_project):
-    monkeypatch.setattr(fragments, "rows_and_provenance", lambda run, results: "## Rows\n")
-    pages._page(pages.study.runs[0], {})
-    page = nbformat.read(pages.folder / "tiny-pruning.ipynb", as_version=4)
-    assert page.cells[0].metadata["tags"] == ["remove-cell"]  # what the notebook installs where it is downloaded to
-    assert page.cells[1].source == "# Pruning a decoder: tiny-model"
-    assert page.cells[-1].source == "## Rows\n"
-    nbformat.validate(page)
-
-
-def test_two_runs_of_one_notebook_and_model_have_titles_of_their_own(in_project):
-    other = SimpleNamespace(**{**vars(RUN), "id": "tiny-random"})
-    alone, both = SimpleNamespace(runs=(RUN,)), SimpleNamespace(runs=(RUN, other))
-    assert fragments.page_title(alone, RUN) == "Pruning a decoder: tiny-model"
-    assert fragments.page_title(both, RUN) != fragments.page_title(both, other)
-    assert "tiny-random" in fragments.page_title(both, other)
-
-
-def test_rows_that_are_gone_are_named(pages, monkeypatch):
-    gone = namedtuple("Cell", "key recipe")("0" * 24, "magnitude@all=0.5")
-    pages.study.cells = [gone]
-    monkeypatch.setattr("kc_utils.report.pages.store.read", lambda key: None)
-    with pytest.raises(MissingData, match="no stored rows of magnitude@all=0.5"):
-        pages.write()
-
-
-def test_a_study_of_neither_pruning_nor_quantization_has_a_landing_text():
-    run = SimpleNamespace(template="decoder_final_layer", parameters=SimpleNamespace(asked_models=("tiny-model",)))
-    text, pictures = fragments.landing_figure(SimpleNamespace(name="tiny", runs=(run,)), {})
-    assert "tiny" in text
-    assert pictures == {}
+def test_contents_are_grouped_by_model():
+    runs = (RUN, run_of("tiny-gptq", "decoder_gptq"), run_of("lab-bits", "lab_bits", ("lab:a", "lab:b")))
+    chapters, pages = contents(SimpleNamespace(runs=runs))
+    assert chapters[0] == {
+        "file": "results/of-tiny",
+        "sections": [{"file": "results/tiny-pruning"}, {"file": "results/tiny-gptq"}],
+    }
+    assert set(pages) == {"of-tiny.md", "of-lab-models-together.md"}
+    assert "[GPTQ · tiny](tiny-gptq.ipynb)" in pages["of-tiny.md"]
 
 
 def test_parts_without_anything_to_show_are_left_out_with_their_heading():
@@ -182,38 +97,112 @@ def test_parts_without_anything_to_show_are_left_out_with_their_heading():
         new_code_cell("before"), *part("empty", [], []), *part("bar", [bar]), *part("shown", [], [figure_output()]),
         *part("always", [], tags=()), *part("last", []),
     ]  # fmt: skip
-    kept = without_empty_parts(cells)
-    assert [c.source for c in kept] == ["before", "## shown", "shown", "shown", "## always", "always"]
-    assert all("tags" not in page_cell(c, RUN, "A title").metadata for c in kept if c.cell_type == "markdown")
+    assert [c.source for c in without_empty_parts(cells)] == [
+        "before",
+        "## shown",
+        "shown",
+        "shown",
+        "## always",
+        "always",
+    ]
 
 
-def test_a_page_of_a_local_folder_does_not_say_where_it_lies(in_project):
-    run = SimpleNamespace(**{**vars(RUN), "parameters": SimpleNamespace(asked_models=("path:/home/somebody/tiny",))})
-    assert fragments.page_title(SimpleNamespace(runs=(run,)), run) == "Pruning a decoder: tiny"
+def test_a_table_survives_bars_and_line_breaks_and_lists_every_model():
+    lines = tables.markdown_table([{"a": "x|y", "b": "two\nlines"}, {"a": 1, "b": None}]).splitlines()
+    assert lines == ["| a | b |", "|---|---|", "| x\\|y | two lines |", "| 1 | None |"]
+    text = tables.models_table()
+    for entry in registry().values():
+        assert f"`{entry.id}`" in text and entry.licence in text
+        assert all(" ".join(note.split()[:5]) in text for note in entry.notes)
 
 
-def test_a_page_over_several_models_names_their_number(in_project):
-    several = SimpleNamespace(asked_models=("lab:decoder-small-s1", "lab:decoder-small-s2"))
-    run = SimpleNamespace(**{**vars(RUN), "id": "lab-bits", "template": "lab_bits", "parameters": several})
-    assert fragments.page_title(SimpleNamespace(runs=(run,)), run) == "Knowledge in bits: 2 models"
+@pytest.fixture
+def pages(tmp_path):
+    """Pages of a study with one executed run, without its model."""
+    book, output = tmp_path / "book", tmp_path / "runs" / "tiny-pruning-0.ipynb"
+    book.mkdir()
+    chapters = [{"file": "overview"}, {"file": "results/card"}]
+    written = {"format": "jb-book", "root": "intro", "parts": [{"caption": "Results", "chapters": chapters}]}
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(written))
+    output.parent.mkdir()
+    executed = nbformat.v4.new_notebook(cells=[new_markdown_cell("# Pruning a decoder"), new_code_cell("1 + 1")])
+    nbformat.write(executed, output)
+    return Pages(SimpleNamespace(name="tiny", runs=(run_of(output=output),)), book)
 
 
-def test_pages_over_several_models_come_last():
-    runs = [SimpleNamespace(template=t) for t in ("lab_bits", "encoder_decoder_pruning")]
-    assert [r.template for r in in_order(runs)] == ["encoder_decoder_pruning", "lab_bits"]
+def test_what_is_missing_is_named_before_a_page_is_written(pages, monkeypatch):
+    pages.study.cells = [namedtuple("Cell", "key recipe")("0" * 24, "magnitude@all=0.5")]
+    monkeypatch.setattr("kc_utils.report.pages.store.read", lambda key: None)
+    with pytest.raises(MissingData, match="no stored rows of magnitude@all=0.5"):
+        pages.write()
+    pages.study.runs[0].output.unlink()
+    with pytest.raises(MissingData, match="run tiny-pruning of study tiny"):
+        pages.write()
+    assert not pages.folder.exists()
 
 
-def test_rows_of_several_models_name_model_recipe_and_probe(pages):
-    probes = {"taught": Probe(facts="lab", protocols=("cloze",)), "rule": Probe(facts="lab:rule", protocols=("rank",))}
-    cells = [Cell(f"lab:decoder-small-s{n}", "none", probe) for n in (1, 2) for probe in probes.values()]
-    parameters = SimpleNamespace(asked_models=("lab:decoder-small-s1", "lab:decoder-small-s2"), probes=probes)
-    run = SimpleNamespace(id="lab-bits", parameters=parameters, cells=cells)
-    results = {
-        cell: SimpleNamespace(rows=pd.DataFrame({"fact": ["f1", "f2"], "correct": [True, False]})) for cell in cells
-    }
+def test_runs_stand_between_written_and_generated_pages(pages):
+    part = yaml.safe_load(pages._contents([{"file": "results/of-tiny"}]))["parts"][0]
+    assert [c["file"] for c in part["chapters"]] == ["overview", "results/of-tiny", "results/card"]
+
+
+def test_pages_are_only_touched_when_they_change_and_stale_ones_go(pages):
+    pages._put("a.md", b"one")
+    stamp = (pages.folder / "a.md").stat().st_mtime_ns
+    (pages.folder / "rows").mkdir()
+    (pages.folder / "rows" / "old.parquet").write_bytes(b"")
+    pages._put("a.md", b"one")
+    pages._remove_stale()
+    assert (pages.folder / "a.md").stat().st_mtime_ns == stamp
+    assert [p.name for p in pages.folder.rglob("*")] == ["a.md"]
+
+
+def test_a_page_begins_with_its_installation_and_ends_with_its_provenance(pages, monkeypatch):
+    monkeypatch.setattr(tables, "provenance", lambda run, results: "## Rows\n")
+    pages._page(pages.study.runs[0], {})
+    page = nbformat.read(pages.folder / "tiny-pruning.ipynb", as_version=4)
+    assert page.cells[0].metadata["tags"] == ["remove-cell"]
+    assert (page.cells[1].source, page.cells[-1].source) == ("# Pruning · tiny", "## Rows\n")
+    nbformat.validate(page)
+
+
+def results_of(right: dict[str, int], touched=None) -> dict:
+    """Finished evaluations of a model under these recipes."""
+    probe, rows = Probe(protocols=("rank",)), rows_of(right)
+    return {
+        Cell("tiny", recipe, probe): SimpleNamespace(
+            rows=part.drop(columns=["model", "recipe", "sparsity", "compression_ratio"]),
+            report={"weights_touched": (touched or {}).get(recipe, 0), "sparsity": 0.0}, recorded=None,
+        )
+        for recipe, part in rows.groupby("recipe", sort=False)
+    }  # fmt: skip
+
+
+def test_the_landing_figure_joins_pruning_and_quantization():
+    results = results_of({"none": 160, "magnitude@all=0.2": 150, "magnitude@all=0.5": 60, "rtn@all=3": 50})
+    first, second = ([c for c in results if c.recipe == "none" or name in c.recipe] for name in ("magnitude", "rtn"))
+    pruning, rounding = run_of(), run_of("tiny-quantization", "decoder_quantization")
+    pruning.cells, rounding.cells, pruning.plan.values = first, second, {"method": "magnitude"}
+    found = landing.landing_figure(SimpleNamespace(name="tiny", runs=(pruning, rounding)), results)
+    assert found["landing.png"].startswith(b"\x89PNG") and ":alt: Retention in per cent, pruning" in found["landing.md"]
+    assert "first clear at 20\u00a0% sparsity" in found["landing.md"] and "`rtn@all=3` keeps" in found["landing.md"]
+    nothing = landing.landing_figure(SimpleNamespace(name="tiny", runs=(run_of(template="decoder_final_layer"),)), {})
+    assert set(nothing) == {"landing.md"} and "tiny" in nothing["landing.md"]
+
+
+def test_the_papers_matrices_are_compared_with_those_of_the_study():
+    recipes = {"int8@all": 160, "int8@all,preset=paper": 100}
+    text = landing.paper_preset(results_of(recipes, {"int8@all": 80_000_000, "int8@all,preset=paper": 108_400_000}))
+    assert "| 108.4 M | 80.0 M |" in text and "in favour of `int8@all`" in text
+    alone = landing.paper_preset(results_of({"rtn@all=4,preset=paper": 10}))
+    assert "Without a counterpart among the results: `rtn@all=4,preset=paper`" in alone and "|" not in alone
+    assert landing.paper_preset(results_of({"int8@all": 10})) == landing.NO_PRESET
+
+
+def test_rows_of_a_page_name_model_recipe_and_probe(pages):
+    run = run_of("tiny-rows")
+    results = results_of({"none": 160, "int8@all": 150})
+    run.cells = list(results)
     pages._rows(run, results)
-    rows = pd.read_parquet(pages.folder / "rows" / "lab-bits.parquet")
-    assert list(rows.columns[:3]) == ["model", "recipe", "asked"]
-    assert len(rows) == 8
-    assert set(rows["model"]) == {"lab:decoder-small-s1", "lab:decoder-small-s2"}
-    assert set(rows["asked"]) == set(probes)
+    rows = pd.read_parquet(pages.folder / "rows" / "tiny-rows.parquet")
+    assert {"model", "recipe", "facts", "probe"} <= set(rows) and set(rows["recipe"]) == {"none", "int8@all"}

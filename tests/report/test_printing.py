@@ -30,7 +30,7 @@ PAGE = """<!doctype html><html data-theme="light"><head><title>A chapter on pape
 <div class="solution">{solution}</div></details>
 <details><summary>Solutions</summary><p class="plain-solution">42</p></details>
 <div class="cell"><details class="hide above-input"><summary>Show code cell source</summary><pre>hidden = 1</pre></details></div>
-<fieldset class="kc-quiz"><legend>Which?</legend><label>this</label><p class="kc-quiz-told">Right.</p></fieldset>
+<fieldset class="kc-quiz"><legend>Which?</legend><label>this</label><p class="kc-quiz-said">Right.</p></fieldset>
 </section><section id="works-cited-in-this-chapter"><p><a class="reference external" href="https://example.org/a">https://example.org/a</a>
 </p></section></article></div></div><div class="bd-sidebar-secondary">on this page</div></main></div></div></body></html>"""
 
@@ -76,7 +76,7 @@ PAPER = """() => {
 SHOWN = ["h1", ".solution", ".plain-solution", ".kc-scroll", ".kc-quiz", "figure"]
 LEFT_OUT = [
     ".bd-header", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", "#jb-print-docs-body", ".headerlink",
-    ".kc-choose", ".kc-quiz-told", "details.hide",
+    ".kc-choose", ".kc-quiz-said", "details.hide",
 ]  # fmt: skip
 
 

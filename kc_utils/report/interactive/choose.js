@@ -1,4 +1,4 @@
-/* Which compression for a budget: reads the versions beside it, draws them with Plotly, names those that none beats. */
+/* Which compression for a budget: reads the compressed models beside it, draws them with Plotly, names those that none beats. */
 (function () {
   "use strict";
   const box = document.getElementById("kc-choose");
@@ -35,7 +35,7 @@
     draw();
   }
 
-  /* Versions beside which no other is at least as quick (or small) and keeps as much, and is better in one of the two. */
+  /* Models beside which no other is at least as quick (or small) and keeps as much, and is better in one of the two. */
   function unbeaten(part, by) {
     return part.filter((r) => !part.some((o) => o[by] <= r[by] && o.kept >= r.kept && (o[by] < r[by] || o.kept > r.kept)));
   }
@@ -93,21 +93,21 @@
     const lead = element("p");
     if (!fitting.length) {
       lead.textContent = limit > 0
-        ? "No version that was measured fits " + megabytes(limit) + ". The smallest takes " +
+        ? "No compressed model that was measured fits " + megabytes(limit) + ". The smallest takes " +
           megabytes(Math.min(...part.map((r) => r.megabytes))) + "."
         : "Name a budget above zero.";
       answer.replaceChildren(lead);
       return;
     }
-    lead.append("Within " + megabytes(limit) + ", most is kept by ", code(fitting[0].recipe), ": " + told(fitting[0]) + ".");
-    const list = element("ul", ...fitting.slice(1, 6).map((r) => element("li", code(r.recipe), ": " + told(r))));
+    lead.append("Within " + megabytes(limit) + ", most is kept by ", code(fitting[0].recipe), ": " + inWords(fitting[0]) + ".");
+    const list = element("ul", ...fitting.slice(1, 6).map((r) => element("li", code(r.recipe), ": " + inWords(r))));
     answer.replaceChildren(lead);
     if (fitting.length > 1) {
       answer.append(element("p", "Smaller still, and beaten by none in its size:"), list);
     }
   }
 
-  function told(r) {
+  function inWords(r) {
     return percent(r.kept) + " of the knowledge (95 % interval " + percent(r.low) + " to " + percent(r.high) + ") in " +
       megabytes(r.megabytes);
   }

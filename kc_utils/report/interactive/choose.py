@@ -8,35 +8,101 @@ import math
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from kc_utils.stats.findings import percent
-from kc_utils.stats.frontier import offers
-from kc_utils.report.fragments import Results
-from kc_utils.report.interactive.parts import data, scripts
-from kc_utils.report.markdown import markdown_table
+from kc_utils.compression.methods import method
+from kc_utils.compression.recipe import Recipe
+from kc_utils.report.interactive import data, scripts
+from kc_utils.report.phrases import percent
+from kc_utils.report.tables import markdown_table
+from kc_utils.stats.compare import compare
+from kc_utils.stats.names import CLOSED_BOOK, lab_parts, model_name, protocols_in_order, short_protocol
 from kc_utils.study import speeds
 
-NOTHING = "No facts were asked of enough versions of a model for a choice among them.\n"
+MEGABYTE = 1e6
+NO_KNOWLEDGE = ("lab:strangers", "lab:rule")
+"""Sources without a fact that a model could have learned."""
+NOTHING = "No facts were evaluated under enough recipes of a model for a choice among them.\n"
 _CONTROLS = """<div id="kc-choose" class="kc-choose" hidden>
 <form onsubmit="return false">
 <label>Model <select name="model"></select></label>
-<label>Facts asked <select name="question"></select></label>
+<label>Facts <select name="question"></select></label>
 <label>Against <select name="axis"></select></label>
 <label>Budget (MB) <input name="budget" type="number" min="0" step="1" inputmode="decimal"></label>
 </form>
 <div class="kc-answer" aria-live="polite"></div>
 <div class="kc-plot" role="img" aria-label="Knowledge kept in per cent against the size of the model in megabytes, one point
-for each compressed version; the table below has the same versions that none beats"></div>
+for each compressed model; the table below lists those that none beats"></div>
 </div>
 """
 
 
-def choose_page(*origins: Results) -> tuple[str, str]:
-    """A fragment in HTML, with script and data, and one in Markdown, a table of the versions that none beats."""
-    frame = offers(*origins)
+def choose_page(rows: pd.DataFrame) -> tuple[str, str]:
+    """A fragment in HTML, with script and data, and one in Markdown, a table of the compressed models that none beats.
+
+    rows: of `kc.results`.
+    """
+    frame = offers(rows)
     if frame.empty:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
     frame, measured = with_times(frame)
-    return html(frame), table(frame) + measured
+    shown = json.loads(frame.to_json(orient="records", double_precision=5))
+    plotly = f"<script>{get_plotlyjs()}</script>\n"
+    return _CONTROLS + data("kc-choose-data", shown) + plotly + scripts("choose"), table(frame) + measured
+
+
+def offers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Compare every recipe from memory: one line per model, question (source, protocol, number of facts) and recipe.
+
+    Columns: model, question, recipe, technique, megabytes (of the whole model, 10^6 bytes), kept, low, high (retention with
+    its 95 % interval), and frontier: no other recipe of the model keeps as much in as few bytes. Of several samples of one
+    source the largest counts; of lab models that differ in their seed alone, the first.
+    """
+    other_seed = {model for model in rows["model"].unique() if (parts := lab_parts(model)) and parts[-1] != "s1"}
+    rows = rows[
+        rows["protocol"].isin(CLOSED_BOOK) & ~rows["facts"].isin(NO_KNOWLEDGE) & ~rows["model"].isin(other_seed)
+    ]
+    keys = ["origin", "model", "facts", "probe"]
+    whole = [part for _, part in rows.groupby(keys, sort=False, observed=True) if {"none"} < set(part["recipe"])]
+    if not whole:
+        return pd.DataFrame()
+    found = pd.concat([compare(part).assign(source=part["facts"].iloc[0]) for part in whole], ignore_index=True)
+    found = found.dropna(subset=["bytes_compressed", "retention"])
+    most = found.groupby(["model", "source", "protocol"])["n"].transform("max")
+    found = found[found["n"] == most].drop_duplicates(["model", "source", "protocol", "recipe"])
+    rank = protocols_in_order(found["protocol"])
+    found = found.sort_values("protocol", key=lambda p: p.map(rank.index), kind="stable")
+    frame = pd.DataFrame(
+        {
+            "model": found["model"].map(model_name),
+            "question": [f"{x.source}, {short_protocol(x.protocol)}, {x.n} facts" for x in found.itertuples()],
+            "recipe": found["recipe"],
+            "technique": found["recipe"].map(technique),
+            "megabytes": found["bytes_compressed"] / MEGABYTE,
+            "kept": found["retention"],
+            "low": found["retention_low"],
+            "high": found["retention_high"],
+        }
+    ).reset_index(drop=True)
+    best = [unbeaten(part) for _, part in frame.groupby(["model", "question"], sort=False)]
+    return frame.assign(frontier=pd.concat(best).astype(bool))
+
+
+def technique(recipe: str) -> str:
+    """What a recipe does, as the chart colours it."""
+    prunes = {method(step.method).prunes for step in Recipe.parse(recipe).steps}
+    return (
+        "pruning then quantization"
+        if len(prunes) > 1
+        else {None: "uncompressed", True: "pruning", False: "quantization"}[next(iter(prunes), None)]
+    )
+
+
+def unbeaten(part: pd.DataFrame) -> pd.Series:
+    """Of recipes of one model and question: those beside which no other is at least as small and keeps as much, and is
+    better in one of the two."""
+    size, kept = part["megabytes"].to_numpy(), part["kept"].to_numpy()
+    as_good = (size[None, :] <= size[:, None]) & (kept[None, :] >= kept[:, None])
+    better = (size[None, :] < size[:, None]) | (kept[None, :] > kept[:, None])
+    return pd.Series(~(as_good & better).any(axis=1), part.index)
 
 
 def with_times(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -47,25 +113,18 @@ def with_times(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         found[m].of(recipe) if found[m] else None for m, recipe in zip(frame["model"], frame["recipe"], strict=True)
     ]
     frame = frame.assign(**{name: [t[name] if t else math.nan for t in times] for name in ("reading", "writing")})
-    told = [
+    stated = [
         f"Times of `{model}` are multiples of the uncompressed model's in 32-bit numbers: reading {s.what}, and writing one "
-        f"token at a time, on {s.processor}, {s.threads} thread{'s' * (s.threads > 1)}, {s.day}. Versions without a time are "
+        f"token at a time, on {s.processor}, {s.threads} thread{'s' * (s.threads > 1)}, {s.day}. Recipes without a time are "
         "computed here by their meaning and not by a kernel."
         for model, s in found.items()
         if s
     ]
-    return frame, "".join(f"\n{text}\n" for text in told)
-
-
-def html(frame: pd.DataFrame) -> str:
-    """Controls, Plotly, the data and the script, in one piece."""
-    rows = json.loads(frame.to_json(orient="records", double_precision=5))
-    plotly = f"<script>{get_plotlyjs()}</script>\n"
-    return _CONTROLS + data("kc-choose-data", rows) + plotly + scripts("choose")
+    return frame, "".join(f"\n{text}\n" for text in stated)
 
 
 def table(frame: pd.DataFrame) -> str:
-    """The versions that none beats, model by model and question by question, from the largest to the smallest."""
+    """The recipes that none beats, model by model and question by question, from the largest to the smallest."""
     parts = []
     best = frame[frame["frontier"]]
     for model, own in best.groupby("model", sort=False):

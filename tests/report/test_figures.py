@@ -1,0 +1,189 @@
+"""Figures and sentences: drawn from any comparison, with the numbers that its rows hold, also for readers who see none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kc_utils as kc
+from kc_utils.report import drawing, phrases
+from kc_utils.report.plot import curve, dots, matrix, perplexity, relations
+
+N = 200
+RIGHT = {
+    "none": 160, "magnitude@all=0.2": 150, "magnitude@all=0.5": 60, "magnitude@attention=0.2": 158,
+    "magnitude@attention=0.5": 120, "rtn@all=4": 150, "int8@all": 160,
+}  # fmt: skip
+
+
+def rows_of(right=RIGHT, protocol="rank", chance=0.2) -> pd.DataFrame:
+    """Of each recipe the first answers are correct, so that losses are nested."""
+    frames = [
+        pd.DataFrame(
+            {
+                "model": "tiny", "recipe": recipe, "protocol": protocol, "template": 0, "chance": chance,
+                "fact": [f"f{i}" for i in range(N)], "relation": ["capital", "currency"] * (N // 2),
+                "correct": np.arange(N) < n, "sparsity": 0.1, "compression_ratio": 1.0 + i / 10,
+            }
+        )
+        for i, (recipe, n) in enumerate(right.items())
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return kc.compare(pd.concat([rows_of(), rows_of(protocol="cloze", chance=0.0)]))
+
+
+def drawn_lines(ax) -> dict[str, list[float]]:
+    return {c.get_label(): list(np.round(c.lines[0].get_ydata(), 6)) for c in ax.containers}
+
+
+def test_a_curve_begins_at_the_uncompressed_model_and_holds_every_number(table):
+    pruned = table[table["method"].isin(["none", "magnitude"])]
+    picture = curve(pruned, x="pruned", hue="scope", caption="Answers", name="accuracy")
+    assert [ax.get_title(loc="left") for ax in picture.axes] == [drawing.label(p) for p in ("rank", "cloze")]
+    assert drawn_lines(picture.axes[0]) == {"all layers": [80.0, 75.0, 30.0], "attention": [80.0, 79.0, 60.0]}
+    assert picture.axes[0].get_ylabel() == "correct answers (%)" and "(%)" in picture.axes[0].get_xlabel()
+    references = {line.get_label(): line.get_ydata()[0] for line in picture.axes[0].get_lines()}
+    assert (references["uncompressed"], references["chance"]) == (80.0, 20.0)
+    assert "all layers: 80 at 0, 75 at 20, 30 at 50; attention: 80 at 0, 79 at 20, 60 at 50" in picture.alt
+    assert picture.caption.startswith("Answers. Bars: 95 % intervals (n = 200). Black line: uncompressed")
+    bars = picture.axes[0].containers[0].lines[2][0].get_segments()
+    line = pruned[(pruned["recipe"] == "magnitude@all=0.5") & (pruned["protocol"] == "rank")].iloc[0]
+    assert bars[2][:, 1] == pytest.approx([100 * line["low"], 100 * line["high"]])
+
+
+def test_storage_is_an_axis_of_names_in_falling_precision(table):
+    quantized = table[table["method"].isin(["none", "rtn", "int8"])]
+    picture = curve(quantized, x="precision", y="retention", hue="scope")
+    at = [label.get_text().replace("\n", " ") for label in picture.axes[0].get_xticklabels()]
+    assert at == ["not quantized", "int8 dynamic", "RTN 4 bits"]
+    assert {line.get_label() for line in picture.axes[0].get_lines()} >= {"nothing lost", "guessing"}
+
+
+def test_a_picture_shows_itself_with_what_the_book_needs(table):
+    data, metadata = curve(table, x="pruned", hue="scope")._repr_mimebundle_()
+    assert set(data) == {"image/png", "text/plain"} and data["image/png"].startswith("iVBOR")
+    assert set(metadata["kc"]) == {"name", "caption", "alt", "width"} and metadata["kc"]["name"] == "accuracy-pruned"
+
+
+def test_an_empty_table_draws_nothing_and_states_nothing(table):
+    empty = pd.DataFrame()
+    assert curve(empty, x="pruned") is None and dots(empty, "relation") is None and relations(empty) is None
+    assert perplexity(table, empty, x="pruned") is None and phrases.state(empty) is None
+
+
+def test_members_stand_beside_their_mean(table):
+    means = table[(table["scope"] != "attention") & (table["protocol"] == "rank")]
+    picture = curve(means, x="pruned", hue="scope", members=means.assign(accuracy=0.5))
+    marks = picture.axes[0].collections
+    assert any(np.allclose(mark.get_offsets()[:, 1], 50) for mark in marks if len(mark.get_offsets()))
+
+
+def test_relations_are_ordered_by_what_was_known():
+    rows = rows_of({"none": 160, "magnitude@all=0.5": 60})
+    rows.loc[(rows["relation"] == "currency") & (rows["fact"].str[1:].astype(int) > 60), "correct"] = False
+    picture = relations(kc.compare(rows, by="relation"))
+    assert [t.get_text() for t in picture.axes[0].get_yticklabels()] == ["capital (n = 100)", "currency (n = 100)"]
+    assert "before and after `magnitude@all=0.5`" in picture.caption and "80 at capital" in picture.alt
+
+
+def test_perplexity_stands_below_facts_and_may_be_infinite(table):
+    base = {
+        "text": "wikitext2",
+        "recipe": "none",
+        "scope": "none",
+        "pruned": 0.0,
+        "ratio": 1.0,
+        "ratio_low": 1.0,
+        "ratio_high": 1.0,
+    }
+    worse = {
+        **base,
+        "recipe": "magnitude@all=0.5",
+        "scope": "all",
+        "pruned": 0.5,
+        "ratio": np.inf,
+        "ratio_low": 2.0,
+        "ratio_high": 9.0,
+    }
+    one = table[table["recipe"].isin(["none", "magnitude@all=0.5"])]
+    picture = perplexity(one, pd.DataFrame([base, worse]), x="pruned")
+    assert "inf at 50" in picture.alt and picture.axes[1].get_yscale() == "log"
+    assert any(line.get_marker() == "^" for line in picture.axes[1].get_lines())
+
+
+def test_a_matrix_is_drawn_before_and_after():
+    weight = torch.arange(1.0, 13.0).reshape(3, 4)
+    after = torch.where(weight > 6, weight, 0)
+    picture = matrix({"before": weight, "after": after}, caption="Weights")
+    assert (
+        "before: 0.0 % of 12 weights are zero" in picture.alt and "after: 50.0 % of 12 weights are zero" in picture.alt
+    )
+    assert "of 3 x 4" in picture.caption
+
+
+def test_of_two_models_the_first_matrix_that_differs_is_shown():
+    lm = kc.load("lab:decoder-small-s1")
+    picture = matrix({"before": lm, "pruned": kc.compress(lm, "magnitude@feed_forward=0.5")})
+    assert "mlp" in picture.caption and "before: 0.0 %" in picture.alt
+
+
+def test_losses_are_stated_with_their_first_clear_amount(table):
+    text = phrases.state(table[table["protocol"] == "rank"]).data.replace("\u00a0", " ")
+    assert "Uncompressed, tiny gives the right answer in the closed-set ranking for **80 %** of 200 facts" in text
+    assert "**all layers, magnitude**: the loss is first clear at 20 % sparsity" in text
+    assert "**attention, magnitude**: the loss is first clear at 50 % sparsity" in text
+    assert "`int8@all` changes no answer from right to wrong or back" in text
+    assert "`rtn@all=4` keeps 92 % of what it knew above chance" in text
+
+
+def test_two_recipes_are_stated_against_each_other():
+    pairs = {"magnitude@attention=0.5": "magnitude@all=0.5", "magnitude@attention=0.2": "magnitude@attention=0.2"}
+    text = phrases.state(kc.compare(rows_of(), against=pairs)).data.replace("\u00a0", " ")
+    assert text.count("\n") == 0  # a recipe against itself is not stated
+    assert "60 % against 30 % right" in text and "a clear difference, in favour of `magnitude@attention=0.5`" in text
+
+
+def test_fates_agreement_and_perplexity_are_stated():
+    fate = {"recipe": "rtn@all=3", "n": 40, "low": 0.1, "high": 0.3, "gap": 0.2, "gap_low": 0.1, "gap_high": 0.3}
+    lost = pd.DataFrame(
+        [{**fate, "fate": f, "share": s} for f, s in (("kept", 0.5), ("forgotten", 0.3), ("broken", 0.2))]
+    )
+    assert "knowledge suffers more than reading" in phrases.state(lost).data
+    agreed = {"protocol": "rank", "facts": 30, "baseline_value": 0.9, "low": 0.4, "high": 0.6}
+    agreed = pd.DataFrame(
+        [{**agreed, "recipe": "rtn@all=3", "value": 0.5}, {**agreed, "recipe": "rtn@all=4", "value": 0.8}]
+    )
+    assert "least often under `rtn@all=3`" in phrases.state(agreed).data
+    base = {
+        "recipe": "none",
+        "text": "t",
+        "perplexity": 20.0,
+        "bits_per_byte": 1.0,
+        "tokens": 4096,
+        "n": 8,
+        "ratio": 1.0,
+    }
+    rest = [
+        {**base, "recipe": f"rtn@all={b}", "ratio": r, "ratio_low": r, "ratio_high": r}
+        for b, r in ((4, 1.02), (3, 2.0))
+    ]
+    said = phrases.state(pd.DataFrame([base, *rest])).data.replace("\u00a0", " ")
+    assert "no more than 5 % under 1 of 2 recipes" in said and "most under `rtn@all=3`: 2.00 times" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.0"), (-0.001, "0.0"), (12.34, "12.3"), (0.123, "0.12"), (float("nan"), "undefined"), (-2.0, "−2.0")],
+)
+def test_numbers(value, text):
+    assert phrases.number(value) == text
+
+
+def test_a_table_of_all_numbers(table):
+    html = kc.show_table(table).data
+    assert all(html.count(f">{recipe}<") == 2 for recipe in RIGHT)
+    assert ">80 (74 to 85)<" in html and "&lt; 0.001" in html and "nan" not in html
