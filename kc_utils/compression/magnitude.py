@@ -9,7 +9,8 @@ the flat index of the stored weight. Masks equal those of torch.nn.utils.prune w
 Nothing is sorted. The bits of a float32, without its sign, read as a whole number order as the magnitudes do (half
 precisions are exact in float32). A histogram over the upper half of these bits finds the bucket that holds the k-th
 smallest, a second one over the lower half, of that bucket alone, the number itself. A piece of the weights is copied at
-a time, so that the extra memory does not depend on the size of the model.
+a time, so that the extra memory does not depend on the size of the model. Whole arrays are numpy's work, not torch's,
+whose threads wait for each other at every piece on a machine that does other work too.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,14 +73,15 @@ def zero_smallest(pieces: Sequence[torch.Tensor], keys: Sequence[Callable[[], np
     if k == 0:
         return
     cut, ties = kth_smallest(keys, k)
-    for piece, keys_of_piece in zip(pieces, keys, strict=True):
-        key = keys_of_piece()
-        pruned = key < cut
+    for piece, make in zip(pieces, keys, strict=True):
+        key = make()
+        kept = key >= cut
         if ties:
             equal = np.flatnonzero(key == cut)[:ties]
-            pruned[equal] = True
+            kept[equal] = False
             ties -= equal.size
-        piece.masked_fill_(torch.from_numpy(pruned), 0)
+        words = piece.view(torch.int32 if piece.element_size() == 4 else torch.int16).numpy()
+        words *= kept  # several times as fast as filling by a mask
 
 
 def kth_smallest(keys: Sequence[Callable[[], np.ndarray]], k: int) -> tuple[int, int]:
@@ -87,20 +89,17 @@ def kth_smallest(keys: Sequence[Callable[[], np.ndarray]], k: int) -> tuple[int,
 
     keys: int32 arrays of numbers that are not negative, made when called; each is called twice. 1 <= k <= their number.
     """
-    upper = _histogram((key() >> HALF for key in keys), 1 << 31 - HALF)
+    upper = np.zeros(1 << 31 - HALF, np.int64)
+    for make in keys:
+        upper += np.bincount(make() >> HALF, minlength=upper.size)
     bucket = int(np.searchsorted(upper.cumsum(), k))
     k -= int(upper[:bucket].sum())
-    members = (key[key >> HALF == bucket] & (1 << HALF) - 1 for key in (make() for make in keys))
-    lower = _histogram(members, 1 << HALF)
+    lower = np.zeros(1 << HALF, np.int64)
+    for make in keys:
+        key = make()
+        lower += np.bincount(key[key >> HALF == bucket] & lower.size - 1, minlength=lower.size)
     last = int(np.searchsorted(lower.cumsum(), k))
     return bucket << HALF | last, k - int(lower[:last].sum())
-
-
-def _histogram(numbers, size: int) -> np.ndarray:
-    counts = torch.zeros(size, dtype=torch.int64)
-    for some in numbers:
-        counts += torch.bincount(torch.from_numpy(some), minlength=size)  # numpy's own would convert to int64 first
-    return counts.numpy()
 
 
 def prune_rows(weight: torch.Tensor, k: int) -> int:
