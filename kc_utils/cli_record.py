@@ -48,9 +48,8 @@ def record(study: StudyName, as_json: Json = False) -> None:
     if as_json:
         print(as_text(asdict(done)))
         return
-    print(
-        f"{done.cells} evaluations of {done.of} written to {done.files} files; the record of {study} takes {done.bytes / 1e6:.2f} MB"
-    )
+    size = f"the record of {study} takes {done.bytes / 1e6:.2f} MB"
+    print(f"{done.cells} evaluations of {done.of} written to {done.files} files; {size}")
     if done.unfinished:
         print(f"{done.unfinished} evaluations are not finished: kc study compute {study}")
     if done.dropped:

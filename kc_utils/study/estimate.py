@@ -84,29 +84,28 @@ def by_model(cells: Iterable[Cell], gpu: str) -> list[dict]:
         solved = 4 * size.parameters * sum(calibration(g[0].recipe) for g in groups) / (1e12 * SOLVER_UTILISATION)
         passes = PASSES * 4 * size.parameters / (1e9 * on["bandwidth_gb_s"]) + size.stored_bytes / (1e9 * DISK_GB_S)
         tokens = sum(tokens_of(cell.probe, family) for group in groups for cell in group)
-        once = len(groups) * passes + solved / on["tflops_32"]
-        hours = [
-            (once + 2 * size.parameters * tokens / (1e12 * on[t] * UTILISATION)) / 3600
-            for t in ("tflops_32", "tflops_16")
-        ]
-        memory = 4.4 * size.parameters / 1e9 + ACTIVATIONS_GB
-        lines.append(
-            {"model": model, "family": family, "evaluations": sum(map(len, groups)), "recipes": len(groups)}
-            | {"parameters_m": round(size.parameters / 1e6, 1), "disk_gb": round(size.stored_bytes / 1e9, 2)}
-            | {"memory_gb": round(memory, 1), "fits": memory <= on["memory_gb"], "tokens_m": round(tokens / 1e6, 1)}
-            | {"hours_32": round(hours[0], 2), "hours_16": round(hours[1], 2)}
+        once, each = (
+            len(groups) * passes + solved / on["tflops_32"],
+            2 * size.parameters * tokens / (1e12 * UTILISATION),
         )
+        memory = 4.4 * size.parameters / 1e9 + ACTIVATIONS_GB
+        lines.append({
+            "model": model, "family": family, "evaluations": sum(map(len, groups)), "recipes": len(groups),
+            "parameters_m": round(size.parameters / 1e6, 1), "disk_gb": round(size.stored_bytes / 1e9, 2),
+            "memory_gb": round(memory, 1), "fits": memory <= on["memory_gb"], "tokens_m": round(tokens / 1e6, 1),
+            **{f"hours_{b}": round((once + each / on[f"tflops_{b}"]) / 3600, 2) for b in (32, 16)},
+        })  # fmt: skip
     return lines
 
 
 def in_words(lines: list[dict], gpu: str) -> str:
     """State the sums, and how they were estimated."""
-    on, total = card(gpu), lambda name: sum(line[name] for line in lines)
-    too_large = [line["model"] for line in lines if not line["fits"]]
+    n, disk, slow, fast = (sum(x[c] for x in lines) for c in ("evaluations", "disk_gb", "hours_32", "hours_16"))
+    memory, too_large = max(line["memory_gb"] for line in lines), [line["model"] for line in lines if not line["fits"]]
     return (
-        f"{total('evaluations'):,} evaluations of {len(lines)} models on one {gpu}: about {total('hours_32'):.1f} hours in float32, "
-        f"in which models are computed here ({total('hours_16'):.1f} in 16 bits); {total('disk_gb'):.0f} GB of disk for their files; "
-        f"at most {max(line['memory_gb'] for line in lines):.0f} of {on['memory_gb']:g} GB of memory at a time"
+        f"{n:,} evaluations of {len(lines)} models on one {gpu}: about {slow:.1f} hours in float32, in which models are "
+        f"computed here ({fast:.1f} in 16 bits); {disk:.0f} GB of disk; at most {memory:.0f} of "
+        f"{card(gpu)['memory_gb']:g} GB of memory at a time"
         + (f", too much for {listed(too_large)}" if too_large else "")
         + ".\nAn estimate from arithmetic, not a measurement: see kc_utils/study/estimate.py."
     )

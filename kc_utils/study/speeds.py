@@ -1,8 +1,7 @@
 """How long compressed models take, relative to the uncompressed one: measured apart from the study, kept with the record.
 
-Most formats are computed in a study by their meaning, on full-precision numbers, which says nothing of their speed. So times
-are taken of recipes whose kernels are real (`benchmarks/quantized_forward.py`) and kept in `results/reference/speed.json` with
-the processor that they were taken on. Other recipes have no time.
+Most formats are simulated in full precision, which says nothing of their speed. Times are of recipes whose kernels are real
+(`benchmarks/quantized_forward.py`), in `results/reference/speed.json` with their processor. Other recipes have none.
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ Nothing stored is used and nothing is stored. An evaluation reproduces in one of
 
 Answer by answer. Weights of pruning and of rounding to nearest are the same on every machine, bit for bit; what differs is the
 order in which float32 sums are made, by processor and number of threads. The questions are the same, hardly an answer turns, and
-neither the typical nor the worst score is further off than EXACT allows. Where compression has broken a model, scores are large
+neither the typical nor the worst score is further off than allowed here. Where compression has broken a model, scores are large
 and so are their errors: the worst may be off by a share of the score besides.
 
 In distribution. Dynamic int8 rounds each token's activations, and GPTQ solves for its weights with sums over calibration texts:
 a sum that falls on the other side of a step moves all that follows, and what comes out is another draw of the same noise. An
-evaluation of these methods that misses EXACT is tested for more than noise: whether answers turned more one way than the other,
-and whether scores moved more one way. Either sum, over facts that moved independently, is compared with its own spread,
+evaluation of these methods that misses these bounds is tested for more than noise: whether answers turned, or scores moved, more
+one way than the other. Either sum, over facts that moved independently, is compared with its own spread,
 |sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted to what was seen. Fewer than ten facts cannot fail it.
 """
 
@@ -20,7 +20,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from kc_utils.compression.recipe import Recipe
-from kc_utils.errors import BadRequest, KCError, MissingData
+from kc_utils.errors import BadRequest, KCError, MissingData, listed
 from kc_utils.study import measure, packing, record
 from kc_utils.study.cells import Cell, chosen, grouped
 from kc_utils.study.evaluate import CompressedModels
@@ -39,18 +39,9 @@ QUESTION = ["protocol", "fact", "template"]
 """What names a question in the rows of an evaluation."""
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """nats: that the worst score may be off, and `share` of that score added to it; typical: that the median may be off, in
-    nats; turned: share of the answers that may turn, one at least."""
-
-    nats: float
-    share: float
-    turned: float
-    typical: float
-
-
-EXACT = Tolerance(0.02, 0.001, 0.005, 0.01)
+NATS, SHARE, TYPICAL, TURNED = 0.02, 0.001, 0.01, 0.005
+"""How far the worst score may be off in nats, with a share of that score added; the median score; the share of answers that may
+turn, one at least."""
 Z = 3.0
 NOISY = ("int8", "llm-int8", "gptq")
 """Methods whose rounding depends on sums of float32."""
@@ -118,11 +109,10 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, mod
         raise BadRequest(f"a sample holds at least one evaluation, got {size}")
     found = record.load(study)
     if found.problems:
-        others = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
-        raise MissingData(f"{found.problems[0]}{others}")
+        raise MissingData("; ".join(found.problems[:2]))
     if not found.files:
         raise MissingData(
-            f"study {study} has no results of record; there are those of {', '.join(record.studies()) or 'none'}"
+            f"study {study} has no results of record; there are those of {listed(record.studies()) or 'none'}"
         )
     cells = sample(found, size, seed, models)
     check_data(study, [cell.probe.model_dump() for cell in cells])
@@ -170,7 +160,7 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
     right, was = (both.loc[answered, c].astype(int) for c in ("correct", "correct_then"))
     score, then = (both.loc[scored, c].astype(float) for c in ("score", "score_then"))
     moved, turned = score - then, int((right != was).sum())
-    off, allowed = moved.abs().to_numpy(), max(1, math.floor(EXACT.turned * len(both)))
+    off, allowed = moved.abs().to_numpy(), max(1, math.floor(TURNED * len(both)))
     typical, largest = (float(np.median(off)), float(off.max())) if len(off) else (0.0, 0.0)
     z = {
         "answers": _net((right - was).groupby(both.loc[answered, "fact"]).sum()),
@@ -179,9 +169,9 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
     why = []
     if turned > allowed:
         why.append(f"{turned} answers turned, {allowed} may")
-    if (off > EXACT.nats + EXACT.share * then.abs().to_numpy() + packing.STEP / 2).any():
+    if (off > NATS + SHARE * then.abs().to_numpy() + packing.STEP / 2).any():
         why.append(f"a score is {largest:.2f} nats off")
-    if typical > EXACT.typical + packing.STEP / 2:
+    if typical > TYPICAL + packing.STEP / 2:
         why.append(f"scores are {typical:.2f} nats off in the middle")
     agreement = NO if why else BY_ANSWER
     if why and noisy(cell.recipe):
@@ -191,20 +181,12 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
     if unlike := sum(int((there[c] != there[f"{c}_then"]).sum()) for c in ("correct", "score")):
         agreement = NO
         why.append(f"{unlike} answers or scores are there in one of the two alone")
+    accuracy, recorded_accuracy = (float(values.mean()) if len(values) else None for values in (right, was))
     return Check(
-        **known,
-        n=len(both),
-        turned=turned,
-        turned_allowed=allowed,
-        largest=largest,
-        typical=typical,
-        accuracy=float(right.mean()) if len(right) else None,
-        accuracy_recorded=float(was.mean()) if len(was) else None,
-        z_answers=z["answers"],
-        z_scores=z["scores"],
-        agreement=agreement,
+        **known, n=len(both), turned=turned, turned_allowed=allowed, largest=largest, typical=typical, accuracy=accuracy,
+        accuracy_recorded=recorded_accuracy, z_answers=z["answers"], z_scores=z["scores"], agreement=agreement,
         why="; ".join(why),
-    )
+    )  # fmt: skip
 
 
 def _net(moved: pd.Series) -> float:
@@ -217,17 +199,13 @@ def _named(cell: Cell) -> dict:
     return {"model": cell.model, "recipe": cell.recipe, "facts": source_of(cell.probe.model_dump())}
 
 
-def failures(checks: Iterable[Check]) -> str:
+def failures(checks: Sequence[Check]) -> str:
     """State in one line which evaluations do not reproduce; empty where all do."""
-    checks = list(checks)
-    failed = [c for c in checks if not c.reproduces]
-    if not failed:
-        return ""
-    first = f"{failed[0].model}, {failed[0].recipe}, {failed[0].facts}: {failed[0].why}"
-    return f"{len(failed)} of {len(checks)} recorded evaluations do not reproduce; first, {first}"
+    failed = [f"{c.model}, {c.recipe}, {c.facts}: {c.why}" for c in checks if not c.reproduces]
+    return f"{len(failed)} of {len(checks)} recorded evaluations do not reproduce; first, {failed[0]}" if failed else ""
 
 
-def summary(checks: Iterable[Check]) -> str:
+def summary(checks: Sequence[Check]) -> str:
     """State how many evaluations came out, and in which way."""
     ways = [c.agreement for c in checks]
     return f"of {len(ways)} recorded evaluations {ways.count(BY_ANSWER)} reproduce answer by answer" + (

@@ -177,6 +177,13 @@ def test_a_recipe_depends_on_its_own_methods_and_no_other(recipe):
 
 def test_a_result_depends_on_all_that_makes_it_and_not_on_pages():
     closure = code.import_closure(CODE)
-    needed = {"compression.apply", "compression.report", "probing.causal", "probing.prefix_tree", "models.loading", "models.scopes"}  # fmt: skip
+    needed = {
+        "compression.apply",
+        "compression.report",
+        "probing.probe",
+        "probing.causal",
+        "models.loading",
+        "models.scopes",
+    }
     assert {f"kc_utils.{name}" for name in needed} <= closure
     assert not any(name.startswith(("kc_utils.stats", "kc_utils.report", "kc_utils.cli")) for name in closure)

@@ -153,9 +153,9 @@ BAD_CELLS = {
     "recipes that are no texts": ((PARAMETERS, "recipes = [0.5]"), None, r"got \[0.5\]"),
     "the second grammar": ((PARAMETERS, "recipes = ['rtn 4']"), None, "write METHOD@SCOPE"),
     "probes that are a list": ((PARAMETERS, GRID + "\nprobes = []"), None, "probes are a dict"),
-    "an unknown field of a probe": ((PARAMETERS, GRID + "\nprobes = {'a': {'fact': 1}}"), None, "probe 'a': unknown parameter 'fact'"),
+    "an unknown field of a probe": ((PARAMETERS, GRID + "\nprobes = {'a': {'fact': 1}}"), None, "'a': unknown parameter 'fact'"),
     "no model": (("sparsity: float = 0.1", "recipes = ['rtn@all=4']"), None, "declares model, or models"),
-    "a model twice": (("models: list = ['smollm2-135m'] * 2", "recipes = ['rtn@all=4']"), None, "models: name at least one, and each once"),
+    "a model twice": (("models: list = ['smollm2-135m'] * 2", "recipes = ['rtn@all=4']"), None, "models: name at least one"),
 }  # fmt: skip
 
 

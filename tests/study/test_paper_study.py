@@ -11,14 +11,14 @@ from tokenizers import AddedToken
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.probing.sources import load_source
 from kc_utils.models import registry
 from kc_utils.models.registry import ModelEntry
 from kc_utils.models.sizes import shapes, size_of
+from kc_utils.probing.sources import load_source
 from kc_utils.study import cells as cells_module
 from kc_utils.study import estimate, store
-from kc_utils.study.compute import compute_group
-from kc_utils.study.evaluate import grouped
+from kc_utils.study.cells import grouped
+from kc_utils.study.engine import compute_group
 from kc_utils.study.studyfile import load_study
 from tests import trained
 from tests.conftest import ROOT
@@ -83,7 +83,7 @@ def data(tmp_path_factory):
 
 
 def forget():
-    for cached in (load_source, cells_module._facts_hash, cells_module._fingerprints, estimate.work_of):
+    for cached in (load_source, cells_module._facts_hash, cells_module._fingerprints, estimate.tokens_of):
         cached.cache_clear()
 
 
@@ -139,7 +139,7 @@ ONE_OF_EACH = [
 ]
 
 
-def test_the_study_asks_every_checkpoint_of_the_paper(study):
+def test_the_study_evaluates_every_checkpoint_of_the_paper(study):
     assert {cell.model for cell in study.cells} == {entry.id for entry in PAPER}
     assert {registry.registry()[m].family for m in ONE_OF_EACH} == {"encoder", "encoder-decoder", "decoder"}
     assert {entry.architecture for entry in PAPER} == {"bert", "roberta", "distilbert", "albert", "t5", "llama"}
@@ -219,7 +219,7 @@ def test_the_plan_for_a_card_counts_what_there_is(study):
     own = [c for c in study.cells if c.model in ("bert-base-uncased", "vicuna-7b")]
     size_of.cache_clear()
     lines = {line["model"]: line for line in estimate.by_model(own, "h100")}
-    assert lines["bert-base-uncased"]["cells"] + lines["vicuna-7b"]["cells"] == len(own)
+    assert lines["bert-base-uncased"]["evaluations"] + lines["vicuna-7b"]["evaluations"] == len(own)
     vicuna = lines["vicuna-7b"]
     assert vicuna["disk_gb"] == pytest.approx(13.48, abs=0.01)
     assert vicuna["memory_gb"] > 27, "the weights alone take 27 GB in float32"
@@ -228,7 +228,7 @@ def test_the_plan_for_a_card_counts_what_there_is(study):
     small = {line["model"]: line for line in estimate.by_model(own, "t4")}
     assert not small["vicuna-7b"]["fits"]
     assert small["vicuna-7b"]["hours_32"] > vicuna["hours_32"]
-    text = estimate.told(list(small.values()), "t4")
+    text = estimate.in_words(list(small.values()), "t4")
     assert "too much for vicuna-7b" in text
     assert "not a measurement" in text
     with pytest.raises(BadRequest, match="no card 'h1000'.*h100"):
@@ -236,16 +236,13 @@ def test_the_plan_for_a_card_counts_what_there_is(study):
 
 
 def test_more_work_takes_longer(study):
-    probe = next(c.probe for c in study.cells if c.probe.facts == "bear")
-    encoder, decoder = (estimate.work_of(probe, family) for family in ("encoder", "decoder"))
-    assert encoder.tokens > decoder.tokens > 0, "an encoder reads a statement again for each piece of each candidate"
-    size = size_of("bert-base-uncased")
-    on = estimate.card("h100")
-    assert (
-        estimate.compressing_seconds(size, "gptq@all=4", on) > estimate.compressing_seconds(size, "rtn@all=4", on) > 0
+    own = [c for c in study.cells if c.model == "bert-base-uncased" and c.probe.facts == "bear"]
+    gptq, rtn, none = (
+        estimate.operations(next(c for c in own if c.recipe.startswith(name))) for name in ("gptq", "rtn", "none")
     )
-    assert estimate.compressing_seconds(size, "none", on) == 0
-    assert estimate.asking_seconds(size, encoder, 10) == pytest.approx(2 * estimate.asking_seconds(size, encoder, 20))
+    assert gptq > rtn == none > 0
+    encoder, decoder = (estimate.tokens_of(own[0].probe, family) for family in ("encoder", "decoder"))
+    assert encoder > decoder > 0, "an encoder reads a statement again for each candidate"
 
 
 @pytest.mark.parametrize("name", ["paper", "benchmarks"])
@@ -258,6 +255,6 @@ def test_without_data_there_is_one_clear_line(name, monkeypatch, tmp_path):
         load_study(name, fetch=False)
     text = str(error.value)
     assert "\n" not in text
-    assert text.startswith(f"study {name} asks lama")
+    assert text.startswith(f"study {name} needs lama")
     assert "KC_DATA is not set" in text
     assert "boolq" in text
