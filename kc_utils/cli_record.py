@@ -39,14 +39,12 @@ def compute(
 
 def record(study: StudyName, as_json: Json = False) -> None:
     """Copy the finished evaluations of a study into results/reference/, the rows that are published with the code."""
-    from dataclasses import asdict
-
     from kc_utils.study.recording import record_study
     from kc_utils.study.studyfile import load_study
 
     done = record_study(load_study(study, fetch=False))
     if as_json:
-        print(as_text(asdict(done)))
+        print(as_text(done._asdict()))
         return
     size = f"the record of {study} takes {done.bytes / 1e6:.2f} MB"
     print(f"{done.cells} evaluations of {done.of} written to {done.files} files; {size}")

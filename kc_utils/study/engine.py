@@ -13,15 +13,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
 from kc_utils.errors import BadResult, KCError, MissingData
 from kc_utils.places import cores as all_cores
-from kc_utils.places import disk_message, finished_dir, project_dir, results_dir, write_text
+from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.probing.probe import Probe
 from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, chosen, grouped
@@ -66,17 +66,12 @@ def _questions(probe: Probe) -> int:
 
 def measured_rate(cells) -> float:
     """Operations a second of what is stored on this machine; OPERATIONS_A_SECOND where nothing is."""
-    found = [
-        (estimate.operations(cell), sum(a["made"]["seconds"].values()))
-        for cell in cells
-        if (a := store.about(cell.key))
-    ]
-    done, seconds = (sum(values) for values in zip(*found, strict=True)) if found else (0, 0)
-    return done / seconds if seconds else OPERATIONS_A_SECOND
+    there = [(cell, about) for cell in cells if (about := store.about(cell.key))]
+    seconds = sum(sum(about["made"]["seconds"].values()) for _, about in there)
+    return sum(estimate.operations(cell) for cell, _ in there) / seconds if seconds else OPERATIONS_A_SECOND
 
 
-@dataclass(frozen=True)
-class Computed:
+class Computed(NamedTuple):
     """cells: of the study, or those that were chosen; before: finished when it began; failed: one line for each that could
     not be computed."""
 
@@ -103,21 +98,15 @@ def compute_study(
     if waiting:
         prepare_models(study)
         groups = sorted(grouped(waiting), key=lambda group: -sum(map(estimate.operations, group)))
-        processors = min(cores or all_cores(), len(groups))
-        with tqdm(
-            total=len(cells),
-            initial=before,
-            unit="evaluation",
-            disable=not show_progress,
-            file=sys.stderr,
-            desc=study.name,
-        ) as bar:
-            for done, lines in _done(groups, processors, max(1, (cores or all_cores()) // len(groups))):
+        cores = cores or all_cores()
+        bar = {"total": len(cells), "initial": before, "desc": study.name, "disable": not show_progress}
+        with tqdm(**bar, unit="evaluation", file=sys.stderr) as bar:
+            for done, lines in _done(groups, min(cores, len(groups)), max(1, cores // len(groups))):
                 failed += lines
                 bar.update(done)
         if len(failed) == len(waiting):
             raise BadResult(f"none of {len(waiting)} evaluations could be computed; first, {failed[0]}")
-    if len(cells) == len(study.cells) and not failed and (waiting or not (finished_dir() / study.name).is_dir()):
+    if len(cells) == len(study.cells) and not failed:
         keep_finished(study)
     return Computed(len(cells), before, tuple(failed))
 

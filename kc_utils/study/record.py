@@ -3,16 +3,11 @@
     results/reference/STUDY/record.json             every file of the record with its hash, size and number of evaluations
     results/reference/STUDY/MODEL/PROBE.parquet     rows of all recipes of one model and probe, and what made them
 
-A recorded evaluation is found in two ways.
-
-- By key (`find`): it was made with this very code, these versions, weights and facts, and stands for a computation here.
-  `store.read` does that after looking into the local store.
-- By study, model, recipe and probe (`Record.results`, `kc.results`): whatever made it. That is how the book reads it, so that
-  the published pages stay what they are when code or a library moves on, need neither weights nor benchmark data, and say
-  with which code and versions their rows were made (`Record.making`). `kc verify` measures whether the numbers still come out.
-
-A file that is absent, cut or altered gives no rows, and `Record.problems` says so in one line. Only what `record.json` lists
-is read.
+`find` finds an evaluation by key: it was made with this very code, these versions, weights and facts, and stands for a
+computation here. `Record.results` and `kc.results` take whatever made it: the published pages stay what they are when code or a
+library moves on, need neither weights nor benchmark data, and say what made their rows (`Record.making`); `kc verify` measures
+whether the numbers still come out. A file that is absent, cut or altered gives no rows, and `Record.problems` says so in one
+line. Only what `record.json` lists is read.
 """
 
 from __future__ import annotations
@@ -168,20 +163,13 @@ def load(study: str) -> Record:
 
 def find(key: str) -> CellResult | None:
     """Return the recorded evaluation of this key, of whatever study, or None."""
-    found = _places().get(key)
-    try:
-        return _open(*found[:2]).result(found[2]) if found else None
-    except MissingData:
-        return None
+    file, recipe = _file_with(key)
+    return file and file.result(recipe)
 
 
 def has(key: str) -> bool:
     """Whether a whole recorded evaluation has this key."""
-    found = _places().get(key)
-    try:
-        return found is not None and _open(*found[:2]) is not None
-    except MissingData:
-        return False
+    return _file_with(key)[0] is not None
 
 
 def read_listing(file: Path) -> list[dict]:
@@ -209,14 +197,20 @@ def _listing(file: Path, stamp: tuple) -> list[dict]:
         ) from error
 
 
-def _places() -> dict[str, tuple[Path, str, str]]:
-    """Return key -> file, its hash, recipe; of every study whose list can be read."""
+def _file_with(key: str) -> tuple[RecordedFile | None, str]:
+    """The whole file that holds the evaluation of this key, or None, and its recipe."""
     folder = reference_dir()
-    return _places_of(tuple((f, _stamp(f)) for f in sorted(folder.glob(f"*/{INDEX}"))) if folder else ())
+    listings = tuple((f, _stamp(f)) for f in sorted(folder.glob(f"*/{INDEX}"))) if folder else ()
+    path, sha256, recipe = _places_of(listings).get(key, (None, "", ""))
+    try:
+        return path and _open(path, sha256), recipe
+    except MissingData:
+        return None, recipe
 
 
 @lru_cache(maxsize=8)
 def _places_of(listings: tuple) -> dict[str, tuple[Path, str, str]]:
+    """Key -> file, its hash, recipe; of every study whose list can be read."""
     places = {}
     for file, stamp in listings:
         try:
@@ -269,10 +263,7 @@ def content_of(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _stamp(path: Path) -> tuple:
-    """Return what changes when the file does; () where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _stamp(path: Path) -> tuple | None:
+    """What changes when the file does."""
+    found = path.stat() if path.exists() else None
+    return found and (found.st_size, found.st_mtime_ns, found.st_ino)

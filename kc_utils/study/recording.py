@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -30,8 +30,7 @@ LEFT_OUT_OF_REPORTS = ("per_matrix", "recipe")
 """Of a report: one line for each matrix, many times as long as all else; and what the file says anyway."""
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What `record_study` did. files: written; cells: in them; of: evaluations of the study; bytes: of its whole record;
     unfinished: evaluations that no store holds; alone: files left out because the uncompressed model is not among them;
     dropped: recorded evaluations that today's code would not make, and that are not finished here."""
@@ -94,7 +93,10 @@ def record_study(study: Study) -> Recorded:
 
 def keep_finished(study: Study) -> None:
     """Write the rows of a study whose evaluations are all finished, exact, in the format of the record: `kc.results` reads it."""
-    groups = _groups(study.cells)
+    groups, index = _groups(study.cells), finished_dir() / study.name / INDEX
+    kept = record.read_listing(index) if index.is_file() else []
+    if {key for entry in kept for key in entry["cells"].values()} == {cell.key for cell in study.cells}:
+        return
     with complete_or_absent(finished_dir() / study.name) as folder:
         entries = []
         for group, name in file_names(groups, {}).items():

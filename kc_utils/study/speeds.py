@@ -7,7 +7,8 @@ Most formats are simulated in full precision, which says nothing of their speed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
@@ -20,8 +21,7 @@ ZEROS = "magnitude@all=0.5"
 """The recipe that was timed for all that prune: zeros take as long as other numbers."""
 
 
-@dataclass(frozen=True)
-class Speeds:
+class Speeds(NamedTuple):
     """ratios: recipe -> reading and writing, times the uncompressed model's; what: was read; processor, threads, day."""
 
     ratios: dict[str, dict[str, float]]
@@ -54,21 +54,13 @@ def record(model: str, ratios: dict[str, dict[str, float]], what: str) -> None:
 
 def recorded(model: str) -> Speeds | None:
     """Return what is kept of a model, None for nothing. Raises MissingData for a damaged file."""
-    kept = _read().get(model)
-    if kept is None:
-        return None
     try:
-        return Speeds(**{name: kept[name] for name in ("ratios", "what", "processor", "threads", "day")})
-    except (KeyError, TypeError) as error:
-        raise MissingData(f"{FILE} of the record is damaged ({error!r}): restore it with git") from error
+        kept = _read().get(model)
+        return kept and Speeds(**{name: kept[name] for name in Speeds._fields})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MissingData(f"{FILE} of the record is damaged ({type(error).__name__}): restore it with git") from error
 
 
 def _read() -> dict:
-    folder = reference_dir()
-    file = folder / FILE if folder else None
-    if file is None or not file.is_file():
-        return {}
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise MissingData(f"{FILE} of the record is damaged ({type(error).__name__}): restore it with git") from error
+    file = (reference_dir() or Path()) / FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

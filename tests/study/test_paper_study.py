@@ -13,7 +13,7 @@ from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.models import registry
 from kc_utils.models.registry import ModelEntry
-from kc_utils.models.sizes import shapes, size_of
+from kc_utils.models.sizes import size_of
 from kc_utils.probing.sources import load_source
 from kc_utils.study import cells as cells_module
 from kc_utils.study import estimate, store
@@ -196,23 +196,6 @@ def test_the_kinds_are_those_of_the_paper(study):
         "magnitude+rtn", "magnitude,preset=paper+int8,preset=paper", "rows-l1", "random-rows",
     } <= kinds  # fmt: skip
     assert any(k.startswith("gptq") for k in kinds)
-
-
-PARAMETERS = {  # of the model cards and papers, in millions
-    "bert-base-uncased": 110, "bert-large-uncased": 335, "roberta-base": 125, "roberta-large": 355,
-    "distilbert-base-uncased": 67, "albert-base-v2": 11.5, "albert-large-v2": 17.3, "flan-t5-base": 247.58,
-    "flan-t5-large": 783.15, "flan-t5-xl": 2849.76, "lamini-flan-t5-248m": 247.58, "lamini-flan-t5-783m": 783.15,
-    "vicuna-7b": 6738.42, "wizardlm-7b": 6738.42, "smollm2-135m": 134.52,
-}  # fmt: skip
-
-
-def test_sizes_are_known_without_the_hub():
-    assert {entry.id for entry in PAPER} <= set(shapes())
-    for model, millions in PARAMETERS.items():
-        size = size_of(model)
-        assert size.parameters / 1e6 == pytest.approx(millions, rel=0.04 if "albert" in model else 0.006)
-    with pytest.raises(BadRequest, match="shapes"):
-        size_of("opt-125m")
 
 
 def test_the_plan_for_a_card_counts_what_there_is(study):
