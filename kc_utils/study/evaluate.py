@@ -26,17 +26,11 @@ def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, st
 
     A KCError of one cell ends the evaluation; the cells finished before it stay stored.
     """
-    cells = list(dict.fromkeys(cells))
-    results = {cell: store.read(cell.key) for cell in cells}
-    waiting = [cell for cell in cells if results[cell] is None]
-    made = CompressedModels()
-    with tqdm(
-        total=len(cells),
-        initial=len(cells) - len(waiting),
-        unit="evaluation",
-        disable=not (show_progress and waiting),
-        file=sys.stderr,
-    ) as bar:
+    results = {cell: store.read(cell.key) for cell in dict.fromkeys(cells)}
+    waiting = [cell for cell, found in results.items() if found is None]
+    made, hidden = CompressedModels(), not (show_progress and waiting)
+    count = {"total": len(results), "initial": len(results) - len(waiting)}
+    with tqdm(**count, unit="evaluation", disable=hidden, file=sys.stderr) as bar:
         for group in grouped(waiting):
             bar.set_description(f"{group[0].model} {group[0].recipe}"[:48])
             for cell in group:
@@ -92,16 +86,7 @@ def compute(cell: Cell, models: CompressedModels | None = None) -> store.CellRes
     made, seconds = (models or CompressedModels()).of(cell)
     begin = time.perf_counter()
     rows, about = measure.answers(made, cell.probe)
-    return store.write(
-        cell,
-        rows,
-        {**made.report.to_dict(), **about},
-        {
-            "at": provenance.now(),
-            "seconds": {**seconds, "probe": round(time.perf_counter() - begin, 3)},
-            "threads": torch.get_num_threads(),
-            "device": made.device,
-            "versions": provenance.versions(),
-            "hardware": provenance.hardware(),
-        },
-    )
+    seconds = seconds | {"probe": round(time.perf_counter() - begin, 3)}
+    where = {"at": provenance.now(), "seconds": seconds, "threads": torch.get_num_threads(), "device": made.device}
+    where |= {"versions": provenance.versions(), "hardware": provenance.hardware()}
+    return store.write(cell, rows, {**made.report.to_dict(), **about}, where)

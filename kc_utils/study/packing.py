@@ -53,9 +53,8 @@ def packed(frame: pd.DataFrame, about: dict, exact: bool = False) -> bytes:
     texts += [name for name in ("popularity", "chance") if name in table.column_names]
     buffer = io.BytesIO()
     options = {"use_dictionary": texts, "use_byte_stream_split": split, "write_statistics": False}
-    with pq.ParquetWriter(
-        buffer, table.schema, compression="zstd", compression_level=3 if exact else 19, **options
-    ) as writer:
+    options |= {"compression": "zstd", "compression_level": 3 if exact else 19}
+    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
         writer.write_table(table, row_group_size=2**22)
         writer.add_key_value_metadata({ABOUT: json.dumps(about, allow_nan=False, ensure_ascii=False)})
     return buffer.getvalue()

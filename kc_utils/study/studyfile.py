@@ -1,16 +1,9 @@
 """Study files: YAML that lists runs. A run is one notebook with one set of parameters.
 
-Runs may be written one by one, or as a grid of models x techniques x probes:
-
-    grid:
-      - models: [smollm2-135m]
-        probes:
-          trex: {facts: lama:trex, limit: 410}
-        techniques:
-          pruning: {sparsities: [0.2, 0.5]}
-
-is a run `smollm2-135m-pruning-trex` of the notebook `decoder_pruning`, since the model is a decoder. `lab:*-small-*` stands for
-the models of the registry that have such a name, be it none.
+Runs may be written one by one, or as a grid of models x techniques x probes: with models [smollm2-135m], probes
+{trex: {facts: lama:trex, limit: 410}} and techniques {pruning: {sparsities: [0.2, 0.5]}} it holds a run
+`smollm2-135m-pruning-trex` of the notebook `decoder_pruning`, since the model is a decoder. `lab:*-small-*` stands for the models
+of the registry that have such a name, be it none.
 """
 
 from __future__ import annotations
@@ -21,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -119,10 +113,10 @@ class Study:
         return list(dict.fromkeys(model for run in self.runs for model in run.plan.models))
 
     def run(self, run_id: str) -> Run:
-        for run in self.runs:
-            if run.id == run_id:
-                return run
-        raise BadRequest(f"study {self.name} has no run {run_id!r}: it has {listed((r.id for r in self.runs), 40)}")
+        runs = {run.id: run for run in self.runs}
+        if run_id not in runs:
+            raise BadRequest(f"study {self.name} has no run {run_id!r}: it has {listed(runs, 40)}")
+        return runs[run_id]
 
 
 def load_study(name: str, fetch: bool = True) -> Study:
@@ -191,17 +185,15 @@ def runs_of(grid: Iterable[Crossing]) -> dict[str, RunEntry]:
     technique name, and where two runs would have one id."""
     runs: dict[str, RunEntry] = {}
     for part in grid:
-        for model in matching(part.models):
-            family = resolve(model).family.replace("-", "_")
-            for technique, settings in part.techniques.items():
-                for probe, fields in part.probes.items():
-                    if both := sorted(set(settings) & set(fields)):
-                        raise BadRequest(f"probe {probe!r} and technique {technique!r} both set {listed(both)}")
-                    run_id = re.sub(r"[^a-z0-9.]+", "-", f"{model}-{technique}-{probe}".lower()).strip("-.")
-                    if run_id in runs:
-                        raise BadRequest(f"two runs of the grid are named {run_id!r}: give probes other names")
-                    values = {"model": model, **fields, **settings}
-                    runs[run_id] = RunEntry(notebook=f"{family}_{technique}", parameters=values)
+        for model, technique, probe in product(matching(part.models), part.techniques, part.probes):
+            settings, fields = part.techniques[technique], part.probes[probe]
+            if both := sorted(set(settings) & set(fields)):
+                raise BadRequest(f"probe {probe!r} and technique {technique!r} both set {listed(both)}")
+            run_id = re.sub(r"[^a-z0-9.]+", "-", f"{model}-{technique}-{probe}".lower()).strip("-.")
+            if run_id in runs:
+                raise BadRequest(f"two runs of the grid are named {run_id!r}: give probes other names")
+            notebook = f"{resolve(model).family.replace('-', '_')}_{technique}"
+            runs[run_id] = RunEntry(notebook=notebook, parameters={"model": model, **fields, **settings})
     return runs
 
 
@@ -230,6 +222,6 @@ def check_data(study: str, parameters: Iterable[dict]) -> None:
     """Raise MissingData in one line where a study needs what is not on this machine."""
     found = absent(parameters)
     if found:
-        name, why = next(iter(found.items()))
-        others = f" (and {len(found) - 1} more: {', '.join(list(found)[1:])})" if len(found) > 1 else ""
-        raise MissingData(f"study {study} needs {name}{others}, not on this machine: {why}")
+        (name, why), others = next(iter(found.items())), list(found)[1:]
+        more = f" (and {len(others)} more: {', '.join(others)})" if others else ""
+        raise MissingData(f"study {study} needs {name}{more}, not on this machine: {why}")

@@ -50,13 +50,9 @@ BY_ANSWER, IN_DISTRIBUTION, NO = "answer by answer", "in distribution", "no"
 
 @dataclass(frozen=True)
 class Check:
-    """One evaluation, computed again.
-
-    n: questions and windows; turned: answers right in the record and wrong here, or the other way round; largest: the score
-    that is furthest off, in nats; typical: the median; z_answers, z_scores: net movement in its standard errors; same_code:
-    whether the record was made with this very code and versions; agreement: BY_ANSWER, IN_DISTRIBUTION or NO; why: in words,
-    where not by answer; seconds: that it took here, seconds_recorded then.
-    """
+    """One evaluation, computed again. n: questions and windows; turned: answers right in the record and wrong here, or the other
+    way round; largest: the score that is furthest off, in nats; typical: the median; z_answers, z_scores: net movement in its
+    standard errors; same_code: whether the record was made with this very code and versions; why: in words."""
 
     model: str
     recipe: str
