@@ -66,8 +66,8 @@ def write(folder, examples):
 
 
 def copied(folder):
-    """The package and the tests without the checkpoints of the lab."""
-    for name in ("kc_utils", "kc_lab", "tests"):
+    """The package, its facts and the tests, without the checkpoints of the lab."""
+    for name in ("kc_utils", "kc_lab", "data", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
     return folder
 
