@@ -77,7 +77,7 @@ def steps(values: pd.Series) -> int:
     return len(values.cat.categories) if isinstance(values.dtype, pd.CategoricalDtype) else 0
 
 
-def grid(parts: dict, x: pd.Series, share_x: bool = True, wrapped: bool = True) -> tuple[plt.Figure, dict]:
+def grid(parts: dict, x: pd.Series, wrapped: bool = True) -> tuple[plt.Figure, dict]:
     """A figure with one axes for each key of `parts`, a pair (row, column). Returns axes by key.
 
     Panels of one row are wrapped, two side by side (one where many names stand on the axis) if `wrapped`.
@@ -90,13 +90,13 @@ def grid(parts: dict, x: pd.Series, share_x: bool = True, wrapped: bool = True) 
     rows, columns = (1 + max(place[i] for place in at.values()) for i in (0, 1))
     wide = 9.8 if columns == 1 and many else 7.4 if len(parts) == 1 else 4.9 if columns < 3 else 3.4
     size = (wide * columns, 3.7 * rows + 0.5)
-    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=share_x, sharey=True)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
     for place in np.ndindex(axes.shape):
         if place not in at.values():
             fig.delaxes(axes[place])
     for i, j in at.values():
         lowest = (i + 1, j) not in at.values()
-        axes[i, j].tick_params(labelbottom=lowest or not share_x)
+        axes[i, j].tick_params(labelbottom=lowest)
         axes[i, j].lowest, axes[i, j].leftmost = lowest, j == 0
     return fig, {key: axes[place] for key, place in at.items()}
 

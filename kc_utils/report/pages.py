@@ -10,17 +10,20 @@ import hashlib
 import io
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import yaml
 
 from kc_utils import lab
-from kc_utils.errors import BadResult, MissingData, listed
+from kc_utils.errors import BadRequest, BadResult, MissingData, listed
 from kc_utils.places import project_dir
-from kc_utils.report import landing, tables, teaching
+from kc_utils.report import tables, teaching
 from kc_utils.report.interactive.choose import choose_page
 from kc_utils.report.interactive.explore import explore_page
+from kc_utils.report.landing import landing_figure
 from kc_utils.report.sphinx import MADE_OF, install_cell, repository
 from kc_utils.stats.names import model_name
 from kc_utils.study import store
@@ -116,14 +119,14 @@ def fragments(study: Study, results: dict) -> dict[str, str | bytes]:
     """What pages include, by file name under `book/results/`: text, and pictures."""
     from kc_utils.report.claims import ledger_page
 
-    found, rows = dict(lab.fragments()), rows_at_hand()
-    found |= landing.landing_figure(study, results)
+    found, rows = dict(lab.fragments()), pd.DataFrame()
+    with suppress(BadRequest):  # nothing at hand
+        rows = rows_at_hand()
+    found |= landing_figure(study, results)
     found |= {
         "summary.md": tables.runs_table(study),
         "status.md": tables.status_tables(study, results),
         "models.md": tables.models_table(),
-        "preset.md": landing.paper_preset(results),
-        "three_facts.md": landing.three_facts(study, results),
     }
     for name in ("worldfacts", "benchmarks"):
         card = project_dir() / "data" / name / f"{name}.md"

@@ -23,7 +23,7 @@ from pybtex.plugin import find_plugin
 
 from kc_utils.study.provenance import versions
 
-EXECUTED = ("techniques/", "findings/")
+EXECUTED = ("background/", "techniques/", "findings/")
 """Pages of text that the build executes."""
 MADE_OF = "results/made_of"
 """A file under `book/` that names the rows a book is built from; `pages` writes it."""

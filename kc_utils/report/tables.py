@@ -123,26 +123,16 @@ def status_tables(study, results: dict) -> str:
         made = [results[cell].record["made"] for cell in run.cells]
         rows.append(
             {
-                "page": f"[{run.id}](/results/{run.id}.ipynb)",
-                "notebook": f"`{run.template}`",
-                "status": "finished",
-                "evaluations": len(made),
-                "computed": max(m["at"] for m in made)[:16].replace("T", " ") + " UTC",
+                "page": f"[{run.id}](/results/{run.id}.ipynb)", "notebook": f"`{run.template}`", "status": "finished",
+                "evaluations": len(made), "computed": max(m["at"] for m in made)[:16].replace("T", " ") + " UTC",
                 "seconds": f"{sum(sum(m['seconds'].values()) for m in made):.0f}",
             }
-        )
+        )  # fmt: skip
     made = [result.record["made"] for result in results.values()]
-    machines = [
-        {
-            "processor": m["processor"],
-            "cores": m["cores"],
-            "memory (GiB)": m["memory_gib"],
-            "accelerator": m["accelerator"] or "none",
-            "system": m["system"],
-            "Python": m["python"],
-        }
-        for m in {str(m["hardware"]): m["hardware"] for m in made}.values()
-    ]
+    shown = {"processor": "processor", "cores": "cores", "memory (GiB)": "memory_gib", "accelerator": "accelerator"}
+    shown |= {"system": "system", "Python": "python"}
+    hardware = {str(m["hardware"]): m["hardware"] for m in made}.values()
+    machines = [{title: m[name] or "none" for title, name in shown.items()} for m in hardware]
     used = {p: sorted({m["versions"].get(p, "absent") for m in made}) for p in made[0]["versions"]}
     packages = [{"package": p, "version": ", ".join(v)} for p, v in used.items()]
     here = ", ".join(f"{p} {v}" for p, v in versions(("jupyter-book", "papermill", "snakemake")).items())
@@ -156,14 +146,11 @@ def models_table() -> str:
     """The registry as a table, and below it what to keep in mind about single models."""
     rows = [
         {
-            "model": f"`{e.id}`",
-            "family": e.family,
-            "source": f"`{e.source}`",
-            "licence": e.licence,
+            "model": f"`{e.id}`", "family": e.family, "source": f"`{e.source}`", "licence": e.licence,
             "run here": "yes" if e.ran_here else "not run here",
         }
         for e in registry().values()
-    ]
+    ]  # fmt: skip
     notes = [f"- `{e.id}`: {note}" for e in registry().values() for note in e.notes]
     return markdown_table(rows) + "\n\n" + "\n".join(notes) + "\n"
 

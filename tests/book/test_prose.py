@@ -17,8 +17,6 @@ INCLUDED = {
     "summary.md",
     "status.md",
     "models.md",
-    "preset.md",
-    "three_facts.md",
     "choose.md",
     "explore.md",
 } | {f"lab_{part}.md" for part in ("world", "models", "published")}

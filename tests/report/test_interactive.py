@@ -76,8 +76,9 @@ def test_the_page_of_choices_holds_its_data_and_needs_no_server(monkeypatch, tmp
     assert not re.search(r'<(script|link)[^>]+(src|href)="?http', html)
     assert "`rtn@all=4` | 60 | 80\u00a0%" in table and "magnitude@all=0.5" not in table
     assert re.findall(r"^### .+$", table, re.M) == ["### tiny", "### other"] and "time to read" not in table
-    html, table = choose.choose_page(rows_of({"none": 3}))
-    assert table == choose.NOTHING and choose.NOTHING.strip() in html
+    for few in (rows_of({"none": 3}), pd.DataFrame()):
+        html, table = choose.choose_page(few)
+        assert table == choose.NOTHING and choose.NOTHING.strip() in html
 
 
 def test_times_stand_beside_recipes_whose_kernel_was_measured(monkeypatch, tmp_path):
@@ -104,4 +105,5 @@ def test_the_explorer_says_what_became_of_every_fact():
     assert {recipe: answers.count("1") for recipe, answers in one["right"].items()} == RIGHT
     assert len(one["facts"]) == 40 and all(len(fact) == 3 and all(fact) for fact in one["facts"])
     assert "| `rtn@all=4` | 24 | 6 | 0 |" in table
-    assert explore.explore_page(rows_of(facts="bear"))[1] == explore.NOTHING, "texts of others are not shown"
+    for hidden in (rows_of(facts="bear"), pd.DataFrame()):  # texts of others are not shown
+        assert explore.explore_page(hidden)[1] == explore.NOTHING

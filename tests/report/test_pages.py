@@ -166,13 +166,13 @@ def test_a_page_begins_with_its_installation_and_ends_with_its_provenance(pages,
     nbformat.validate(page)
 
 
-def results_of(right: dict[str, int], touched=None) -> dict:
+def results_of(right: dict[str, int]) -> dict:
     """Finished evaluations of a model under these recipes."""
     probe, rows = Probe(protocols=("rank",)), rows_of(right)
     return {
         Cell("tiny", recipe, probe): SimpleNamespace(
             rows=part.drop(columns=["model", "recipe", "sparsity", "compression_ratio"]),
-            report={"weights_touched": (touched or {}).get(recipe, 0), "sparsity": 0.0}, recorded=None,
+            report={"weights_touched": 0, "sparsity": 0.0}, recorded=None,
         )
         for recipe, part in rows.groupby("recipe", sort=False)
     }  # fmt: skip
@@ -188,15 +188,6 @@ def test_the_landing_figure_joins_pruning_and_quantization():
     assert "first clear at 20\u00a0% sparsity" in found["landing.md"] and "`rtn@all=3` keeps" in found["landing.md"]
     nothing = landing.landing_figure(SimpleNamespace(name="tiny", runs=(run_of(template="decoder_final_layer"),)), {})
     assert set(nothing) == {"landing.md"} and "tiny" in nothing["landing.md"]
-
-
-def test_the_papers_matrices_are_compared_with_those_of_the_study():
-    recipes = {"int8@all": 160, "int8@all,preset=paper": 100}
-    text = landing.paper_preset(results_of(recipes, {"int8@all": 80_000_000, "int8@all,preset=paper": 108_400_000}))
-    assert "| 108.4 M | 80.0 M |" in text and "in favour of `int8@all`" in text
-    alone = landing.paper_preset(results_of({"rtn@all=4,preset=paper": 10}))
-    assert "Without a counterpart among the results: `rtn@all=4,preset=paper`" in alone and "|" not in alone
-    assert landing.paper_preset(results_of({"int8@all": 10})) == landing.NO_PRESET
 
 
 def test_rows_of_a_page_name_model_recipe_and_probe(pages):

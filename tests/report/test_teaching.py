@@ -115,17 +115,13 @@ def questions(*right: bool) -> list[dict]:
     ("changed", "says"),
     [
         ({"minuets": 3}, "minuets"),
-        ({"exercises": []}, "exercises"),
         ({"exercises": given()["exercises"][:2]}, "exercises"),
         ({"exercises": [e | {"shows": []} for e in given()["exercises"]]}, "shows"),
-        ({"takeaways": ["one", "two"]}, "takeaways"),
         ({"takeaways": ["one"] * 6}, "takeaways"),
         ({"quiz": given()["quiz"][:2]}, "quiz"),
-        ({"quiz": questions(False, False)}, "exactly one"),
         ({"quiz": questions(True, True)}, "exactly one"),
         ({"quiz": questions(True)}, "choices"),
         ({"teacher": None}, "teacher"),
-        ({"teacher": "Let the class guess first."}, "40 minutes"),
         ({"teacher": "40 minutes: 10 for the figure, 20 for exercises."}, "are 30 minutes"),
         ({"minutes": 45}, "45 minutes"),
     ],
@@ -134,14 +130,6 @@ def test_a_source_that_is_not_well_formed_is_refused(tmp_path, changed, says):
     file = tmp_path / "odd.yaml"
     file.write_text(yaml.safe_dump(given(**changed)))
     with pytest.raises(BadRequest, match=rf"odd\.yaml: .*{says}"):
-        teaching.read(file)
-
-
-@pytest.mark.parametrize("text", ["- [", "- a", "!!python/object/apply:os.getcwd []", ""])
-def test_a_file_that_is_no_lesson_is_refused(tmp_path, text):
-    file = tmp_path / "odd.yaml"
-    file.write_text(text)
-    with pytest.raises(BadRequest, match=r"^odd\.yaml: "):
         teaching.read(file)
 
 
@@ -163,15 +151,15 @@ def site(tmp_path_factory):
 def test_a_quiz_answers_at_once_by_mouse_and_by_keys(site):
     with site.visit("live.html", from_file=True) as visit:
         question = visit.page.locator(".kc-quiz").first
-        told = question.locator("[aria-live=polite]")
-        assert told.inner_text() == "" and not question.locator("details").is_visible()
+        said = question.locator("[aria-live=polite]")
+        assert said.inner_text() == "" and not question.locator("details").is_visible()
         question.get_by_label("The larger half of each matrix").check()
-        assert told.inner_text() == "Not quite. That is per=layer."
+        assert said.inner_text() == "Not quite. That is per=layer."
         visit.page.keyboard.press("ArrowUp")
-        assert told.inner_text() == "Right. Each row is ranked by itself."
+        assert said.inner_text() == "Right. Each row is ranked by itself."
         second = visit.page.locator(".kc-quiz").nth(1)
         second.locator("input").first.check()
-        assert told.inner_text().startswith("Right.")  # each question has buttons of its own
+        assert said.inner_text().startswith("Right.")  # each question has buttons of its own
         assert question.locator("input:checked").count() == second.locator("input:checked").count() == 1
         assert not visit.errors
 
@@ -182,7 +170,7 @@ def test_a_quiz_has_its_answers_on_paper_and_without_scripts(site):
         answers = visit.page.locator(".kc-quiz details p")
         assert answers.count() == len(LESSONS["pruning"].quiz)
         assert all(answers.nth(i).is_visible() for i in range(answers.count()))
-        assert not visit.page.locator(".kc-quiz-told").first.is_visible()
+        assert not visit.page.locator(".kc-quiz-said").first.is_visible()
     with site.visit("still.html") as visit:
         answer = visit.page.locator(".kc-quiz details").first
         assert not answer.locator("p").is_visible()

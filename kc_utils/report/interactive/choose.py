@@ -40,7 +40,7 @@ def choose_page(rows: pd.DataFrame) -> tuple[str, str]:
 
     rows: of `kc.results`.
     """
-    frame = offers(rows)
+    frame = rows if rows.empty else offers(rows)
     if frame.empty:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
     frame, measured = with_times(frame)
@@ -70,18 +70,11 @@ def offers(rows: pd.DataFrame) -> pd.DataFrame:
     found = found[found["n"] == most].drop_duplicates(["model", "source", "protocol", "recipe"])
     rank = protocols_in_order(found["protocol"])
     found = found.sort_values("protocol", key=lambda p: p.map(rank.index), kind="stable")
-    frame = pd.DataFrame(
-        {
-            "model": found["model"].map(model_name),
-            "question": [f"{x.source}, {short_protocol(x.protocol)}, {x.n} facts" for x in found.itertuples()],
-            "recipe": found["recipe"],
-            "technique": found["recipe"].map(technique),
-            "megabytes": found["bytes_compressed"] / MEGABYTE,
-            "kept": found["retention"],
-            "low": found["retention_low"],
-            "high": found["retention_high"],
-        }
-    ).reset_index(drop=True)
+    question = [f"{x.source}, {short_protocol(x.protocol)}, {x.n} facts" for x in found.itertuples()]
+    named = found["model"].map(model_name), question, found["recipe"], found["recipe"].map(technique)
+    numbers = found["bytes_compressed"] / MEGABYTE, *(found[f"retention{end}"] for end in ("", "_low", "_high"))
+    columns = ("model", "question", "recipe", "technique", "megabytes", "kept", "low", "high")
+    frame = pd.DataFrame(dict(zip(columns, (*named, *numbers), strict=True))).reset_index(drop=True)
     best = [unbeaten(part) for _, part in frame.groupby(["model", "question"], sort=False)]
     return frame.assign(frontier=pd.concat(best).astype(bool))
 

@@ -29,7 +29,7 @@ _CONTROLS = """<div id="kc-explore" class="kc-choose" hidden>
 
 def explore_page(rows: pd.DataFrame) -> tuple[str, str]:
     """A fragment in HTML, with script and data, and one in Markdown: how many facts each recipe lost and gained."""
-    found = fates(rows)
+    found = [] if rows.empty else fates(rows)
     if not found:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
     most = max(found, key=lambda one: len(one["facts"]))
