@@ -22,22 +22,15 @@ LESSON = Lesson("decoder", "small", 1)
 ROOT = Path(kc_lab.__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def few_facts(monkeypatch):
-    monkeypatch.setattr(cards, "SAMPLE", 60)
-    monkeypatch.setattr(cards, "STRANGERS", 40)
-
-
 @pytest.fixture(scope="module")
 def untaught(tmp_path_factory):
-    """A checkpoint of a model that learned nothing, written as a trained one is."""
-    folder = tmp_path_factory.mktemp("checkpoints") / LESSON.name
+    """A checkpoint of a model that learned nothing, written as a trained one is; recall is of few facts in this module."""
+    folder, model = tmp_path_factory.mktemp("checkpoints") / LESSON.name, fresh("decoder", "small", 1).eval()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cards, "SAMPLE", 60)
         patch.setattr(cards, "STRANGERS", 40)
-        model = fresh("decoder", "small", 1).eval()
         cards.write(LESSON, model, training.settings(LESSON, Trained(model, 0, 9.9, 1.0)), folder)
-    return folder
+        yield folder
 
 
 def _forget():
@@ -131,7 +124,7 @@ def test_what_cannot_be_trained_is_one_line(kc, arguments):
     assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
-def test_a_model_is_trained_by_the_name_that_messages_advise(kc, tmp_path, monkeypatch):
+def test_a_model_is_trained_by_the_name_that_messages_advise(kc, untaught, tmp_path, monkeypatch):
     whole = training.train
     monkeypatch.setattr(training, "train", lambda *a: whole(*a[:3], steps=2))
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))

@@ -1,6 +1,5 @@
 """Loading: safetensors only, no foreign code, nothing at random; the hub through a loopback server."""
 
-import doctest
 import json
 import os
 import shlex
@@ -10,13 +9,12 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from kc_utils.errors import BadModel, MissingData
-from kc_utils.models import loading, registry, scopes
+from kc_utils.models import loading
 from kc_utils.models.loading import conversion, fingerprint, load
 from kc_utils.models.registry import resolve
 from tests.models.architectures import logits, tiny
@@ -44,13 +42,6 @@ def test_a_folder_loads_in_evaluation_mode_with_its_own_weights(trained):
     parameters = sum(p.numel() for p in loaded.model.parameters())
     assert repr(loaded) == f"<{trained.id}: decoder, {parameters:,} parameters, uncompressed>"
     assert loaded.report is None
-
-
-@pytest.mark.parametrize("module", [loading, registry, scopes], ids=lambda m: m.__name__)
-def test_the_examples_in_docstrings(module):
-    with pd.option_context("display.width", 120):
-        found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted and not found.failed
 
 
 def test_pickled_weights_are_not_read(copy, tmp_path):
