@@ -142,16 +142,8 @@ def bits_by_model(rows: pd.DataFrame, tables: Mapping[str, Table]) -> pd.DataFra
         relations = bits_by_relation(part, tables)
         known = capacity({relation: tables[relation] for relation in relations["relation"]})
         size = float(part["bytes_compressed"].iloc[0])
-        lines.append(
-            {
-                "model": model,
-                "recipe": recipe,
-                "n": len(part),
-                "bits": total_bits(relations),
-                "all": known,
-                "bytes": size,
-            }
-        )
+        line = {"model": model, "recipe": recipe, "n": int(relations["n"].sum()), "bits": total_bits(relations)}
+        lines.append(line | {"all": known, "bytes": size})
     table = pd.DataFrame(lines, columns=["model", "recipe", "n", "bits", "all", "bytes"])
     base = table[table["recipe"] == "none"].set_index("model")
     if lacking := set(table["model"]) - set(base.index):
