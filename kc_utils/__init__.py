@@ -4,9 +4,9 @@
     >>> lm = kc.load("smollm2-135m")
     >>> kc.complete(lm, "The capital of France is", top=3)
     >>> kc.complete(kc.compress(lm, "magnitude@all=0.5"), "The capital of France is", top=3)
-    >>> rows = kc.evaluate("smollm2-135m", ["magnitude@all=0.3", "rtn@all=4"], limit=50)
+    >>> rows = kc.evaluate("smollm2-135m", ["magnitude@all=0.3", "magnitude@all=0.5"], limit=50)
     >>> table = kc.compare(rows)
-    >>> kc.plot.curve(table, x="sparsity", hue="scope")
+    >>> kc.plot.curve(table, x="sparsity")
 
 The names below are the public interface; each is imported when it is first used.
 """

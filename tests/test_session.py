@@ -10,10 +10,19 @@ import pytest
 import kc_utils as kc
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.usefixtures("in_project", "results")
+pytestmark = pytest.mark.usefixtures("in_project", "place")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SESSION = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "import kc_utils as kc" in block)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Results that the tests of this file share."""
+    folder = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KC_RESULTS", str(folder / "results"))
+        yield folder
 
 
 def test_the_session_of_the_readme():
@@ -45,14 +54,11 @@ class ShownOrNot(doctest.OutputChecker):
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory):
+def session(place):
     """What examples may begin with: a small language model, rows of facts and of a text, their comparison."""
-    folder = tmp_path_factory.mktemp("session")
-    (folder / "text.txt").write_text("Anna Berg was born in Oslo. " * 60)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KC_RESULTS", str(folder / "results"))
-        probe = {"facts": "lab", "limit": 40, "protocols": ["cloze"], "text": str(folder / "text.txt")}
-        rows = kc.evaluate("lab:decoder-small-s1", ["magnitude@all=0.3", "magnitude@all=0.6"], **probe)
+    (place / "text.txt").write_text("Anna Berg was born in Oslo. " * 60)
+    probe = {"facts": "lab", "limit": 40, "protocols": ["cloze"], "text": str(place / "text.txt")}
+    rows = kc.evaluate("lab:decoder-small-s1", ["magnitude@all=0.3", "magnitude@all=0.6"], **probe)
     found = {name: getattr(kc, name) for name in kc.PUBLIC}
     return found | {"kc": kc, "pd": pd, "lm": kc.load("lab:decoder-small-s1"), "rows": rows, "table": kc.compare(rows)}
 

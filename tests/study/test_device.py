@@ -1,4 +1,4 @@
-"""Where models are asked: chosen by KC_DEVICE, said in the record, and of no weight for the answers."""
+"""Where models are evaluated: chosen by KC_DEVICE, stated in the record, without influence on the answers."""
 
 import numpy as np
 import pytest
@@ -19,48 +19,32 @@ PROBE = {"facts": "worldfacts", "relations": ["capital"], "limit": 20}
 HERE = torch.cuda.is_available()
 
 
-@pytest.fixture
-def found(monkeypatch):
-    """Pretend that torch finds so many CUDA devices."""
+CHOSEN = {
+    ("", 0): "cpu",
+    ("auto", 0): "cpu",
+    ("auto", 2): "cuda",
+    ("cpu", 2): "cpu",
+    ("cuda", 1): "cuda",
+    ("cuda:1", 2): "cuda:1",
+}
+REFUSED = {
+    ("cuda", 0): "KC_DEVICE=cuda: torch sees 0 CUDA devices here; choose auto or cpu",
+    ("cuda:2", 2): "sees 2 CUDA devices",
+    ("gpu", 1): "KC_DEVICE=gpu: choose auto, cpu, cuda or cuda:N",
+    ("cuda:", 1): "choose auto",
+    ("cuda:-1", 1): "choose auto",
+}
 
-    def pretend(number):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
 
-    return pretend
-
-
-@pytest.mark.parametrize(
-    ("wish", "there", "expected"),
-    [
-        ("", 0, "cpu"),
-        ("auto", 0, "cpu"),
-        ("auto", 2, "cuda"),
-        ("cpu", 2, "cpu"),
-        ("cuda", 1, "cuda"),
-        ("cuda:1", 2, "cuda:1"),
-    ],
-)
-def test_a_device_is_chosen(found, monkeypatch, wish, there, expected):
-    found(there)
+@pytest.mark.parametrize(("wish", "there"), [*CHOSEN, *REFUSED])
+def test_a_device_is_chosen_or_refused(monkeypatch, wish, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     monkeypatch.setenv("KC_DEVICE", wish)
-    assert loading.chosen_device() == torch.device(expected)
-
-
-@pytest.mark.parametrize(
-    ("wish", "there", "message"),
-    [
-        ("cuda", 0, "KC_DEVICE=cuda: torch sees 0 CUDA devices here; choose auto or cpu"),
-        ("cuda:2", 2, "sees 2 CUDA devices"),
-        ("gpu", 1, "KC_DEVICE=gpu: choose auto, cpu, cuda or cuda:N"),
-        ("cuda:", 1, "choose auto"),
-        ("cuda:-1", 1, "choose auto"),
-    ],
-)
-def test_a_device_that_is_not_there_is_refused(found, monkeypatch, wish, there, message):
-    found(there)
-    monkeypatch.setenv("KC_DEVICE", wish)
-    with pytest.raises(BadRequest, match=message):
+    if (wish, there) in CHOSEN:
+        assert loading.chosen_device() == torch.device(CHOSEN[wish, there])
+        return
+    with pytest.raises(BadRequest, match=REFUSED[wish, there]):
         loading.chosen_device()
 
 
@@ -75,7 +59,7 @@ def test_what_a_library_holds_stays_on_the_processor(trained, monkeypatch, recip
     assert {p.device.type for p in loaded.model.parameters()} == {expected}
 
 
-def test_a_device_that_is_too_small_is_told(monkeypatch):
+def test_a_device_that_is_too_small_is_refused(monkeypatch):
     class Large(nn.Linear):
         def to(self, *_):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -85,7 +69,7 @@ def test_a_device_that_is_too_small_is_told(monkeypatch):
         loading.place(Large(2, 2))
 
 
-def test_the_record_of_a_cell_says_where_it_was_asked(trained, results, monkeypatch):
+def test_the_record_states_where_a_model_was_evaluated(trained, results, monkeypatch):
     monkeypatch.setenv("KC_DEVICE", "cpu")
     cell = Cell.of(trained.id, "none", Probe(**PROBE))
     assert compute(cell).record["made"]["device"] == "cpu"

@@ -1,4 +1,4 @@
-"""The paper's study: its plan without hub and data, and every kind of its cells on small models of the same architectures."""
+"""The paper's study: its plan without hub and data, and every kind of evaluation on small models of the same architectures."""
 
 import re
 import shutil
@@ -187,15 +187,6 @@ def test_every_kind_of_cell_runs_on_its_architecture(study, model, results):
     assert sum(changed) >= len(wanted) - 3 * len(base), (
         "all but the uncompressed cells, and hardly more, differ in scores"
     )
-
-
-def test_the_kinds_are_those_of_the_paper(study):
-    kinds = {re.sub(r"@\w+", "", kind(cell)[0]) for cell in study.cells}
-    assert {
-        "none", "magnitude", "magnitude,preset=paper", "int8", "int8,preset=paper", "rtn", "magnitude+int8", "random",
-        "magnitude+rtn", "magnitude,preset=paper+int8,preset=paper", "rows-l1", "random-rows",
-    } <= kinds  # fmt: skip
-    assert any(k.startswith("gptq") for k in kinds)
 
 
 def test_the_plan_for_a_card_counts_what_there_is(study):

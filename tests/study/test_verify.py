@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.study import measure, packing, record, verify
 from kc_utils.study.cells import Cell
@@ -149,14 +148,6 @@ def test_many_small_differences_do_not_pass_for_one():
     assert "in the middle" in off.why
 
 
-def test_methods_that_draw_noise():
-    noisy = [r for r in ("int8@all", "magnitude@all=0.2+int8@all", "gptq@all=4", "llm-int8@all") if verify.noisy(r)]
-    assert len(noisy) == 4
-    assert not any(
-        verify.noisy(r) for r in (str(Recipe()), "magnitude@all=0.5", "rtn@all=4", "magnitude@all=0.2+rtn@all=4")
-    )
-
-
 def test_numbers_in_one_alone_do_not_reproduce():
     then = rows([-1.0, np.nan])
     assert verify.compare(CELL, rows([-1.0, np.nan]), then).reproduces
@@ -200,10 +191,3 @@ def test_paraphrases_of_a_fact_are_one_draw():
 
     then, now = queried([-1.0] * 36, [True] * 36), queried([-1.0] * 36, [False] * 32 + [True] * 4)
     assert verify.compare(INT8, now, then).z_answers == pytest.approx(8**0.5)
-
-
-def test_few_answers_may_turn_among_many():
-    n = 600
-    then, turned = rows([-1.0] * n), [False] * 3 + [True] * (n - 3)
-    assert verify.compare(CELL, rows([-1.0] * n, turned), then).reproduces
-    assert not verify.compare(CELL, rows([-1.0] * n, [False, *turned[:-1]]), then).reproduces
