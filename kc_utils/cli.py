@@ -250,7 +250,7 @@ def book(study: StudyName = "laptop", cores: Cores = None) -> None:
 
 @app.command()
 def pdf() -> None:
-    """Print the pages that `kc book` wrote as one PDF, with Chromium, and say where it is."""
+    """Print the pages that `kc book` wrote as one PDF, with Chromium, and print where it is."""
     from kc_utils.places import project_dir
     from kc_utils.report.printing import book_pdf
 

@@ -63,7 +63,7 @@ def verify(
     models: Models = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a sample of the recorded evaluations again and say which come out, answer by answer or in distribution."""
+    """Compute a sample of the recorded evaluations again and report which reproduce, answer by answer or in distribution."""
     from kc_utils.study.verify import BY_ANSWER, failures, summary
     from kc_utils.study.verify import verify as verified
 

@@ -28,7 +28,7 @@ class BadModel(KCError):
 
 
 class BadResult(KCError):
-    """A step did less than it said or a score is not a number: no result is better than one that looks fine."""
+    """A step did less than its recipe or a score is not a number: no result is better than one that looks fine."""
 
     exit_code = 5
 

@@ -16,7 +16,7 @@ settings.load_profile("shared machine")
 
 @pytest.fixture(scope="session")
 def trained_as(tmp_path_factory):
-    """Of a family, a tiny model that knows 30 capitals, as a folder, trained when first asked for; do not change it."""
+    """Of a family, a tiny model that knows 30 capitals, as a folder, trained when first needed; do not change it."""
     from tests.trained import TRAIN
 
     @cache

@@ -124,8 +124,8 @@ def test_eval_of_a_text(kc, trained, tmp_path):
 
 def test_compress_to_a_folder_that_can_be_evaluated(kc, trained, tmp_path):
     out = tmp_path / "half"
-    code, said, _ = kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json")
-    report = json.loads(said)
+    code, printed, _ = kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json")
+    report = json.loads(printed)
     assert (code, report["sparsity"]) == (0, 0.5)
     assert json.loads((out / "compression.json").read_text())["recipe"] == "magnitude@all=0.5"
     arguments = ("--relations", "capital", "--limit", "10", "--json")

@@ -57,11 +57,11 @@ def plan(study: Study) -> list[dict]:
 
 @lru_cache(maxsize=256)
 def _questions(probe: Probe) -> int:
-    facts, asked = probe.factset(), 0
+    facts, queries = probe.factset(), 0
     for fact in facts.facts:
         offered = 1 if fact.statement else len(facts.relations[fact.relation].templates)
-        asked += offered if probe.templates == "all" else min(int(probe.templates), offered)
-    return asked * len(probe.protocols) + len(probe.tasks) * (probe.task_limit or estimate.ITEMS_OF_A_TASK)
+        queries += offered if probe.templates == "all" else min(int(probe.templates), offered)
+    return queries * len(probe.protocols) + len(probe.tasks) * (probe.task_limit or estimate.ITEMS_OF_A_TASK)
 
 
 def measured_rate(cells) -> float:
@@ -131,7 +131,7 @@ def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
 
     made, failed = CompressedModels(), []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scores that are not numbers, which rows say as well
+        warnings.simplefilter("ignore")  # of scores that are not numbers, as rows show
         for cell in group:
             try:
                 compute_once(cell, made)
@@ -174,8 +174,8 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     """Execute the notebooks of these runs, and return the log."""
     log_file = results_dir() / "logs" / f"{study.name}.log"
     for run in runs:
-        asked = {"notebook": run.template, "parameters": run.plan.values}
-        write_text(run.output.with_suffix(".json"), json.dumps(asked, indent=1))
+        given = {"notebook": run.template, "parameters": run.plan.values}
+        write_text(run.output.with_suffix(".json"), json.dumps(given, indent=1))
     command = [
         sys.executable,
         "-m",

@@ -20,12 +20,12 @@ def error_file(output: Path) -> Path:
     return output.with_suffix(".error.txt")
 
 
-def execute_run(asked: Path) -> None:
-    """Execute what a file of a run asks for, which lies where the executed notebook will be (what Snakemake calls).
+def execute_run(given: Path) -> None:
+    """Execute the notebook that a run's file names, beside that file (what Snakemake calls).
 
     What stopped it is written beside its output for `run_study` to report.
     """
-    found, output = json.loads(asked.read_text(encoding="utf-8")), asked.with_suffix(".ipynb")
+    found, output = json.loads(given.read_text(encoding="utf-8")), given.with_suffix(".ipynb")
     report = error_file(output)
     report.unlink(missing_ok=True)
     try:

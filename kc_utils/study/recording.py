@@ -1,4 +1,4 @@
-"""From the local store to the results of record: which evaluations, with what said about them, as which files.
+"""From the local store to the results of record: which evaluations, with which provenance, in which files.
 
 A file holds the evaluations of one model and one probe. One that was recorded before and is not finished here stays only where
 today's code would make it of the same weights and facts: what is compared within a file was made alike. Versions of libraries

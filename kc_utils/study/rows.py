@@ -67,12 +67,12 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate models under recipes, and uncompressed, on the same facts; what was computed before is read from the store.
 
-    models, recipes: one or several; the rest says which facts, and how (`kc_utils.probing.probe.Probe`). The uncompressed
+    models, recipes: one or several; the rest: which facts, and how (`kc_utils.probing.probe.Probe`). The uncompressed
     model is added, except with relearn_steps. Progress goes to standard error.
 
     Returns one row a fact, protocol and template: model, recipe, protocol, fact, relation, template, correct, score, margin,
     chance, ...; what the recipe really did (`REPORTED`); facts (their source), probe (a hash of it) and origin.
-    `attrs["left_out"]` says for each protocol which facts it cannot evaluate, and why. Raises BadRequest for what is unknown
+    `attrs["left_out"]` names for each protocol the facts that it cannot evaluate, and why. Raises BadRequest for what is unknown
     before anything is computed.
 
     >>> import kc_utils as kc
@@ -113,7 +113,7 @@ def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
 
 
 def left_out(rows: pd.DataFrame, probe: Probe, models: Sequence[str]) -> dict[str, str]:
-    """Say for each protocol how many facts it cannot evaluate, and why. Nothing is said of a protocol that has them all."""
+    """State for each protocol how many facts it cannot evaluate, and why; a protocol that evaluates all is left out."""
     from kc_utils.models.registry import resolve
 
     found, size = {}, len(probe.factset())
@@ -160,8 +160,8 @@ def results(
             rows = _unpacked(content)
             rows = rows[rows["recipe"].isin(mine)]
             rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
-            said = {name: rows["recipe"].map({r: reports[r][name] for r in mine}) for name in REPORTED}
-            parts.append(rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, **said))
+            report_columns = {name: rows["recipe"].map({r: reports[r][name] for r in mine}) for name in REPORTED}
+            parts.append(rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, **report_columns))
     if not sum(map(len, parts)):
         known = "; ".join(f"{what}: {listed(sorted(names), 8)}" for what, names in there.items()) or "nothing at all"
         raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
@@ -222,7 +222,7 @@ def facts_of(probe: Mapping) -> str:
 
 
 def short_hash(probe: Mapping) -> str:
-    """Return eight characters that tell one probe from another."""
+    """Return eight characters that identify a probe."""
     return hashlib.sha256(json.dumps(probe, sort_keys=True).encode()).hexdigest()[:8]
 
 

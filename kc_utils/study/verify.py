@@ -1,6 +1,6 @@
 """Do the results of record come out on this machine? A sample of evaluations, computed again and compared.
 
-Nothing stored is used and nothing is stored. An evaluation reproduces in one of two ways, and which of them is always said.
+Nothing stored is used and nothing is stored. An evaluation reproduces in one of two ways, and a check states which.
 
 Answer by answer. Weights of pruning and of rounding to nearest are the same on every machine, bit for bit; what differs is the
 order in which float32 sums are made, by processor and number of threads. The questions are the same, hardly an answer turns, and

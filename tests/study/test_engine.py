@@ -216,13 +216,13 @@ def test_from_the_command_line(two, kc, project, monkeypatch):
 def test_parameters_reach_the_notebook_in_its_own_folder(project, tmp_path):
     project("own", "x: int = 1  # a number", GRID, "import os\nprint(x, os.getcwd() == os.environ['PLACE'])")
     output = tmp_path / "out" / "done.ipynb"
-    asked = output.with_suffix(".json")
-    asked.parent.mkdir()
-    asked.write_text(
+    given = output.with_suffix(".json")
+    given.parent.mkdir()
+    given.write_text(
         json.dumps({"notebook": "own", "parameters": {"x": 7, "scopes": [], "sparsities": [], "method": ""}})
     )
     with execution.environment(PLACE=str(project.root / "notebooks")):
-        execution.execute_run(asked)
+        execution.execute_run(given)
     assert "7 True" in nbformat.read(output, as_version=4).cells[-1].outputs[0].text
     assert sorted(p.name for p in output.parent.iterdir()) == ["done.ipynb", "done.json"]
 

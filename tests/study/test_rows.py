@@ -97,9 +97,9 @@ def test_relearning_has_no_uncompressed_evaluation(results):
 def test_facts_that_a_protocol_cannot_evaluate_are_counted_with_the_reason(trained_as, results):
     rows = kc.evaluate(trained_as("encoder").id, "none", relations=["capital"], limit=60)
     (protocol, text), *rest = rows.attrs["left_out"].items()
-    asked = rows[rows["protocol"] == "cloze"]["fact"].nunique()
+    there = rows[rows["protocol"] == "cloze"]["fact"].nunique()
     assert (protocol, rest) == ("cloze", [])
-    assert text.startswith(f"{60 - asked} of 60 facts: a mask stands for one piece of a word")
+    assert text.startswith(f"{60 - there} of 60 facts: a mask stands for one piece of a word")
 
 
 def test_recorded_rows_are_results(recorded, evaluated):

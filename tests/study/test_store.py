@@ -179,7 +179,7 @@ def test_a_compressed_model_is_made_once_for_several_probes(cell, other, monkeyp
     more = PROBE.model_copy(update={"protocols": ("rank",), "seed": 1})
     cells = [cell, other, Cell.of(cell.model, "none", more), Cell.of(cell.model, other.recipe, more)]
     found = evaluate(cells, show_progress=False)
-    assert list(found) == cells, "in the order asked for, whatever the order of computing"
+    assert list(found) == cells, "in the order given, whatever the order of computing"
     assert len(loads) == 2
     waited = [found[c].record["made"]["seconds"]["load"] for c in cells]
     assert waited[0] > 0 < waited[1]

@@ -1,4 +1,4 @@
-"""`kc verify`: recorded cells come out again; what was tampered with, or cannot be compared, is told apart."""
+"""`kc verify`: recorded evaluations come out again; what was tampered with, or cannot be compared, is reported apart."""
 
 import hashlib
 import json
