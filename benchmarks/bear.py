@@ -20,10 +20,10 @@ import torch
 from lm_pub_quiz import Evaluator
 from spent import Spent, now
 
+from kc_utils.models.loading import Loaded, load
 from kc_utils.probing.facts import FactSet
 from kc_utils.probing.probe import Probe, evaluate
 from kc_utils.probing.scorers import SCORERS
-from kc_utils.models.loading import Loaded, load
 
 
 def theirs(loaded: Loaded, facts: FactSet, batch: int) -> tuple[dict[str, str], Spent, int]:

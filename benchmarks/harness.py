@@ -13,10 +13,10 @@ import time
 
 import torch
 
+from kc_utils.models.loading import load
 from kc_utils.probing.causal import NextToken
 from kc_utils.probing.harness.evaluate import make_reader, run, table_of
 from kc_utils.probing.harness.tasks import choose, lm_eval, quietly
-from kc_utils.models.loading import load
 
 
 class Tokens:

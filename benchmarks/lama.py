@@ -16,10 +16,10 @@ import argparse
 import torch
 from spent import Spent, now
 
+from kc_utils.models.loading import Loaded, load
 from kc_utils.probing.facts import FactSet
 from kc_utils.probing.probe import Probe, evaluate
 from kc_utils.probing.queries import Query, queries_of
-from kc_utils.models.loading import Loaded, load
 
 WIDTH = 128
 

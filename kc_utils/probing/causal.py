@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import torch
 
-from kc_utils.probing.prefix_tree import as_batch, common_length, grow
 from kc_utils.probing.logits import Logits, check_length
+from kc_utils.probing.prefix_tree import as_batch, common_length, grow
 
 Context = tuple[int, ...]
 

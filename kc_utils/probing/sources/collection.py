@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 
 from kc_utils.errors import MissingData
-from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.download import fileset_sha256
+from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.files import data_files
 
 FILTERS = {
