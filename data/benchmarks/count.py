@@ -8,9 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from kc_utils.probing.sources import load_source
-from kc_utils.probing.sources.collection import FILTERS
 
 CARD = Path(__file__).with_name("benchmarks.md")
+FILTERS = {
+    "answer_in_subject": "the subject holds the answer, letter by letter (only with `-uhn`)",
+    "duplicate_fact": "subject, relation and answer are those of an earlier record",
+    "duplicate_sentence": "the sentence is that of an earlier record",
+    "no_mask": "the first sentence holds no mask",
+    "no_pattern": "the relation has no pattern, so there is no prompt",
+    "no_sentence": "the record holds no sentence",
+    "several_masks": "the sentence holds more than one mask",
+    "subject_is_answer": "the subject is the answer (only with `-uhn`)",
+}
+"""The meaning of each filter."""
 COUNTED = {
     "lama": ("lama", "lama:trex", "lama:google_re", "lama:conceptnet", "lama:squad", "lama:sentences", "lama-uhn"),
     "bear": ("bear", "bear-uhn"),

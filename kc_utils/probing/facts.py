@@ -88,7 +88,7 @@ _OPTIONAL = {"statement": None, "other_answers": (), "subject_id": None, "answer
 
 
 def _record(fact: Fact) -> dict:
-    """The fields that a fact's hash covers. Fields that are not set are left out, so that a new kind of field alters no old list."""
+    """The fields that a fact's hash covers: those that are set, so that a new kind of field alters no old list."""
     return {k: v for k, v in vars(fact).items() if k not in _OPTIONAL or v != _OPTIONAL[k]}
 
 

@@ -1,13 +1,13 @@
-"""Perplexity of a text: how surprised a decoder is by each next token, read in windows that slide over it.
+"""Perplexity of a text: a decoder's surprise at each next token, in windows that slide over the text.
 
-The windows are those of the guide "Perplexity of fixed-length models" in the documentation of transformers: each is
-`max_length` tokens long and begins `stride` tokens after the one before it; of a window only the tokens are scored that
-no window before it held, so that every token but the first is scored once, after at least `max_length - stride` others
-where the text has them. (Windows that do not overlap each lose their first token, as in the guide.) The text is read as
-it stands in its file; the guide joins WikiText's lines by blank ones first, which gives another number.
+The windows are those of the guide "Perplexity of fixed-length models" of transformers: each is `max_length` tokens long and
+begins `stride` tokens after the one before it; of a window only the tokens are scored that no window before it held, so that
+every token but the first is scored once, after at least `max_length - stride` others where the text has them. (Windows that
+do not overlap each lose their first token, as in the guide.) The text is scored as it stands in its file; the guide joins
+WikiText's lines by blank ones first, which gives another number.
 
-One row per window, so that an interval can be had by resampling. The metrics are functions of the rows (`perplexity`).
-Jaiswal et al. (2024) is why it stands beside the facts: perplexity can stay flat while knowledge is lost.
+One row per window, so that an interval can be resampled; the metrics are functions of the rows. Perplexity can stay flat
+while knowledge is lost (Jaiswal et al. 2024).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import hashlib
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -32,15 +31,6 @@ PROTOCOL = "perplexity"
 TEXTS = {"wikitext2": "wikitext2/wiki.test.raw"}
 """Texts known by name: WikiText-2's raw test part (Merity et al. 2017)."""
 LONGEST_WINDOW = 1024
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """tokens of a text; starts[i], the character where token i begins; end, the one behind the last."""
-
-    tokens: list[int]
-    starts: list[int]
-    end: int
 
 
 def load_text(name: str) -> str:
@@ -57,13 +47,8 @@ def load_text(name: str) -> str:
     return text
 
 
-def text_hash(text: str) -> str:
-    """SHA-256 of a text, which a result depends on."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def check_family(family: str) -> None:
-    """Raises BadRequest for a family that has no next token to be surprised by."""
+    """Raise BadRequest for a family that predicts no next token."""
     if family != "decoder":
         raise BadRequest(
             f"perplexity is the surprise at each next token of a text, which a model of family {family} does not predict "
@@ -74,16 +59,16 @@ def check_family(family: str) -> None:
 def measure(
     model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
 ) -> pd.DataFrame:
-    """The rows of a probe's text, see `read_text`."""
-    return read_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
+    """The rows of a probe's text, see `score_text`."""
+    return score_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
 
 
 def fingerprint(probe: Probe) -> str:
-    """What a probe reads, see `text_hash`."""
-    return text_hash(load_text(probe.text))
+    """SHA-256 of a probe's text, which a result depends on."""
+    return hashlib.sha256(load_text(probe.text).encode()).hexdigest()
 
 
-def read_text(
+def score_text(
     model,
     tokenizer,
     family: str,
@@ -95,7 +80,7 @@ def read_text(
 ) -> pd.DataFrame:
     """One row per window: `nll` (nats, summed), and how many `tokens`, `words` and `bytes` of the text it is spread over.
 
-    limit_tokens  how many tokens of the text are read, from its beginning; None for all
+    limit_tokens  how many tokens of the text are scored, from its beginning; None for all
     max_length    tokens in a window; by default what the model takes, at most 1024
     stride        by how much windows are apart; by default half of `max_length`
     name          of the text, for the column `relation`
@@ -114,15 +99,14 @@ def read_text(
             f"windows of {max_length} tokens {stride} apart are impossible: this model takes 2 to {longest or 'any'} "
             "tokens, and windows are 1 to their own length apart"
         )
-    encoded = _encode(tokenizer, text, limit_tokens)
-    if len(encoded.tokens) < 2:
+    tokens, edges = _encode(tokenizer, text, limit_tokens)
+    if len(tokens) < 2:
         raise BadRequest("the text has fewer than two tokens, none of which follows another")
-    rows = list(_windows(model, encoded, text, max_length, stride, name))
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(_windows(model, tokens, edges, text, max_length, stride, name))
     invalid = int((~table["valid"]).sum())
     if invalid:
         warnings.warn(
-            f"{invalid} of {len(table)} windows have scores that are not numbers and count as endlessly surprising",
+            f"{invalid} of {len(table)} windows have scores that are not numbers and count as infinitely surprising",
             stacklevel=2,
         )
     return table
@@ -130,54 +114,45 @@ def read_text(
 
 def perplexity(rows: pd.DataFrame) -> dict[str, float]:
     """Of all windows together: perplexity per token and per word, bits per byte. Infinite where a window is not valid."""
-    nll = float(rows["nll"].sum()) if rows["valid"].all() else math.inf
+    nll = rows["nll"].sum() if rows["valid"].all() else math.inf
     per = {unit: nll / max(1, int(rows[unit].sum())) for unit in ("tokens", "words", "bytes")}
-    return {
-        "token_perplexity": _exp(per["tokens"]),
-        "word_perplexity": _exp(per["words"]),
-        "bits_per_byte": per["bytes"] / math.log(2),
-    }
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    with np.errstate(over="ignore"):
+        token, word = (float(np.exp(per[unit])) for unit in ("tokens", "words"))
+    return {"token_perplexity": token, "word_perplexity": word, "bits_per_byte": float(per["bytes"] / math.log(2))}
 
 
 def _positions(model) -> int | None:
-    """Tokens that the model has positions for, None where nothing says."""
+    """Tokens that the model has positions for, None where its configuration names no number."""
     config = getattr(model.config, "text_config", None) or model.config
     known = (getattr(config, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
     return next((int(value) for value in known if value), None)
 
 
-def _encode(tokenizer, text: str, limit: int | None) -> Encoded:
+def _encode(tokenizer, text: str, limit: int | None) -> tuple[list[int], list[int]]:
+    """Tokens of a text, and the character where each begins, then the one behind the last."""
     if not getattr(tokenizer, "is_fast", False):
-        raise BadRequest(
-            "words and bytes are counted by the places of tokens in the text, which needs a fast tokenizer"
-        )
+        raise BadRequest("words and bytes are counted by the spans of tokens in the text, which needs a fast tokenizer")
     found = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    tokens, places, special = found.input_ids, found.offset_mapping, found.special_tokens_mask
-    while special and special[-1]:  # an end-of-text token is no part of the text
-        tokens, places, special = tokens[:-1], places[:-1], special[:-1]
-    end = len(text)
-    if limit is not None and limit < len(tokens):
-        tokens, places, end = tokens[:limit], places[:limit], places[limit][0]
-    return Encoded(list(tokens), [start for start, _ in places], end)
+    tokens, starts, special = found.input_ids, [start for start, _ in found.offset_mapping], found.special_tokens_mask
+    count = len(tokens)
+    while count and special[count - 1]:  # an end-of-text token is no part of the text
+        count -= 1
+    edges = [*starts[:count], len(text)]
+    count = min(count, limit or count)
+    return list(tokens[:count]), edges[: count + 1]
 
 
 @torch.inference_mode()
-def _windows(model, encoded: Encoded, text: str, max_length: int, stride: int, name: str) -> Iterator[dict]:
-    size, scored_to = len(encoded.tokens), 1  # nothing stands before the first token
-    begins = range(0, size, stride)
+def _windows(model, tokens: list[int], edges: list[int], text: str, max_length: int, stride: int, name: str):
+    size, scored_to = len(tokens), 1  # nothing stands before the first token
     with tqdm(total=size - 1, desc=PROTOCOL, unit="token", leave=False) as bar:
-        for number, begin in enumerate(begins):
+        for number, begin in enumerate(range(0, size, stride)):
             end = min(begin + max_length, size)
             scored = min(end - scored_to, end - begin - 1)  # nothing stands before a window's first token either
             if not scored:
                 break
-            nll = _surprise(model, encoded.tokens[begin:end], scored)
-            first, last = encoded.starts[end - scored], encoded.starts[end] if end < size else encoded.end
-            part = text[first:last]
+            nll = _surprise(model, tokens[begin:end], scored)
+            first, last = edges[end - scored], edges[end]
             valid = math.isfinite(nll)
             yield {
                 "fact": f"{name}/{begin:08d}",
@@ -189,7 +164,7 @@ def _windows(model, encoded: Encoded, text: str, max_length: int, stride: int, n
                 "nll": nll if valid else math.inf,
                 "tokens": scored,
                 "words": _word_starts(text, first, last),
-                "bytes": len(part.encode()),
+                "bytes": len(text[first:last].encode()),
                 "score": -nll / scored if valid else math.nan,
                 "valid": valid,
             }
@@ -202,8 +177,10 @@ def _windows(model, encoded: Encoded, text: str, max_length: int, stride: int, n
 def _surprise(model, window: list[int], scored: int) -> float:
     """Negative log-likelihood in nats of the last `scored` tokens of a window."""
     tokens = torch.tensor([window], device=model.device)
-    # scores over the vocabulary only where they are read, if the model can be told so
-    few = {"logits_to_keep": scored + 1} if _keeps_few(type(model)) else {}
+    # logits only at the scored positions, if the model has the option
+    few = (
+        {"logits_to_keep": scored + 1} if "logits_to_keep" in inspect.signature(type(model).forward).parameters else {}
+    )
     logits = model(input_ids=tokens, use_cache=False, **few).logits[0, -(scored + 1) : -1]
     targets = tokens[0, -scored:]
     total = 0.0
@@ -211,10 +188,6 @@ def _surprise(model, window: list[int], scored: int) -> float:
         part = slice(start, start + 256)
         total += float(torch.nn.functional.cross_entropy(logits[part].float(), targets[part], reduction="sum"))
     return total
-
-
-def _keeps_few(kind: type) -> bool:
-    return "logits_to_keep" in inspect.signature(kind.forward).parameters
 
 
 def _word_starts(text: str, first: int, last: int) -> int:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from kc_utils import lab
 from kc_utils.errors import BadRequest, listed
@@ -47,12 +47,14 @@ class Probe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     facts: str | None = "worldfacts"
-    relations: tuple[str, ...] | None = None
+    relations: tuple[str, ...] | None = Field(default=None, min_length=1)
     limit: int | None = Field(default=None, ge=1)
     seed: int = 0
-    protocols: tuple[Literal["cloze", "rank", "openbook", "openbook-cloze", "generate"], ...] = ("cloze", "rank")
-    templates: int | Literal["all"] = 1
-    alternatives: int | Literal["all"] = 9
+    protocols: tuple[Literal["cloze", "rank", "openbook", "openbook-cloze", "generate"], ...] = Field(
+        default=("cloze", "rank"), min_length=1
+    )
+    templates: PositiveInt | Literal["all"] = 1
+    alternatives: PositiveInt | Literal["all"] = 9
     shots: int = Field(default=0, ge=0, le=16)
     tasks: tuple[str, ...] = ()
     task_limit: int | None = Field(default=None, ge=1)
@@ -70,24 +72,8 @@ class Probe(BaseModel):
 
     @field_validator("protocols")
     @classmethod
-    def _some(cls, value):
-        if not value:
-            raise ValueError(f"name at least one of {', '.join(PROTOCOLS)}")
+    def _in_order(cls, value):
         return tuple(sorted(set(value)))
-
-    @field_validator("relations")
-    @classmethod
-    def _named(cls, value):
-        if value is not None and not value:
-            raise ValueError("name at least one relation, or none at all for every one")
-        return value
-
-    @field_validator("templates", "alternatives")
-    @classmethod
-    def _positive(cls, value):
-        if isinstance(value, int) and value < 1:
-            raise ValueError("must be at least 1, or 'all'")
-        return value
 
     @property
     def instruments(self) -> tuple[str, ...]:

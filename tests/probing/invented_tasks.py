@@ -11,6 +11,8 @@ import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 
+from kc_utils.probing.probe import Probe
+
 WORDS = [
     "river", "stone", "copper", "lantern", "garden", "pilot", "winter", "barrel",
     "engine", "market", "violin", "harbour", "meadow", "signal", "cotton", "ladder",
@@ -67,6 +69,11 @@ def tokenizer(begin: bool = False, end: bool = False):
             single=" ".join(filter(None, [marks[0][0], "$A", marks[1][0]])), special_tokens=[m for m in marks if m[0]]
         )
     return made
+
+
+def tasks(names, limit: int | None = None, seed: int = 0) -> Probe:
+    """A probe of these tasks alone."""
+    return Probe(facts=None, tasks=tuple(names), task_limit=limit, seed=seed)
 
 
 def model(kind: str, size: int, positions: int = 1024):

@@ -115,15 +115,6 @@ def test_every_context_is_computed_once_and_few_at_a_time():
     assert max(len(logits.indices) for logits in found) <= 4
 
 
-def test_logits_of_nan_are_marked():
-    model = MODELS["llama"]()
-    with torch.no_grad():
-        model.model.layers[1].mlp.down_proj.weight.fill_(float("nan"))
-    found = list(NextToken(model).logits(contexts(count=5)))
-    assert sum(len(r.indices) for r in found) == 5
-    assert not any(r.valid.any() for r in found)
-
-
 @pytest.mark.parametrize("name", [*MODELS, *NO_TREES])
 def test_a_model_is_tried_beforehand_whether_it_takes_trees(name):
     """Without any context: the answer belongs to the architecture."""
@@ -131,15 +122,6 @@ def test_a_model_is_tried_beforehand_whether_it_takes_trees(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert predictor.takes_trees() == (name in MODELS)
-
-
-def test_a_model_known_to_take_trees_is_not_tried_again():
-    model, sequences = MODELS["llama"](), contexts(count=10)
-    expected = plainly(model, sequences)
-    for trees in (True, False):
-        predictor = NextToken(model, trees=trees)
-        predictor._check_trees = lambda _: pytest.fail("tried again")
-        assert (together(predictor, sequences) - expected).abs().max() < 1e-4
 
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), min_size=1, max_size=25)
@@ -194,14 +176,6 @@ def test_long_sequences_that_begin_alike_share_a_tree():
     branches = grow(many, max_nodes=10)
     assert max(map(len, branches)) <= 220
     assert sum(map(len, branches)) <= 40 * 10 + 4 * 100, "the passage once for about ten answers"
-
-
-@given(SEQUENCES)
-def test_one_large_tree_has_a_node_for_each_distinct_prefix(sequences):
-    (branch,) = grow(sequences, max_nodes=10_000)
-    prefixes = {s[:n] for s in sequences for n in range(1, len(s) + 1)}
-    assert len(branch) == len(prefixes)
-    assert branch.depths == [len(walk(branch, node)) - 1 for node in range(len(branch))]
 
 
 @given(SEQUENCES, st.integers(1, 12))

@@ -2,7 +2,7 @@
 
 import copy
 import math
-import socket
+import runpy
 import warnings
 
 import numpy as np
@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from kc_utils.errors import BadRequest
-from kc_utils.probing.harness.evaluate import evaluate_tasks, make_reader, multiple_choice, run, table_of
-from kc_utils.probing.harness.tasks import Chosen, choose, lm_eval, quietly, worldfacts_task
+from kc_utils.probing.harness.evaluate import make_reader, measure, multiple_choice, run, table_of
+from kc_utils.probing.harness.tasks import Chosen, choose, lm_eval, quietly
 from kc_utils.probing.probe import Probe, evaluate
-from tests.probing.invented_tasks import TASKS, model, tokenizer, write_data
+from tests.conftest import ROOT
+from tests.probing.invented_tasks import TASKS, model, tasks, tokenizer, write_data
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_scores_are_those_of_lm_evals_own_class(case):
     family = "encoder-decoder" if made.config.is_encoder_decoder else "decoder"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not take trees")
-        ours = evaluate_tasks(made, words, family, TASKS, batch_size=3)
+        ours = measure(made, words, family, tasks(TASKS), batch_size=3)
     answers = by_hflm(made, words, choose(TASKS, None, 0))
     same(ours, table_of(answers))
     logged = [answer for _, items in answers for answer in items]
@@ -80,7 +81,7 @@ def test_scores_are_those_of_lm_evals_own_class(case):
 def test_prompts_that_are_too_long_lose_their_beginning_as_in_lm_eval(kind, family, words):
     made = model(kind, len(words), positions=48)
     with pytest.warns(UserWarning, match=r"longer than the 48 tokens .* lose their beginning"):
-        ours = evaluate_tasks(made, words, family, ["boolq"])
+        ours = measure(made, words, family, tasks(["boolq"]))
     same(ours, table_of(by_hflm(made, words, choose(["boolq"], None, 0))))
 
 
@@ -98,24 +99,9 @@ def test_shared_beginnings_are_computed_once(words):
 def broken(kind, words):
     made = model("llama", len(words))
     with torch.no_grad():
-        if kind == "nan":
-            for parameter in made.parameters():
-                parameter.fill_(math.nan)
-        elif kind == "zeros":
-            for parameter in made.parameters():
-                parameter.zero_()
-        else:  # the same scores after every context, other ones for each token
-            made.lm_head = Constant(torch.randn(len(words), generator=torch.Generator().manual_seed(1)))
+        for parameter in made.parameters():
+            parameter.fill_(math.nan if kind == "nan" else 0.0)
     return made
-
-
-class Constant(nn.Module):
-    def __init__(self, scores):
-        super().__init__()
-        self.weight = nn.Parameter(scores)
-
-    def forward(self, states):
-        return self.weight.expand(*states.shape[:-1], -1)
 
 
 @pytest.mark.parametrize("kind", ["nan", "zeros"])
@@ -126,45 +112,12 @@ def test_a_model_without_scores_is_never_right(kind, words, data):
     with pytest.warns(
         UserWarning, match="36 of 36 items have scores that are not numbers, or two highest that are equal"
     ):
-        rows = evaluate_tasks(made, words, "decoder", TASKS)
+        rows = measure(made, words, "decoder", tasks(TASKS))
     assert not rows["correct"].any() and not rows["valid"].any() and (rows["chosen"] == -1).all()
     assert not rows["correct_norm"].dropna().any()
     assert (rows["gold"] == 0).all()
     flattered = [a["acc"] for _, items in by_hflm(made, words, choose(TASKS, None, 0)) for a in items]
     assert np.mean(flattered) > 0.6, "what this guards against"
-
-
-@pytest.mark.parametrize("kind", ["nan", "zeros"])
-def test_nor_is_an_encoder_decoder_without_scores(kind, words):
-    made = model("t5", len(words))
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.fill_(math.nan if kind == "nan" else 0.0)
-    with pytest.warns(UserWarning, match="count as wrong answers"):
-        rows = evaluate_tasks(made, words, "encoder-decoder", TASKS)
-    assert not rows["correct"].any() and not rows["valid"].any()
-
-
-def test_a_model_that_does_not_read_is_at_chance(words):
-    with pytest.warns(UserWarning, match="12 of 36 items"):  # the options of WinoGrande share their ending
-        rows = evaluate_tasks(broken("constant", words), words, "decoder", TASKS)
-    correct = rows.groupby("relation")["correct"].mean()
-    assert correct["winogrande"] == 0
-    assert correct["boolq"] == 0.5
-    assert correct["piqa"] < 1
-
-
-def test_one_nan_among_the_scores_is_a_failure_of_its_items_alone(words):
-    made = model("llama", len(words))
-    (chosen,) = choose(["piqa"], None, 0)
-    first = chosen.requests()[0].args
-    token = words(first[0] + first[1]).input_ids[-2]
-    with torch.no_grad():
-        made.model.embed_tokens.weight[token] = math.nan
-    with pytest.warns(UserWarning, match="of 12 items"):
-        rows = evaluate_tasks(made, words, "decoder", ["piqa"], trees=False)  # in a tree it spreads to its neighbours
-    assert not rows["valid"][0] and not rows["correct"][0] and math.isnan(rows["score"][0])
-    assert rows["valid"].any()
 
 
 @pytest.mark.parametrize(
@@ -190,36 +143,20 @@ def test_what_counts_as_right(scores, right, correct, chosen, valid):
 def test_dynamically_quantized_model_with_a_tied_embedding(words):
     """lm-eval's own class raises KeyError for it."""
     made = model("llama, tied", len(words))
-    plain = evaluate_tasks(made, words, "decoder", ["piqa"])
+    plain = measure(made, words, "decoder", tasks(["piqa"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(made), {nn.Linear}, dtype=torch.qint8)
     with pytest.raises(KeyError):
         by_hflm(quantized, words, choose(["piqa"], None, 0))
-    rows = evaluate_tasks(quantized, words, "decoder", ["piqa"], trees=True)
+    rows = measure(quantized, words, "decoder", tasks(["piqa"]), trees=True)
     assert rows["valid"].all()
     change = np.subtract(rows["scores"].tolist(), plain["scores"].tolist())
     assert 0 < np.abs(change).max() < 0.2 * np.abs(plain["scores"].tolist()).max()
 
 
-def test_an_untied_head_stays_untied(words):
-    made = model("llama, tied", len(words))
-    made.lm_head.weight = nn.Parameter(made.lm_head.weight.detach().flip(0).clone())
-    head = made.lm_head.weight
-    evaluate_tasks(made, words, "decoder", ["boolq"], limit=2)
-    assert made.lm_head.weight is head and head is not made.get_input_embeddings().weight
-
-
-def test_no_network_and_no_model_hub(words, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("network"))
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("hub"))
-    assert len(evaluate_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)) == 9
-
-
 def test_bars_go_to_stderr_and_lm_eval_logs_nothing(words, capfd):
-    evaluate_tasks(model("llama", len(words)), words, "decoder", TASKS, limit=3)
+    measure(model("llama", len(words)), words, "decoder", tasks(TASKS, limit=3))
     out, err = capfd.readouterr()
     assert out == ""
     assert "harness" in err and "Tokenizing" not in err and "INFO" not in err and "WARNING" not in err
@@ -227,7 +164,7 @@ def test_bars_go_to_stderr_and_lm_eval_logs_nothing(words, capfd):
 
 def test_encoders_are_refused_with_a_reason(words):
     with pytest.raises(BadRequest, match="family encoder does not give"):
-        evaluate_tasks(None, words, "encoder", TASKS)
+        measure(None, words, "encoder", tasks(TASKS))
 
 
 def test_a_task_of_one_answer_is_right_where_each_token_is_the_likeliest(words):
@@ -259,15 +196,13 @@ def test_a_task_of_one_answer_is_right_where_each_token_is_the_likeliest(words):
 def test_worldfacts_is_the_rank_protocol(marks, begin):
     """Item by item, through this project's reader and through lm-eval's own class; the begin-of-sequence token is one that
     the tokenizer adds, or one that is named."""
+    task = runpy.run_path(str(ROOT / "data/worldfacts/lm_eval_task.py"))
     words = tokenizer(**marks)
     made = model("llama", len(words))
     probe = Probe(limit=60, alternatives=4, protocols=("rank",), seed=2)
     rank = evaluate(made, words, "decoder", probe).rows.set_index("fact")
-    chosen = [Chosen("worldfacts", worldfacts_task(60, 4, 2, begin), list(range(60)))]
-    for answers in (
-        run(make_reader(made, words, "decoder"), chosen),
-        by_hflm(made, words, chosen),
-    ):
+    chosen = [Chosen("worldfacts", task["worldfacts_task"](60, 4, 2, begin), list(range(60)))]
+    for answers in (run(make_reader(made, words, "decoder"), chosen), by_hflm(made, words, chosen)):
         logged = {answer["doc"]["fact"]: bool(answer["acc"]) for answer in answers[0][1]}
         rows = table_of(answers).set_index("fact").loc[rank.index]
         assert rows["correct"].tolist() == rank["correct"].tolist() == [logged[fact] for fact in rank.index]

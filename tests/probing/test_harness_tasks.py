@@ -6,9 +6,9 @@ import pytest
 
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.probing.harness import tasks as tasks_module
-from kc_utils.probing.harness.evaluate import items_hash
+from kc_utils.probing.harness.evaluate import fingerprint
 from kc_utils.probing.harness.tasks import choose, lm_eval, quietly, sample
-from tests.probing.invented_tasks import TASKS, write_data
+from tests.probing.invented_tasks import TASKS, tasks, write_data
 
 
 @pytest.fixture(autouse=True)
@@ -67,30 +67,28 @@ def test_an_item_is_named_by_its_index_in_the_data():
 
 
 def test_the_hash_names_all_a_result_depends_on(data):
-    first = items_hash(["boolq", "piqa"], 6, 0)
-    assert first == items_hash(["boolq", "piqa"], 6, 0) and len(first) == 64
+    first = fingerprint(tasks(["boolq", "piqa"], 6, 0))
+    assert first == fingerprint(tasks(["boolq", "piqa"], 6, 0)) and len(first) == 64
     others = [
-        items_hash(["boolq"], 6, 0),
-        items_hash(["boolq", "piqa"], 5, 0),
-        items_hash(["boolq", "piqa"], 6, 1),
-        items_hash(["worldfacts"], 6, 0),
-        items_hash(["worldfacts"], 6, 1),
+        fingerprint(tasks(["boolq"], 6, 0)),
+        fingerprint(tasks(["boolq", "piqa"], 5, 0)),
+        fingerprint(tasks(["boolq", "piqa"], 6, 1)),
     ]
     labels = data / "piqa/valid-labels.lst"
     labels.write_text(labels.read_text().replace("0", "1"))
-    others.append(items_hash(["boolq", "piqa"], 6, 0))
-    assert len({first, *others}) == 7
+    others.append(fingerprint(tasks(["boolq", "piqa"], 6, 0)))
+    assert len({first, *others}) == 5
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("boolq/val.jsonl", '{"question": "a", "passage": "b", "answer": true}\n{"questi', "line 2: it is not JSON"),
+        ("boolq/val.jsonl", '{"question": "a", "passage": "b", "answer": true}\n{"questi', "line 2: no JSON"),
         ("boolq/val.jsonl", '{"question": "a", "answer": true}\n', "line 1: it lacks passage"),
         ("boolq/val.jsonl", '{"question": "a", "passage": "b"}\n', "line 1: its label or answer is None"),
         ("boolq/val.jsonl", '{"question": "a", "passage": "b", "answer": "true"}\n', "label or answer is 'true'"),
-        ("boolq/val.jsonl", "", "holds no records"),
-        ("boolq/val.jsonl", "[1]\n", "lacks passage, question"),
+        ("boolq/val.jsonl", "", "is empty"),
+        ("boolq/val.jsonl", "[1]\n", "line 1: no JSON object"),
         ("piqa/valid-labels.lst", "0\n1\n", "holds 12 items and .* 2 labels"),
         ("piqa/valid-labels.lst", "0 1 " * 5 + "0 2", "its label is '2'"),
         (

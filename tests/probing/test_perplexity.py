@@ -1,5 +1,6 @@
 """Perplexity against the plain loop of transformers' guide."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 import torch
 
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.probing import perplexity as module
-from kc_utils.probing.perplexity import load_text, perplexity, read_text, text_hash
+from kc_utils.probing.perplexity import fingerprint, load_text, perplexity, score_text
+from kc_utils.probing.probe import Probe
 from tests.probing.invented_tasks import WORDS, model, tokenizer
 
 TEXT = " ".join(WORDS[(7 * n * n + n) % 16] + ("\n" if n % 11 == 0 else "") for n in range(150)) + " métro 東京.\n"
@@ -38,7 +39,7 @@ def guide(made, ids, max_length, stride):
 def test_windows_are_those_of_the_guide(kind, max_length, stride):
     words = tokenizer()
     made = model(kind, len(words))
-    rows = read_text(made, words, "decoder", TEXT, max_length=max_length, stride=stride)
+    rows = score_text(made, words, "decoder", TEXT, max_length=max_length, stride=stride)
     expected = guide(made, words(TEXT, return_tensors="pt").input_ids, max_length, stride)
     assert rows["tokens"].tolist() == [count for _, count in expected]
     assert rows["nll"].tolist() == pytest.approx([nll for nll, _ in expected], rel=1e-4)
@@ -47,19 +48,11 @@ def test_windows_are_those_of_the_guide(kind, max_length, stride):
     assert rows["valid"].all() and rows["fact"].is_unique
 
 
-def test_a_model_that_scores_at_every_place_is_read_alike(monkeypatch):
-    words = tokenizer()
-    made = model("llama", len(words))
-    few = read_text(made, words, "decoder", TEXT, max_length=64)
-    monkeypatch.setattr(module, "_keeps_few", lambda kind: False)
-    assert read_text(made, words, "decoder", TEXT, max_length=64)["nll"].tolist() == pytest.approx(few["nll"].tolist())
-
-
 @pytest.mark.parametrize("marks", [{}, {"begin": True}, {"begin": True, "end": True}])
 def test_every_byte_and_word_belongs_to_one_window(marks):
     words = tokenizer(**marks)
     made = model("llama", len(words))
-    rows = read_text(made, words, "decoder", TEXT, max_length=30, stride=20)
+    rows = score_text(made, words, "decoder", TEXT, max_length=30, stride=20)
     ids = words(TEXT, return_offsets_mapping=True)
     skipped = 0 if marks else ids.offset_mapping[1][0]  # without a begin token the text's first token is not scored
     assert rows["bytes"].sum() == len(TEXT[skipped:].encode())
@@ -70,7 +63,7 @@ def test_every_byte_and_word_belongs_to_one_window(marks):
 def test_metrics_follow_from_the_sums():
     words = tokenizer(begin=True)
     made = model("llama", len(words))
-    rows = read_text(made, words, "decoder", TEXT, max_length=1024)
+    rows = score_text(made, words, "decoder", TEXT, max_length=1024)
     with torch.no_grad():
         ids = words(TEXT, return_tensors="pt").input_ids
         loss = float(made(ids, labels=ids).loss)
@@ -81,51 +74,36 @@ def test_metrics_follow_from_the_sums():
     assert found["bits_per_byte"] == pytest.approx(total / len(TEXT.encode()) / math.log(2), rel=1e-4)
 
 
-def test_a_model_that_knows_nothing_is_as_surprised_as_its_vocabulary_is_large():
-    words = tokenizer()
-    made = model("llama", len(words))
-    with torch.no_grad():
-        made.lm_head.weight.zero_()
-    found = perplexity(read_text(made, words, "decoder", TEXT, max_length=64))
-    assert found["token_perplexity"] == pytest.approx(len(words), rel=1e-5)
-
-
 def test_nan_is_never_a_good_number():
     words = tokenizer()
     made = model("llama", len(words))
     with torch.no_grad():  # a token of the last window alone
         made.model.embed_tokens.weight[words(" 東").input_ids[-1]] = math.nan
     with pytest.warns(UserWarning, match=r"\d of \d+ windows have scores that are not numbers"):
-        rows = read_text(made, words, "decoder", TEXT, max_length=32)
+        rows = score_text(made, words, "decoder", TEXT, max_length=32)
     assert rows["valid"][0] and not rows["valid"].iloc[-1]
     assert np.isinf(rows["nll"].iloc[-1]) and np.isnan(rows["score"].iloc[-1])
     assert set(perplexity(rows).values()) == {math.inf}
     with torch.no_grad():
         made.lm_head.weight.fill_(math.nan)
     with pytest.warns(UserWarning):
-        rows = read_text(made, words, "decoder", TEXT, max_length=32)
+        rows = score_text(made, words, "decoder", TEXT, max_length=32)
     assert not rows["valid"].any()
 
 
 def test_a_limit_reads_the_beginning():
     words = tokenizer()
     made = model("llama", len(words))
-    few = read_text(made, words, "decoder", TEXT, limit_tokens=65, max_length=64, stride=32)
-    whole = read_text(made, words, "decoder", TEXT, max_length=64, stride=32)
+    few = score_text(made, words, "decoder", TEXT, limit_tokens=65, max_length=64, stride=32)
+    whole = score_text(made, words, "decoder", TEXT, max_length=64, stride=32)
     assert few["tokens"].sum() == 64
     assert few["nll"][0] == pytest.approx(whole["nll"][0])
     span = TEXT[slice(*[words(TEXT, return_offsets_mapping=True).offset_mapping[n][0] for n in (1, 65)])]
     assert few["bytes"].sum() == len(span.encode())
 
 
-def test_defaults_fit_the_model():
-    words = tokenizer()
-    rows = read_text(model("gpt2", len(words), positions=40), words, "decoder", TEXT)
-    assert rows["tokens"].tolist()[:3] == [39, 20, 20]
-
-
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("given", "message"),
     [
         ({"family": "encoder"}, "family encoder does not predict"),
         ({"family": "encoder-decoder"}, "choose a decoder"),
@@ -136,10 +114,10 @@ def test_defaults_fit_the_model():
         ({"text": "a"}, "fewer than two tokens"),
     ],
 )
-def test_impossible_requests(asked, message):
+def test_impossible_requests(given, message):
     words = tokenizer()
     with pytest.raises(BadRequest, match=message):
-        read_text(model("llama", len(words)), words, **{"family": "decoder", "text": TEXT} | asked)
+        score_text(model("llama", len(words)), words, **{"family": "decoder", "text": TEXT} | given)
 
 
 def test_texts_by_name_and_path(tmp_path, monkeypatch):
@@ -150,7 +128,7 @@ def test_texts_by_name_and_path(tmp_path, monkeypatch):
     (tmp_path / "wikitext2").mkdir()
     (tmp_path / "wikitext2/wiki.test.raw").write_text(TEXT, encoding="utf-8")
     assert load_text("wikitext2") == TEXT == load_text(str(tmp_path / "wikitext2/wiki.test.raw"))
-    assert text_hash(TEXT) == text_hash(load_text("wikitext2")) != text_hash(TEXT + " ")
+    assert fingerprint(Probe(facts=None, text="wikitext2")) == hashlib.sha256(TEXT.encode()).hexdigest()
     with pytest.raises(MissingData, match="no text 'wikitext3': name a file, or one of wikitext2"):
         load_text("wikitext3")
     (tmp_path / "empty").write_text(" \n")

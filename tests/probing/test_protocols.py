@@ -260,14 +260,3 @@ def test_the_right_answer_has_to_win_outright():
     assert (nothing["correct"], nothing["valid"], nothing["chosen"]) == (False, False, -1)
     assert math.isnan(nothing["score"])
     assert not rank_row(b=float("inf"))["correct"]
-
-
-def test_the_same_score_for_every_token_does_not_favour_the_shortest_answer():
-    row = rank_row(one_fact(answers=("b",), space=("b", "cc", "dd")))
-    assert (row["correct"], row["valid"]) == (False, False)
-
-
-def test_a_relation_that_offers_no_wrong_answer_is_not_ranked():
-    facts = one_fact(space=("b", "B"))
-    rank = Rank(queries_of(facts, 1), Letters(), facts, 2, 0)
-    assert (rank.inputs, rank.rows) == ([], [])

@@ -8,9 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from kc_utils.errors import BadModel
 from kc_utils.probing.facts import Fact
-from kc_utils.probing.queries import Query, queries_of
+from kc_utils.probing.queries import Query
 from kc_utils.probing.scorers import CausalScorer, MaskedScorer, Seq2SeqScorer
-from kc_utils.probing.sources import load_source
 from tests.trained import byte_level, corpus, sentinels, word_pieces
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -121,13 +120,6 @@ def test_an_answer_that_shares_a_token_with_what_precedes_is_left_out():
     assert CausalScorer(tokens).fillers(Query(fact, 0, "Chile, ([Y]"), ["Paris"]) == [()]
 
 
-def test_a_mask_is_not_written_in_lower_case(tokenizer):
-    tokens = tokenizer("encoder", "WordPiece, lower case")
-    seen, _ = MaskedScorer(tokens).gap(queries()[6])
-    assert tokens.convert_ids_to_tokens(seen)[:3] == ["[CLS]", "the", "capital"]
-    assert "[MASK]" in tokens.convert_ids_to_tokens(seen)
-
-
 @pytest.mark.parametrize("name", ENCODERS)
 def test_pseudo_likelihood_has_one_term_for_each_token_of_the_statement(tokenizer, name):
     tokens = tokenizer("encoder", name)
@@ -172,18 +164,6 @@ def test_a_decoders_terms_are_the_end_of_every_statement_from_one_place_on(token
         assert len(shared) >= len(tokens(query.lead.rstrip(), add_special_tokens=False).input_ids)
 
 
-def test_what_a_tokenizer_adds_by_itself_makes_no_difference():
-    plain, adding = byte_level(), byte_level()
-    adding.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        "<s> $A <pad>", special_tokens=[("<s>", 1), ("<pad>", 0)]
-    )
-    assert adding("Paris").input_ids[:1] == [1] and adding("Paris").input_ids[-1:] == [0]
-    for query in queries():
-        assert CausalScorer(adding).terms(query, ANSWERS) == CausalScorer(plain).terms(query, ANSWERS)
-        assert CausalScorer(adding).gap(query) == CausalScorer(plain).gap(query)
-        assert CausalScorer(adding).fillers(query, ANSWERS) == CausalScorer(plain).fillers(query, ANSWERS)
-
-
 def test_without_a_token_to_begin_with_a_statement_cannot_open_with_its_answer():
     tokens = byte_level()
     tokens.bos_token = None
@@ -209,13 +189,6 @@ def test_an_encoder_decoder_reads_a_sentinel_and_says_what_it_stands_for(tokeniz
     assert scorer.ends == (second, tokens.eos_token_id)
 
 
-def test_an_answer_that_opens_the_statement_has_a_capital_for_every_family(tokenizer):
-    query = Query(Fact("f", "r", "s", ("the Hague",)), 0, "[Y] is the capital of Chile.")
-    for scorer in (Seq2SeqScorer(sentinels()), MaskedScorer(tokenizer("encoder", "bytes")), CausalScorer(byte_level())):
-        (filler,) = scorer.fillers(query, ["the Hague"])
-        assert scorer._tokenizer.decode(filler) == "The Hague"
-
-
 def without(tokens, **names):
     for name, value in names.items():
         setattr(tokens, name, value)
@@ -233,16 +206,3 @@ def without(tokens, **names):
 def test_a_tokenizer_without_what_its_family_needs_is_refused(kind, tokens, what):
     with pytest.raises(BadModel, match=what):
         kind(tokens())
-
-
-def test_every_template_of_worldfacts_can_be_scored(tokenizer):
-    """Of two facts of each relation, in all templates, by all families; answers come out as they went in."""
-    facts = load_source("worldfacts").sample(46)
-    assert len(facts.by_relation()) == 23
-    tokens = {"masked": tokenizer("encoder", "bytes"), "left": byte_level(), "sentinel": sentinels()}
-    families = [MaskedScorer(tokens["masked"]), CausalScorer(tokens["left"])]
-    for scorer in families:
-        for query in queries_of(facts, "all", left_to_right=isinstance(scorer, CausalScorer)):
-            fillers = scorer.fillers(query, query.fact.answers)
-            for answer, filler in zip(query.fact.answers, fillers, strict=True):
-                assert scorer._tokenizer.decode(filler).strip() == query.spelled(answer), query

@@ -10,7 +10,6 @@ import pytest
 
 from kc_utils.probing.files import project_data
 from kc_utils.probing.sources import CARDS, load_source
-from kc_utils.probing.sources.collection import properties
 
 DATA = Path(os.environ.get("KC_DATA", "no such folder"))
 pytestmark = pytest.mark.skipif(
@@ -37,30 +36,6 @@ def test_the_files_are_the_known_ones(recwarn):
     for name in NAMES:
         load_source(name)
     assert [str(w.message) for w in recwarn if "set of files" in str(w.message)] == []
-
-
-def test_records_before_filters():
-    assert counted("lama:trex") == 32_897 == sum(map(len, lines("LAMA/TREx/*.jsonl").values()))
-    assert counted("lama:squad") == 305
-    assert counted("lama:conceptnet") == 146
-    assert counted("lama:google_re") == 2_937 + 1_825 + 766
-    assert counted("bear") == 7_731 == sum(map(len, lines("BEAR/P*.jsonl").values()))
-    assert counted("pararel") == 29_411 == sum(map(len, lines("ParaRel/trex_lms_vocab/*.jsonl").values()))
-    assert sum(len(r.templates) for r in load_source("pararel").relations.values()) == 329
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_fact_is_usable_and_its_answer_is_in_the_answer_space(name):
-    facts = load_source(name)
-    for relation in facts.relations.values():
-        assert all(t.count("[X]") == 1 and t.count("[Y]") == 1 for t in relation.templates), relation.id
-        assert len(set(relation.answer_space)) == len(relation.answer_space)
-        repeated = len(relation.templates) - len(set(relation.templates))
-        assert repeated == (relation.id == "P103" and name == "bear"), "BEAR has one template of this relation twice"
-    for fact in facts.facts:
-        assert set(fact.answers) <= set(facts.relations[fact.relation].answer_space), fact.id
-        assert fact.statement is not None or facts.relations[fact.relation].templates, fact.id
-        assert len(facts.alternatives(fact, 1)) == 1, fact.id
 
 
 def test_trex_is_what_the_files_say():
@@ -111,14 +86,6 @@ def test_sentences_are_those_of_the_paper():
     assert found_here == found["t"] + found["g"] + found["c"] + found["s"]
 
 
-@pytest.mark.parametrize("name", ["lama:trex", "lama:google_re", "bear", "pararel"])
-def test_give_aways_are_left_out_by_string_match_alone(name):
-    plain, filtered = load_source(name), load_source(f"{name}-uhn")
-    kept = [f.id for f in plain.facts if f.answers[0].lower() not in f.subject.lower()]
-    assert [f.id for f in filtered.facts] == kept
-    assert len(plain) - len(kept) == sum(filtered.filters.values()) - sum(plain.filters.values()) > 0
-
-
 def test_bear_is_what_the_files_say():
     facts, metadata = load_source("bear"), json.loads((DATA / "BEAR/metadata_relations.json").read_text())
     assert set(facts.relations) == set(metadata)
@@ -155,17 +122,6 @@ def test_pararel_is_what_the_files_say():
     assert {p: [(f.subject, f.answers[0]) for f in own] for p, own in facts.by_relation().items()} == pairs
     without = sum(len(own) for p, own in records.items() if p not in patterns)
     assert facts.filters == {"duplicate_fact": counted("pararel") - without - len(facts), "no_pattern": without}
-
-
-def test_labels_and_types_agree_with_lamas():
-    own = {r["relation"]: r for r in lines("LAMA/relations.jsonl")["relations"]}
-    typed = {p: e for p, e in properties().items() if "type" in e}
-    assert set(typed) == set(lines("LAMA/TREx/*.jsonl"))
-    assert {p: (e["label"], e["type"]) for p, e in typed.items()} == {
-        p: (own[p]["label"], own[p]["type"]) for p in typed
-    }
-    shared = set(properties()) & set(own)
-    assert {p: properties()[p]["label"] for p in shared} == {p: own[p]["label"] for p in shared}
 
 
 def test_the_card_says_what_is_there():

@@ -36,36 +36,25 @@ def check_family(family: str) -> None:
         )
 
 
-def evaluate_tasks(
-    model,
-    tokenizer,
-    family: str,
-    tasks: Sequence[str],
-    limit: int | None = None,
-    seed: int = 0,
-    batch_size: int = 8,
-    trees: bool | None = None,
+def measure(
+    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none", batch_size: int = 8
 ) -> pd.DataFrame:
-    """One row per item of each task.
+    """One row per item of each of a probe's tasks (names of lm-eval's tasks or groups).
 
-    tasks       names of lm-eval's tasks or groups, or `worldfacts`
-    limit       a frozen sample of so many items of each task, drawn by the seed
-    batch_size  rows of one forward pass
     trees       as in `NextToken`, for decoders
+    batch_size  rows of one forward pass
 
     `correct` is lm-eval's `acc`, `correct_norm` its `acc_norm` (scores per character of the answer; missing where the task
     has none). `scores` are log-likelihoods in nats, `gold` and `chosen` positions among them, `margin` the right answer's
     lead over the best wrong one. Where the two highest scores are equal or one is not a number, the row is wrong and not
-    valid, and a warning counts them.
-
-    A task of one answer and no choice (LAMBADA) is right where each token of the answer is the likeliest.
+    valid, and a warning counts them. A task of one answer and no choice (LAMBADA) is right where each token of the answer
+    is the likeliest.
 
     Raises BadRequest for unknown tasks and families, MissingData where data or lm-eval are absent.
     """
     check_family(family)
-    chosen = choose(tasks, limit, seed)
-    reader = make_reader(model, tokenizer, family, batch_size, trees)
-    table = table_of(run(reader, chosen))
+    chosen = choose(probe.tasks, probe.task_limit, probe.seed)
+    table = table_of(run(make_reader(model, tokenizer, family, batch_size, trees), chosen))
     invalid = int((~table["valid"]).sum())
     if invalid:
         warnings.warn(
@@ -76,16 +65,17 @@ def evaluate_tasks(
     return table
 
 
-def measure(
-    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
-) -> pd.DataFrame:
-    """The rows of a probe's tasks, see `evaluate_tasks`."""
-    return evaluate_tasks(model, tokenizer, family, probe.tasks, probe.task_limit, probe.seed, trees=trees)
-
-
 def fingerprint(probe: Probe) -> str:
-    """The hash of a probe's items, see `items_hash`."""
-    return items_hash(probe.tasks, probe.task_limit, probe.seed)
+    """SHA-256 of all that a result depends on beside the model: every prompt and answer of a probe's tasks as lm-eval
+    renders them, which answer is right, and the version of lm-eval."""
+    digest = hashlib.sha256(f"lm-eval {version('lm-eval')}\n".encode())
+    for chosen in choose(probe.tasks, probe.task_limit, probe.seed):
+        with quietly():
+            for request in chosen.requests():
+                right = right_answers(chosen.task, request.doc)
+                record = [chosen.name, request.doc_id, request.idx, list(request.args), right]
+                digest.update(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def make_reader(model, tokenizer, family: str, batch_size: int = 8, trees: bool | None = None):
@@ -115,20 +105,6 @@ def table_of(evaluated: Sequence[tuple[Chosen, list[dict]]]) -> pd.DataFrame:
     table = pd.DataFrame([row for chosen, answers in evaluated for row in _rows(chosen, answers)])
     table["correct_norm"] = table["correct_norm"].astype("boolean")
     return table
-
-
-def items_hash(tasks: Sequence[str], limit: int | None = None, seed: int = 0) -> str:
-    """SHA-256 of all that a result depends on beside the model: every prompt and answer as lm-eval renders them, which
-    answer is right, and the version of lm-eval."""
-    digest = hashlib.sha256(f"lm-eval {version('lm-eval')}\n".encode())
-    for chosen in choose(tasks, limit, seed):
-        with quietly():
-            requests = chosen.requests()
-            for request in requests:
-                right = right_answers(chosen.task, request.doc)
-                record = [chosen.name, request.doc_id, request.idx, list(request.args), right]
-                digest.update(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def right_answers(task, doc: dict) -> list[int]:

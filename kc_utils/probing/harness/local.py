@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from kc_utils.errors import MissingData, listed
-from kc_utils.probing.files import data_file
+from kc_utils.probing.files import data_file, read_jsonl
 
 BOOLQ = "harness/boolq/val.jsonl"
 PIQA, PIQA_LABELS = "harness/piqa/valid.jsonl", "harness/piqa/valid-labels.lst"
@@ -64,19 +63,11 @@ FILES = {"boolq": (BOOLQ,), "piqa": (PIQA, PIQA_LABELS), "winogrande": (WINOGRAN
 
 def _records(name: str, *fields: str) -> list[dict]:
     """The records of a JSONL file, each with these fields as text. Raises MissingData for one that is cut off."""
-    path = data_file(name)
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            raise _damaged(name, number, "it is not JSON") from None
-        lacking = [f for f in fields if not isinstance(record, dict) or not isinstance(record.get(f), str)]
+    records = read_jsonl(data_file(name))
+    for number, record in enumerate(records, start=1):
+        lacking = [field for field in fields if not isinstance(record.get(field), str)]
         if lacking:
             raise _damaged(name, number, f"it lacks {listed(lacking)}")
-        records.append(record)
-    if not records:
-        raise MissingData(f"{path} holds no records; fetch the file again")
     return records
 
 

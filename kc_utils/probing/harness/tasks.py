@@ -1,4 +1,4 @@
-"""Which items are evaluated: tasks of lm-eval by name, three of them from local files, worldfacts as one more.
+"""Which items are evaluated: tasks of lm-eval by name, three of them from local files.
 
 BoolQ (Clark et al. 2019), PIQA (Bisk et al. 2020) and WinoGrande (Sakaguchi et al. 2020) are read from the files that
 `data_file` finds; lm-eval's own task files state the prompts. Any other task, and these three where their files are absent
@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import logging
 import os
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +23,6 @@ import numpy as np
 
 from kc_utils.errors import BadRequest, MissingData, listed
 from kc_utils.probing.harness.local import LOCAL
-from kc_utils.probing.queries import queries_of
-from kc_utils.probing.sources import load_source
-
-WORLDFACTS = "worldfacts"
-ALTERNATIVES = 9
 
 
 def lm_eval(name: str) -> ModuleType:
@@ -66,8 +60,8 @@ class Chosen:
     items: list[int]
 
     def item_id(self, position: int, doc: dict) -> str:
-        """A stable name: task and position in its data, e.g. `boolq/17`; a fact of worldfacts has its own."""
-        return str(doc["fact"]) if self.name == WORLDFACTS else f"{self.name}/{position}"
+        """A stable name: task and position in its data, e.g. `boolq/17`; an item that is a fact has its own."""
+        return str(doc.get("fact", f"{self.name}/{position}"))
 
     def requests(self) -> list:
         """lm-eval's requests, freshly rendered."""
@@ -89,7 +83,7 @@ def choose(tasks: Sequence[str], limit: int | None, seed: int) -> list[Chosen]:
     chosen: dict[str, Chosen] = {}
     with quietly():
         for name in dict.fromkeys(tasks):
-            for task in _load(name, limit, seed):
+            for task in _load(name):
                 _check(task)
                 task.set_config(key="num_fewshot", value=0)
                 items = sample(task.task_name, len(task.eval_docs), limit, seed)
@@ -105,11 +99,8 @@ def sample(name: str, size: int, limit: int | None, seed: int) -> list[int]:
     return sorted(order[:limit])
 
 
-def _load(name: str, limit: int | None, seed: int) -> Iterator:
+def _load(name: str) -> Iterator:
     """The lm-eval tasks of a name."""
-    if name == WORLDFACTS:
-        yield worldfacts_task(limit, ALTERNATIVES, seed)
-        return
     if name in LOCAL:
         folder, docs = LOCAL[name]
         try:
@@ -122,7 +113,7 @@ def _load(name: str, limit: int | None, seed: int) -> Iterator:
             return
     manager = _all_tasks()
     if name not in manager.all_tasks:
-        near = difflib.get_close_matches(name, manager.all_tasks, n=5) or [*LOCAL, WORLDFACTS]
+        near = difflib.get_close_matches(name, manager.all_tasks, n=5) or LOCAL
         raise BadRequest(f"lm-eval has no task {name!r}; near it are {listed(near)}")
     try:
         loaded = manager.load([name])
@@ -158,46 +149,3 @@ def _check(task) -> None:
         raise BadRequest(f"task {task.task_name} is of kind {task.OUTPUT_TYPE}, which is not evaluated here; {advice}")
     if callable(task.config.process_results):
         raise BadRequest(f"task {task.task_name} scores its items in a way of its own, not as right or wrong")
-
-
-def worldfacts_task(limit: int | None = None, alternatives: int = ALTERNATIVES, seed: int = 0, begin: str = ""):
-    """worldfacts as a multiple-choice task, for any model that lm-eval can evaluate:
-
-        lm_eval.simple_evaluate(model="hf", model_args="pretrained=...", tasks=[worldfacts_task(limit=300)])
-
-    Facts, statements and wrong answers are those of `Probe(facts="worldfacts", protocols=("rank",), limit=...,
-    alternatives=..., seed=...)` on a decoder.
-
-    begin  stands before each statement. `rank` puts the begin-of-sequence token there, which lm-eval does only for
-           tokenizers that add it by themselves: for the others, name its text (`tokenizer.bos_token`) to have its scores.
-
-    The order of the answers is drawn by seed and fact id, so that the right one has any position: lm-eval takes the first
-    of equal scores, which `rank` counts as wrong. Raises MissingData where lm-eval or the facts are absent.
-    """
-    facts, docs = load_source(WORLDFACTS).sample(limit, seed), []
-    for query in queries_of(facts, 1):
-        fact, lead = query.fact, query.lead.rstrip()
-        others = facts.alternatives(fact, alternatives, seed)
-        if others:
-            answers = [fact.answers[0], *others]
-            random.Random(f"{seed}/{fact.id}/order").shuffle(answers)
-            choices = [query.stated(answer)[len(lead) :] for answer in answers]
-            docs.append({"fact": fact.id, "relation": fact.relation, "prompt": begin + lead, "choices": choices,
-                         "right": answers.index(fact.answers[0])})  # fmt: skip
-    with quietly():
-        from datasets import Dataset
-
-        config = {
-            "task": WORLDFACTS,
-            "custom_dataset": lambda **_: {"test": Dataset.from_list(docs)},
-            "test_split": "test",
-            "output_type": "multiple_choice",
-            "doc_to_text": "prompt",
-            "doc_to_choice": "choices",
-            "doc_to_target": "right",
-            "target_delimiter": "",  # the choices bring their space
-            "num_fewshot": 0,
-            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-            "metadata": {"version": 1.0},
-        }
-        return lm_eval("api.task").ConfigurableTask(config=config)

@@ -1,4 +1,5 @@
-"""Sources of facts. Each is a module with `load(part) -> FactSet`, and `needed(part)`, its files, if it reads other people's.
+"""Sources of facts. Each is a module with `load() -> FactSet`, and `needed()`, its files, if it reads other people's; one
+that has parts takes the name of one, or None, in both.
 
 A source is named `lama`, one of its parts `lama:trex`. `-uhn` behind either leaves out facts whose subject gives the
 answer away letter by letter, as in LAMA-UHN: `lama:trex-uhn`, `bear-uhn`.
@@ -23,6 +24,7 @@ SOURCES = {
     "popqa": "kc_utils.probing.sources.popqa",
     "lab": "kc_utils.lab",
 }
+WITH_PARTS = ("lama", "lab")
 WITHOUT_GIVE_AWAYS = "-uhn"
 CARDS = {"worldfacts": "worldfacts/worldfacts.md", "benchmarks": "benchmarks/benchmarks.md"}
 """Data cards, as `files.project_data` finds them."""
@@ -72,7 +74,7 @@ def load_source(name: str) -> FactSet:
     """
     source, part = _split(name)
     module = import_module(SOURCES[source])
-    found = module.load(part) if hasattr(module, "needed") else module.load()
+    found = module.load(*part)
     if name.endswith(WITHOUT_GIVE_AWAYS):
         from kc_utils.probing.sources.collection import without_give_aways
 
@@ -90,17 +92,20 @@ def missing(name: str) -> str | None:
     try:
         if not hasattr(module, "needed"):
             module.load()
-        elif (needed := module.needed(part)) and not find_data(needed):
+        elif (needed := module.needed(*part)) and not find_data(needed):
             return what_to_do(needed, "they are fetched when first used")
     except MissingData as error:
         return str(error)
     return None
 
 
-def _split(name: str) -> tuple[str, str | None]:
+def _split(name: str) -> tuple[str, tuple[str | None, ...]]:
+    """The source of a name, and the arguments that name its part."""
     source, colon, part = name.removesuffix(WITHOUT_GIVE_AWAYS).partition(":")
     if source not in SOURCES:
         raise BadRequest(f"unknown facts {name!r}: choose {listed(SOURCES)}, or a part such as lama:trex")
-    if colon and not hasattr(import_module(SOURCES[source]), "needed"):
+    if source in WITH_PARTS:
+        return source, (part if colon else None,)
+    if colon:
         raise BadRequest(f"{source} has no parts, {part!r} was given")
-    return source, part if colon else None
+    return source, ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kc_utils.errors import BadRequest, MissingData
+from kc_utils.errors import MissingData
 from kc_utils.probing.facts import Fact, FactSet
 from kc_utils.probing.files import read_jsonl
 from kc_utils.probing.sources.collection import Collection, properties, text
@@ -23,20 +23,18 @@ RELATIONS = tuple(f"P{number}" for number in _NUMBERS.split())
 
 FILES = ("BEAR/metadata_relations.json", *(f"BEAR/{p}.jsonl" for p in RELATIONS))
 KNOWN = "9b31ed3728375eddcb23f94536bb7451aca2edc38291a0b0cadc28387ceedb89"
-"""Hash of the files that the counts of the data card were made from: those of the authors' repository at the commit that
-`download.BEAR_COMMIT` names."""
+"""Hash of the files that the counts of the data card were made from: those of the authors' repository at the commit in
+homes.yaml."""
 
 
-def needed(part: str | None = None) -> list[str]:
-    if part is not None:
-        raise BadRequest(f"bear has no parts, {part!r} was given")
+def needed() -> list[str]:
     return list(FILES)
 
 
-def load(part: str | None = None) -> FactSet:
+def load() -> FactSet:
     """All facts. Raises MissingData where the files are absent or contradict each other."""
     collection = Collection("bear")
-    described, *paths = collection.read("BEAR", needed(part), KNOWN)
+    described, *paths = collection.read("BEAR", needed(), KNOWN)
     try:
         metadata = json.loads(described.read_text(encoding="utf-8"))
         relations = {p.stem: metadata[p.stem] for p in paths}

@@ -16,18 +16,6 @@ from kc_utils.probing.download import fileset_sha256
 from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.files import data_files
 
-FILTERS = {
-    "answer_in_subject": "the subject holds the answer, letter by letter (only with `-uhn`)",
-    "duplicate_fact": "subject, relation and answer are those of an earlier record",
-    "duplicate_sentence": "the sentence is that of an earlier record",
-    "no_mask": "the first sentence holds no mask",
-    "no_pattern": "the relation has no pattern, so there is no prompt",
-    "no_sentence": "the record holds no sentence",
-    "several_masks": "the sentence holds more than one mask",
-    "subject_is_answer": "the subject is the answer (only with `-uhn`)",
-}
-"""The meaning of each filter."""
-
 
 class Collection:
     """Facts of a source, relation by relation, with the reasons for what was left out."""
@@ -89,7 +77,10 @@ class Collection:
             for id, relation in self._relations.items()
         }
         facts = [_aware_of(fact, by_subject[_subject(fact)]) for fact in self.facts]
-        return FactSet(self.name, relations, tuple(facts), counted(self.dropped), dict(self.files))
+        filters: Counter[str] = Counter()
+        for (_, reason), count in self.dropped.items():
+            filters[reason] += count
+        return FactSet(self.name, relations, tuple(facts), dict(sorted(filters.items())), dict(self.files))
 
 
 def _aware_of(fact: Fact, answers: dict[str, None]) -> Fact:
@@ -103,14 +94,6 @@ def _aware_of(fact: Fact, answers: dict[str, None]) -> Fact:
 
 def _subject(fact: Fact) -> tuple[str, str]:
     return fact.relation, fact.subject.casefold()
-
-
-def counted(dropped: Counter[tuple[str, str]]) -> dict[str, int]:
-    """How many facts each filter left out, over all relations."""
-    filters: Counter[str] = Counter()
-    for (_, reason), count in dropped.items():
-        filters[reason] += count
-    return dict(sorted(filters.items()))
 
 
 def without_give_aways(facts: FactSet, name: str) -> FactSet:

@@ -9,6 +9,8 @@ compression by Namburi et al. (2023); `lama:trex_sentences` and `lama:google_re_
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kc_utils.errors import BadRequest, MissingData, listed
@@ -82,20 +84,9 @@ def _trex(collection: Collection, paths: list[Path], sentences: bool = False) ->
             subject, answer = text(record, "sub_label", path), text(record, "obj_label", path)
             key = record.get("uuid") or _made_up(record.get("sub_uri"), subject, answer)
             ids = {"subject_id": record.get("sub_uri"), "answer_id": record.get("obj_uri")}
-            fact = {
-                "id": f"lama/{relation}/{key}",
-                "relation": relation,
-                "subject": subject,
-                "answers": (answer,),
-            } | ids
-            if sentences:
-                _add_sentence(collection, "trex", [e["masked_sentence"] for e in record.get("evidences") or []], fact)
-            else:
-                collection.add(Fact(**fact), once=(relation, subject, answer))
-
-
-def _trex_sentences(collection: Collection, paths: list[Path]) -> None:
-    _trex(collection, paths, sentences=True)
+            fact = Fact(f"lama/{relation}/{key}", relation, subject, (answer,), **ids)
+            own_sentences = [e["masked_sentence"] for e in record.get("evidences") or []]
+            _add(collection, fact, "trex", own_sentences if sentences else None)
 
 
 def _google_re(collection: Collection, paths: list[Path], sentences: bool = False) -> None:
@@ -105,62 +96,44 @@ def _google_re(collection: Collection, paths: list[Path], sentences: bool = Fals
         collection.add_relation(relation, label, wikidata, kind, [template])
         for record in read_jsonl(path):
             subject, answer = text(record, "sub_label", path), text(record, "obj_label", path)
-            fact = {
-                "id": f"lama/{relation}/{text(record, 'uuid', path)}",
-                "relation": relation,
-                "subject": subject,
-                "answers": (answer,),
-                "aliases": tuple(
-                    a for a in dict.fromkeys(record.get("obj_aliases") or ()) if _is_name(a) and a != answer
-                ),
-                "subject_id": record.get("sub_w"),
-                "answer_id": record.get("obj_w"),
-            }
-            if sentences:
-                _add_sentence(collection, "google_re", record.get("masked_sentences") or [], fact)
-            else:
-                collection.add(Fact(**fact), once=(relation, subject, answer))
-
-
-def _google_re_sentences(collection: Collection, paths: list[Path]) -> None:
-    _google_re(collection, paths, sentences=True)
+            names = dict.fromkeys(record.get("obj_aliases") or ())
+            aliases = tuple(name for name in names if _is_name(name) and name != answer)
+            ids = {"subject_id": record.get("sub_w"), "answer_id": record.get("obj_w")}
+            key = text(record, "uuid", path)
+            fact = Fact(f"lama/{relation}/{key}", relation, subject, (answer,), aliases, **ids)
+            _add(collection, fact, "google_re", (record.get("masked_sentences") or []) if sentences else None)
 
 
 def _conceptnet(collection: Collection, paths: list[Path]) -> None:
     for record in read_jsonl(paths[0]):
         predicate = text(record, "pred", paths[0])
-        relation = f"conceptnet/{predicate}"
+        relation, subject = f"conceptnet/{predicate}", record.get("sub_label") or record.get("sub") or ""
         collection.add_relation(relation, predicate, None, "other", [])
-        fact = {
-            "id": f"lama/{relation}/{text(record, 'uuid', paths[0])}",
-            "relation": relation,
-            "subject": record.get("sub_label") or record.get("sub") or "",
-            "answers": (text(record, "obj_label", paths[0]),),
-        }
-        _add_sentence(collection, "conceptnet", record.get("masked_sentences") or [], fact)
+        key, answer = text(record, "uuid", paths[0]), text(record, "obj_label", paths[0])
+        fact = Fact(f"lama/{relation}/{key}", relation, subject, (answer,))
+        _add(collection, fact, "conceptnet", record.get("masked_sentences") or [])
 
 
 def _squad(collection: Collection, paths: list[Path]) -> None:
     collection.add_relation("squad", "SQuAD", None, "other", [])
     for record in read_jsonl(paths[0]):
-        fact = {
-            "id": f"lama/squad/{text(record, 'id', paths[0])}",
-            "relation": "squad",
-            "subject": "",  # the file names the data set, `Squad`, instead of a subject
-            "answers": (text(record, "obj_label", paths[0]),),
-        }
-        _add_sentence(collection, "squad", record.get("masked_sentences") or [], fact)
+        key, answer = text(record, "id", paths[0]), text(record, "obj_label", paths[0])
+        fact = Fact(f"lama/squad/{key}", "squad", "", (answer,))  # the subject of the file is the data set, `Squad`
+        _add(collection, fact, "squad", record.get("masked_sentences") or [])
 
 
-def _add_sentence(collection: Collection, part: str, sentences: list[str], fact: dict) -> None:
-    """Keep a fact with its first sentence as prompt, as in Namburi et al.: no sentence twice in a part of LAMA."""
+def _add(collection: Collection, fact: Fact, part: str, sentences: list[str] | None) -> None:
+    """Keep a fact with its relation's template; or, where sentences are given, with the first one as prompt, as in Namburi
+    et al.: no sentence twice in a part of LAMA."""
+    if sentences is None:
+        return collection.add(fact, once=(fact.relation, fact.subject, fact.answers[0]))
     if not sentences:
-        return collection.drop(fact["relation"], "no_sentence")
+        return collection.drop(fact.relation, "no_sentence")
     masks = sentences[0].count("[MASK]")
     if masks != 1:
-        return collection.drop(fact["relation"], "several_masks" if masks else "no_mask")
+        return collection.drop(fact.relation, "several_masks" if masks else "no_mask")
     statement = sentences[0].replace("[X]", "X").replace("[Y]", "Y").replace("[MASK]", "[Y]")
-    collection.add(Fact(**fact, statement=statement), once=(part, statement), why="duplicate_sentence")
+    collection.add(replace(fact, statement=statement), once=(part, statement), why="duplicate_sentence")
 
 
 def _is_name(alias: str) -> bool:
@@ -178,8 +151,8 @@ PARTS = {
     "google_re": ("Google_RE", _google_re),
     "conceptnet": ("ConceptNet", _conceptnet),
     "squad": ("Squad", _squad),
-    "trex_sentences": ("TREx", _trex_sentences),
-    "google_re_sentences": ("Google_RE", _google_re_sentences),
+    "trex_sentences": ("TREx", partial(_trex, sentences=True)),
+    "google_re_sentences": ("Google_RE", partial(_google_re, sentences=True)),
 }
 """The files of each part, and the function that reads them."""
 

@@ -6,7 +6,6 @@ patterns are the templates, in the authors' order. `templates: all` measures con
 
 from __future__ import annotations
 
-from kc_utils.errors import BadRequest
 from kc_utils.probing.facts import Fact, FactSet
 from kc_utils.probing.files import read_jsonl
 from kc_utils.probing.sources.collection import Collection, properties, text
@@ -19,16 +18,14 @@ KNOWN = "7e04998ababf6bf43f853017e517216481b595c1aaea2f3735e13a9fe0ab8071"
 """Hash of the files that the counts of the data card were made from."""
 
 
-def needed(part: str | None = None) -> list[str]:
-    if part is not None:
-        raise BadRequest(f"pararel has no parts, {part!r} was given")
+def needed() -> list[str]:
     return [*PATTERNS, *FACTS]
 
 
-def load(part: str | None = None) -> FactSet:
+def load() -> FactSet:
     """All facts that have a pattern. Raises MissingData where the files are absent or damaged."""
     collection = Collection("pararel")
-    paths = collection.read("ParaRel", needed(part), KNOWN)
+    paths = collection.read("ParaRel", needed(), KNOWN)
     patterns = {p.stem: [text(r, "pattern", p) for r in read_jsonl(p)] for p in paths[: len(PATTERNS)]}
     for path in paths[len(PATTERNS) :]:
         relation, records = path.stem, read_jsonl(path)

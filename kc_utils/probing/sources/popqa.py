@@ -6,11 +6,12 @@ one of its possible answers counts as right; the monthly page views of the subje
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
-from kc_utils.errors import BadRequest, MissingData, listed
+import pandas as pd
+
+from kc_utils.errors import MissingData, listed
 from kc_utils.probing.facts import Fact, FactSet
 from kc_utils.probing.sources.collection import Collection
 
@@ -22,16 +23,14 @@ KNOWN = None
 """The published file's hash is not known here; `FactSet.files` has the hash of the file that was read."""
 
 
-def needed(part: str | None = None) -> list[str]:
-    if part is not None:
-        raise BadRequest(f"popqa has no parts, {part!r} was given")
+def needed() -> list[str]:
     return list(FILES)
 
 
-def load(part: str | None = None) -> FactSet:
+def load() -> FactSet:
     """All facts. Raises MissingData where the file is absent, cut or of another layout."""
     collection = Collection("popqa")
-    path = collection.read("PopQA", needed(part), KNOWN)[0]
+    path = collection.read("PopQA", needed(), KNOWN)[0]
     for line, record in _rows(path):
         try:
             answers = json.loads(record["possible_answers"])
@@ -60,23 +59,21 @@ def load(part: str | None = None) -> FactSet:
 
 
 def _rows(path: Path) -> list[tuple[int, dict]]:
+    """(line, record) of each row, all columns as text."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", strict=True)
-            lacking = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
-            if lacking:
-                raise MissingData(f"{path} lacks the columns {listed(lacking)}: this is not PopQA's test.tsv")
-            rows = [(reader.line_num, record) for record in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MissingData(f"{path} cannot be read ({error}): fetch it again") from error
-    for line, record in rows:
-        empty = [c for c in ("id", "subj", "prop", "obj", "question", "possible_answers", "s_pop") if not record[c]]
-        if empty or None in record or any(record[c] is None for c in COLUMNS):
-            raise MissingData(
-                f"{path}, line {line}: {listed(empty) or 'a column'} is missing; the file is cut or damaged"
-            )
-    if not rows:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, on_bad_lines="error", engine="python")
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise MissingData(f"{path} cannot be read ({' '.join(str(error).split())}): fetch it again") from error
+    lacking = [c for c in COLUMNS if c not in table]
+    if lacking:
+        raise MissingData(f"{path} lacks the columns {listed(lacking)}: this is not PopQA's test.tsv")
+    if table.empty:
         raise MissingData(f"{path} is empty: fetch it again")
+    rows = list(enumerate(table.to_dict("records"), start=2))
+    for line, record in rows:
+        empty = [c for c in COLUMNS if c not in ("s_uri", "o_uri") and not record[c]]
+        if empty:
+            raise MissingData(f"{path}, line {line}: {listed(empty)} is missing; the file is cut or damaged")
     return rows
 
 
