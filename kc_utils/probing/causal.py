@@ -23,19 +23,15 @@ class NextToken:
     rows          contexts whose logits are held at a time
     trees         whether the model takes trees; None to find out
 
-    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks this on a few of
-    its contexts, against the plain forward pass, and falls back to plain padded batches. The answer belongs to the
-    architecture. Call `takes_trees` before the model is compressed: int8 of torch.ao rounds all activations of a batch
-    by one scale, so that its logits depend on the batch and prove nothing.
+    Trees need a model that takes a four-dimensional mask and explicit positions. The first call checks this against the
+    plain forward pass, and falls back to plain padded batches. The answer belongs to the architecture: call `takes_trees`
+    before the model is compressed, since logits of int8 (torch.ao) depend on the batch and prove nothing.
     """
 
     def __init__(
         self, model, max_nodes: int = 128, batch_tokens: int = 1024, rows: int = 256, trees: bool | None = None
     ):
-        self.model = model
-        self.max_nodes = max_nodes
-        self.batch_tokens = batch_tokens
-        self.rows = rows
+        self.model, self.max_nodes, self.batch_tokens, self.rows = model, max_nodes, batch_tokens, rows
         self.tokens_computed = 0
         self._trees_work = trees
 

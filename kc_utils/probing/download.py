@@ -31,8 +31,8 @@ from kc_utils.places import complete_or_absent
 HUB = "https://huggingface.co"
 SOURCE_FILE = "SOURCE.json"
 CHUNK = 1 << 18
-SMALL = 1 << 20
-"""Bytes below which no ratio of compression is suspicious."""
+SMALL, MAX_RATIO = 1 << 20, 100
+"""Bytes below which no ratio of compression is suspicious; the largest ratio above."""
 TIMEOUT, TRIES = 30.0, 3
 """Seconds without a byte; downloads at most."""
 
@@ -153,26 +153,17 @@ def _stay_encrypted(response: requests.Response, **_) -> None:
         raise MissingData(f"{response.url} leads to {response.headers['location']}, which is not encrypted")
 
 
-def unpack(
-    archive: Path,
-    target: Path,
-    name_of: Callable[[str], str | None],
-    max_bytes: int = 4 << 30,
-    max_ratio: float = 100.0,
-) -> list[str]:
+def unpack(archive: Path, target: Path, name_of: Callable[[str], str | None], max_bytes: int = 4 << 30) -> list[str]:
     """Write the wanted members of a zip archive into the new folder `target` and return their names there.
 
-    name_of    gives a member's name below `target`, or None for one that is not wanted
-    max_bytes  of all members together, unpacked
-    max_ratio  of unpacked to packed size in one member
-
-    Raises MissingData for an archive that cannot be read or holds, wanted or not, an absolute path, a `..`, a link, an
-    encrypted member, one name twice, or more than the two bounds.
+    name_of gives a member's name below `target`, or None for one that is not wanted. Raises MissingData for an archive that
+    cannot be read or holds, wanted or not, an absolute path, a `..`, a link, an encrypted member, one name twice, more than
+    `max_bytes` unpacked, or a member that unpacks to more than `MAX_RATIO` times its packed size.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
-            _check(archive.name, members, max_bytes, max_ratio)
+            _check(archive.name, members, max_bytes)
             wanted = {m: name for m in members if not m.is_dir() and (name := name_of(m.filename))}
             if not wanted:
                 raise MissingData(f"{archive.name} holds none of the files that are looked for: its layout has changed")
@@ -190,22 +181,23 @@ def unpack(
         raise MissingData(f"{archive.name} is no readable zip archive ({error}): it may be cut short") from error
 
 
-def _check(archive: str, members: list[zipfile.ZipInfo], max_bytes: int, max_ratio: float) -> None:
+def _check(archive: str, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
+    """Refuse an archive for what it holds."""
+    total, refusals = sum(member.file_size for member in members), []
     for member in members:
         _check_name(archive, member.orig_filename)
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise MissingData(f"{archive} holds a link or device, {member.filename!r}: it is not unpacked")
+            refusals.append(f"holds a link or device, {member.filename!r}")
         if member.flag_bits & 0x1:
-            raise MissingData(f"{archive} holds an encrypted file, {member.filename!r}: it is not unpacked")
-        if member.file_size > SMALL and member.file_size > max_ratio * member.compress_size:
-            raise MissingData(
-                f"{archive}: {member.filename!r} unpacks to {member.file_size:,} bytes: it is not unpacked"
-            )
+            refusals.append(f"holds an encrypted file, {member.filename!r}")
+        if member.file_size > SMALL and member.file_size > MAX_RATIO * member.compress_size:
+            refusals.append(f"holds {member.filename!r}, which unpacks to {member.file_size:,} bytes")
     if len({m.filename for m in members}) != len(members):
-        raise MissingData(f"{archive} holds one name twice: it is not unpacked")
-    total = sum(member.file_size for member in members)
+        refusals.append("holds one name twice")
     if total > max_bytes:
-        raise MissingData(f"{archive} unpacks to {total:,} bytes, more than {max_bytes:,}: it is not unpacked")
+        refusals.append(f"unpacks to {total:,} bytes, more than {max_bytes:,}")
+    if refusals:
+        raise MissingData(f"{archive} {refusals[0]}: it is not unpacked")
 
 
 def _check_name(archive: str, name: str) -> None:

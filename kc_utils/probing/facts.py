@@ -10,9 +10,9 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from kc_utils.errors import BadRequest, listed
 
@@ -44,11 +44,6 @@ class Relation:
         for template in self.templates:
             if template.count("[X]") != 1 or template.count("[Y]") != 1:
                 raise BadRequest(f"relation {self.id}: template {template!r} must hold [X] and [Y] once each")
-
-    @property
-    def left_to_right(self) -> tuple[str, ...]:
-        """The templates that end with the answer, so that a decoder can predict it."""
-        return tuple(t for t in self.templates if t.rstrip(" .").endswith("[Y]") and t.index("[X]") < t.index("[Y]"))
 
 
 @dataclass(frozen=True)
@@ -148,30 +143,23 @@ class FactSet:
         return replace(self, relations={r: self.relations[r] for r in wanted}, facts=kept)
 
     def sample(self, limit: int | None, seed: int = 0) -> FactSet:
-        """A frozen sample of `limit` facts, as equal a number from each relation as its size allows.
-
-        Drawn by a seed and by fact id alone, so that adding a relation does not reshuffle the others.
-        """
+        """A frozen sample of `limit` facts, as equal a number from each relation as its size allows, drawn by a seed and by
+        fact id alone, so that adding a relation does not reshuffle the others."""
         if limit is None or limit >= len(self.facts):
             return self
         if limit < 1:
             raise BadRequest(f"limit must be at least 1, got {limit}")
-        if (limit, seed) not in self._samples:  # a study of many models needs the same one over and over
-            self._samples[limit, seed] = self._sample(limit, seed)
-        return self._samples[limit, seed]
+        return self._sample(limit, seed)
 
     @cached_property
-    def _samples(self) -> dict[tuple[int, int], FactSet]:
-        return {}
+    def _sample(self) -> Callable[[int, int], FactSet]:
+        return cache(self._drawn)  # a study of many models needs the same sample over and over
 
-    def _sample(self, limit: int, seed: int) -> FactSet:
+    def _drawn(self, limit: int, seed: int) -> FactSet:
         groups = self.by_relation()
-        order = {
-            relation: sorted(facts, key=lambda f: hashlib.sha256(f"{seed}/{f.id}".encode()).hexdigest())
-            for relation, facts in groups.items()
-        }
         share = _equal_shares({r: len(f) for r, f in groups.items()}, limit)
-        chosen = {f.id for relation, facts in order.items() for f in facts[: share[relation]]}
+        order = lambda f: hashlib.sha256(f"{seed}/{f.id}".encode()).hexdigest()  # noqa: E731
+        chosen = {f.id for relation, facts in groups.items() for f in sorted(facts, key=order)[: share[relation]]}
         return replace(self, facts=tuple(f for f in self.facts if f.id in chosen))
 
     def alternatives(self, fact: Fact, count: int | str, seed: int = 0) -> tuple[str, ...]:

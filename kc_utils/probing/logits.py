@@ -92,8 +92,8 @@ def check_length(model: nn.Module, longest: int, what: str = "a prompt") -> None
         )
 
 
-class MaskedTokens:
-    """Computes logits at masked positions of an encoder. An input is (tokens, index).
+class _Predictor:
+    """What encoders and encoder-decoders share.
 
     batch_tokens  tokens in one forward pass
     rows          positions whose logits are held at a time, at most
@@ -102,11 +102,14 @@ class MaskedTokens:
     """
 
     def __init__(self, model, batch_tokens: int = 2048, rows: int = 256):
-        self.model = model
-        self.batch_tokens = batch_tokens
-        self.rows = rows
+        self.model, self.batch_tokens, self.rows = model, batch_tokens, rows
         self.tokens_computed = 0
-        self._head_apart: bool | None = None
+
+
+class MaskedTokens(_Predictor):
+    """Computes logits at masked positions of an encoder. An input is (tokens, index)."""
+
+    _head_apart: bool | None = None
 
     @torch.inference_mode()
     def logits(self, inputs: Sequence[tuple[Tokens, int]]) -> Iterator[Logits]:
@@ -163,18 +166,12 @@ class MaskedTokens:
         return same and bool(torch.isclose(part, whole, rtol=1e-3, atol=1e-3, equal_nan=True).all())
 
 
-class GapFiller:
+class GapFiller(_Predictor):
     """Computes next-token logits of an encoder-decoder. An input is (tokens of the encoder, tokens of the decoder).
 
     A statement goes through the encoder once, whatever the decoder continues with. A beginning of an answer that begins
-    another one is taken from the longer one's row. Parameters as in `MaskedTokens`.
+    another one is taken from the longer one's row.
     """
-
-    def __init__(self, model, batch_tokens: int = 2048, rows: int = 256):
-        self.model = model
-        self.batch_tokens = batch_tokens
-        self.rows = rows
-        self.tokens_computed = 0
 
     @torch.inference_mode()
     def logits(self, inputs: Sequence[tuple[Tokens, Tokens]]) -> Iterator[Logits]:

@@ -56,9 +56,7 @@ def check_family(family: str) -> None:
         )
 
 
-def measure(
-    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
-) -> pd.DataFrame:
+def measure(model, tokenizer, family: str, probe: Probe, trees=None, recipe: str = "none") -> pd.DataFrame:
     """The rows of a probe's text, see `score_text`."""
     return score_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
 
@@ -154,20 +152,16 @@ def _windows(model, tokens: list[int], edges: list[int], text: str, max_length: 
             nll = _surprise(model, tokens[begin:end], scored)
             first, last = edges[end - scored], edges[end]
             valid = math.isfinite(nll)
-            yield {
+            row = {
                 "fact": f"{name}/{begin:08d}",
                 "relation": name,
                 "popularity": None,
                 "protocol": PROTOCOL,
                 "template": 0,
-                "window": number,
-                "nll": nll if valid else math.inf,
-                "tokens": scored,
-                "words": _word_starts(text, first, last),
-                "bytes": len(text[first:last].encode()),
-                "score": -nll / scored if valid else math.nan,
-                "valid": valid,
             }
+            row |= {"window": number, "nll": nll if valid else math.inf, "tokens": scored}
+            row |= {"words": _word_starts(text, first, last), "bytes": len(text[first:last].encode())}
+            yield row | {"score": -nll / scored if valid else math.nan, "valid": valid}
             bar.update(end - scored_to)
             scored_to = end
             if end == size:

@@ -36,11 +36,9 @@ def grow(sequences: Sequence[tuple[int, ...]], max_nodes: int = 128) -> list[Bra
     """Merge sequences into trees of at most `max_nodes` nodes, few of which repeat what another holds.
 
     In sorted order, where neighbours share the most, a tree takes sequences until one does not fit. It is then cut back
-    to where the next tree has to repeat least for the size of this one: the inputs of one query stay together.
-
-    A longer sequence gets a larger tree, which it shares with the longer sequences that begin alike: up to twice its own
-    length, so that at least half of what they share is saved and no tree grows without bound. Repeated sequences end at
-    the same node.
+    to where the next tree has to repeat least for the size of this one: the inputs of one query stay together. A sequence
+    longer than `max_nodes` gets a tree of up to twice its length, shared with those that begin alike. Repeated sequences
+    end at the same node.
     """
     order = sorted(range(len(sequences)), key=lambda i: sequences[i])
     if order and not sequences[order[0]]:

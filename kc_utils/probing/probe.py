@@ -15,7 +15,7 @@ from kc_utils import lab
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import FactSet
 from kc_utils.probing.protocols import Cloze, Rank, collect, generate
-from kc_utils.probing.queries import Query, open_book, queries_of, with_shots
+from kc_utils.probing.queries import open_book, queries_of, with_shots
 from kc_utils.probing.scorers import SCORERS, Scorer
 from kc_utils.probing.sources import load_source
 
@@ -147,23 +147,16 @@ def _parts(facts: FactSet) -> Iterator[FactSet]:
 def _protocols(part: FactSet, facts: FactSet, whole: FactSet, probe: Probe, scorer: Scorer, family: str, tokenizer):
     """The protocols for a part of the facts; shots are drawn from all `facts`, twins from the `whole` source."""
     found: list[Cloze | Rank] = []
-
-    def shown(queries: list[Query]) -> list[Query]:
-        return with_shots(queries, facts, probe.shots, probe.seed)
-
-    def twins(queries: list[Query]) -> list[Query]:
-        return open_book(queries, part, whole, probe.alternatives, probe.seed)
-
-    gaps = queries_of(part, probe.templates, left_to_right=family == "decoder")
-    if "cloze" in probe.protocols:
-        found.append(Cloze(shown(gaps), scorer, tokenizer))
-    if "openbook-cloze" in probe.protocols:
-        found.append(Cloze(twins(gaps), scorer, tokenizer, name="openbook-cloze"))
-    closed = queries_of(part, probe.templates)
-    if "rank" in probe.protocols:
-        found.append(Rank(shown(closed), scorer, part, probe.alternatives, probe.seed))
-    if "openbook" in probe.protocols:
-        found.append(Rank(twins(closed), scorer, part, probe.alternatives, probe.seed, name="openbook"))
+    for name in ("cloze", "openbook-cloze", "rank", "openbook"):
+        if name in probe.protocols:
+            kind = Cloze if name in ("cloze", "openbook-cloze") else Rank
+            queries = queries_of(part, probe.templates, left_to_right=kind is Cloze and family == "decoder")
+            if name in TWINS:
+                queries = open_book(queries, part, whole, probe.alternatives, probe.seed)
+            else:
+                queries = with_shots(queries, facts, probe.shots, probe.seed)
+            rest = (tokenizer,) if kind is Cloze else (part, probe.alternatives, probe.seed)
+            found.append(kind(queries, scorer, *rest, name=name))
     return found
 
 

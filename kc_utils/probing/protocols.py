@@ -6,9 +6,9 @@
     rank      closed set: is the statement likelier with the right answer than with every other one? The protocol of BEAR
               (Wiland et al. 2024), the same for all families: the score of an answer is the (pseudo-)log-likelihood of its
               statement, answers of many tokens included. Chance is one in the number of candidates.
-    generate  free answers: greedy decoding of at most `NEW_TOKENS` tokens, cut at the end of the line. Right is what equals
-              an accepted answer after lower-casing and dropping punctuation, articles and accents (exact match of SQuAD,
-              Rajpurkar et al. 2016, with aliases), or begins with it at a word's end: a model may continue. Chance is 0.
+    generate  free answers: greedy decoding of at most `NEW_TOKENS` tokens, cut at the end of the line. Right is a text that
+              equals an accepted answer, or begins with it at a word's end, after lower-casing and dropping punctuation,
+              articles and accents (exact match of SQuAD, Rajpurkar et al. 2016, with aliases). Chance is 0.
 
 `openbook` and `openbook-cloze` are `rank` and `cloze` with the fact stated first (`queries.open_book`). A tie, or a score
 that is not a number, is a failure: the right answer has to win outright.
@@ -45,22 +45,13 @@ def collect(predictor, protocols: Iterable[Cloze | Rank]) -> None:
 
 def _row(query: Query, protocol: str, **values) -> dict:
     fact = query.fact
-    return {
-        "fact": fact.id,
-        "relation": fact.relation,
-        "popularity": fact.popularity,
-        "protocol": protocol,
-        "template": query.template,
-        **values,
-    }
+    head = {"fact": fact.id, "relation": fact.relation, "popularity": fact.popularity}
+    return {**head, "protocol": protocol, "template": query.template, **values}
 
 
 class Cloze:
-    """Collects one row per query. `inputs` are what the model has to be run on; `take` consumes its logits.
-
-    Left out: for encoders, facts without an answer of a single piece; and facts whose main answer begins with a token of
-    white space alone (numbers, in many tokenizers) or the unknown token, which would be credited for nothing.
-    """
+    """Collects one row per query. Left out: for encoders, facts without an answer of a single piece; and facts whose main
+    answer begins with a token of white space alone (numbers, in many tokenizers) or the unknown token."""
 
     def __init__(self, queries: Iterable[Query], scorer: Scorer, tokenizer, name: str = "cloze"):
         self.name = name
@@ -79,10 +70,7 @@ class Cloze:
         return list(self._wanted)
 
     def take(self, inputs: list[Input], logits: Logits) -> None:
-        """Score every query that has one of these inputs (one per row of the logits).
-
-        The rank counts ties against the model; a distribution that is not a number ranks last.
-        """
+        """Score every query that has one of these inputs (one per row of the logits). Ties count against the model."""
         wanted = [(row, *query) for row, one in enumerate(inputs) for query in self._wanted.get(one, ())]
         if not wanted:
             return
@@ -97,22 +85,12 @@ class Cloze:
             valid = bool(logits.valid[row])
             own = int((logits.values[row, first] >= best[n]).sum())
             rank = at_least[n] - own + 1 if valid else values.shape[1]
-            self.rows.append(
-                _row(
-                    query,
-                    self.name,
-                    correct=rank <= 1,
-                    correct_at_5=rank <= 5,
-                    correct_at_10=rank <= 10,
-                    rank=rank,
-                    score=float(best[n] - logits.log_norm[row]) if valid else math.nan,
-                    margin=float(best[n]) - wrong[n] if valid else math.nan,
-                    predicted_token=predicted[n] if valid else -1,
-                    single_token=single,
-                    chance=len(first) / values.shape[1],
-                    valid=valid,
-                )
-            )
+            found = {"correct": rank <= 1, "correct_at_5": rank <= 5, "correct_at_10": rank <= 10, "rank": rank}
+            found["score"] = float(best[n] - logits.log_norm[row]) if valid else math.nan
+            found["margin"] = float(best[n]) - wrong[n] if valid else math.nan
+            found |= {"predicted_token": predicted[n] if valid else -1, "single_token": single}
+            found |= {"chance": len(first) / values.shape[1], "valid": valid}
+            self.rows.append(_row(query, self.name, **found))
 
 
 def _is_empty(tokenizer):
@@ -128,19 +106,11 @@ def _is_empty(tokenizer):
 
 
 class Rank:
-    """Collects one row per query, like `Cloze`. Candidate 0 is the main right answer, the others `facts.alternatives(...)`.
-
-    Left out: facts whose relation offers no wrong answer.
-    """
+    """Collects one row per query, like `Cloze`. Candidate 0 is the main right answer, the others are
+    `facts.alternatives(...)`. Left out: facts whose relation offers no wrong answer."""
 
     def __init__(
-        self,
-        queries: Iterable[Query],
-        scorer: Scorer,
-        facts: FactSet,
-        alternatives: int | str,
-        seed: int,
-        name: str = "rank",
+        self, queries: Iterable[Query], scorer: Scorer, facts: FactSet, alternatives: int | str, seed: int, name="rank"
     ):
         self.name = name
         self._queries: list[Query] = []
@@ -179,17 +149,10 @@ class Rank:
         valid = all(math.isfinite(s) for s in scores)
         best_wrong = max(scores[1:]) if valid else math.nan
         winners = [i for i, s in enumerate(scores) if s == max(scores)] if valid else []
-        return _row(
-            query,
-            self.name,
-            correct=valid and scores[0] > best_wrong,
-            score=scores[0] if valid else math.nan,
-            margin=scores[0] - best_wrong,
-            chosen=winners[0] if len(winners) == 1 else -1,
-            scores=[float(s) for s in scores],
-            chance=1 / len(scores),
-            valid=valid,
-        )
+        found = {"correct": valid and scores[0] > best_wrong, "score": scores[0] if valid else math.nan}
+        found |= {"margin": scores[0] - best_wrong, "chosen": winners[0] if len(winners) == 1 else -1}
+        found |= {"scores": [float(s) for s in scores], "chance": 1 / len(scores), "valid": valid}
+        return _row(query, self.name, **found)
 
 
 def normalized(text: str) -> str:

@@ -1,8 +1,4 @@
-"""Queries: a fact as a statement with a gap `[Y]`, and the sentences that may stand before it.
-
-`queries_of` makes one query for each template of a fact. `with_shots` puts solved examples before a query, `open_book` the
-fact itself, so that the answer takes reading instead of recall.
-"""
+"""Queries: a fact as a statement with a gap `[Y]`; solved examples (`with_shots`) or the fact itself (`open_book`) before it."""
 
 from __future__ import annotations
 
@@ -65,11 +61,8 @@ def statements(facts: FactSet, fact: Fact) -> list[str]:
 
 
 def queries_of(facts: FactSet, templates: int | str, left_to_right: bool = False) -> list[Query]:
-    """The queries of every fact that has a usable template.
-
-    templates      how many templates of each fact, the first ones, or "all"
-    left_to_right  only those that end with the answer, as a decoder that predicts one token needs them
-    """
+    """The queries of every fact, in its first `templates` templates or "all"; left_to_right: of those that end with the
+    answer, as a decoder needs them that predicts one token."""
     found = []
     for fact in facts.facts:
         own = [Query(fact, number, text) for number, text in enumerate(statements(facts, fact))]
@@ -80,10 +73,8 @@ def queries_of(facts: FactSet, templates: int | str, left_to_right: bool = False
 
 
 def with_shots(queries: list[Query], facts: FactSet, shots: int, seed: int) -> list[Query]:
-    """The queries with `shots` true statements of the same relation and template before each.
-
-    Fewer where the relation has fewer facts that leave the answer open.
-    """
+    """The queries with `shots` true statements of the same relation and template before each, fewer where the relation has
+    fewer facts that leave the answer open."""
     if not shots:
         return queries
     groups = facts.by_relation()
@@ -101,7 +92,7 @@ def with_shots(queries: list[Query], facts: FactSet, shots: int, seed: int) -> l
 
 
 def _leaves_open(fact: Fact) -> Callable[[Fact], bool]:
-    """Whether a shot leaves this fact open: it is about another subject, and names no right answer."""
+    """Whether a shot is about another subject than this fact, and names no right answer."""
     names = "|".join(re.escape(answer.casefold()) for answer in fact.accepted)
     gives_away = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
 
@@ -116,11 +107,9 @@ def open_book(queries: list[Query], facts: FactSet, whole: FactSet, alternatives
     """The open-book twins: the same queries with two sentences before them, in an order drawn by seed and fact id.
 
     One sentence states the fact, in another template than the query where the relation has one. The other is about another
-    subject, and its answer is among the candidates: without it, any name just mentioned would do. A fact lost while its
-    twin survives is forgotten; where both are lost the model is broken (Jin et al. 2024, arXiv 2310.04680).
-
-    whole: the facts that the second sentence is drawn from. A query whose wrong answers belong to no known fact has the
-    true sentence alone before it.
+    subject of `whole`, and its answer is among the candidates (none, if they belong to no fact): without it, any name just
+    mentioned would do. A fact lost while its twin survives is forgotten; where both are lost the model is broken (Jin et al.
+    2024, arXiv 2310.04680).
     """
     about: dict[tuple[str, str], list[Fact]] = {}
     for fact in whole.facts:

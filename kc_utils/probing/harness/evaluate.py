@@ -1,9 +1,8 @@
 """Tasks of lm-eval (EleutherAI's LM Evaluation Harness) on a model in memory, one row per item.
 
 Prompts, answers and what counts as right are lm-eval's own, and its evaluator runs the tasks. Two things differ: `readers`
-answer its requests (shared beginnings are computed once, nothing is saved and loaded again), and a tie or a score that is
-not a number is a failure. lm-eval takes the first of equal scores, so that NaN everywhere is 100 % right where the right
-answer stands first.
+answer its requests, and a tie or a score that is not a number is a failure. lm-eval takes the first of equal scores, so that
+NaN everywhere is 100 % right where the right answer stands first.
 """
 
 from __future__ import annotations
@@ -91,12 +90,8 @@ def make_reader(model, tokenizer, family: str, batch_size: int = 8, trees: bool 
 def run(reader, chosen: Sequence[Chosen]) -> list[tuple[Chosen, list[dict]]]:
     """The records that lm-eval's evaluator logs of each item, in order. `reader` may be any of lm-eval's models."""
     with quietly():
-        results = lm_eval("evaluator").evaluate(
-            lm=reader,
-            task_dict={"tasks": {c.name: c.task for c in chosen}},
-            samples={c.name: c.items for c in chosen},
-            bootstrap_iters=0,
-        )
+        tasks, samples = {c.name: c.task for c in chosen}, {c.name: c.items for c in chosen}
+        results = lm_eval("evaluator").evaluate(reader, {"tasks": tasks}, samples=samples, bootstrap_iters=0)
     return [(c, sorted(results["samples"][c.name], key=lambda s: s["doc_id"])) for c in chosen]
 
 
@@ -129,13 +124,8 @@ def _rows(chosen: Chosen, answers: list[dict]) -> list[dict]:
             continue  # lm-eval logs an item once for each of its filters
         seen.add(answer["doc_id"])
         doc = answer["doc"]
-        head = {
-            "fact": chosen.item_id(answer["doc_id"], doc),
-            "relation": chosen.name,
-            "popularity": None,
-            "protocol": PROTOCOL,
-            "template": 0,
-        }
+        head = {"fact": chosen.item_id(answer["doc_id"], doc), "relation": chosen.name, "popularity": None}
+        head |= {"protocol": PROTOCOL, "template": 0}
         replies = [(float(ll), bool(greedy)) for ll, greedy in (r[0] for r in answer["resps"])]
         if chosen.task.OUTPUT_TYPE == "multiple_choice":
             choices = chosen.task.doc_to_choice(doc)
@@ -148,11 +138,9 @@ def _rows(chosen: Chosen, answers: list[dict]) -> list[dict]:
         else:
             ((score, greedy),) = replies
             valid = math.isfinite(score)
-            rows.append(
-                head
-                | {"correct": greedy and valid, "correct_norm": None, "score": score if valid else math.nan}
-                | {"margin": math.nan, "chosen": -1, "gold": -1, "scores": [score], "chance": 0.0, "valid": valid}
-            )
+            head |= {"correct": greedy and valid, "correct_norm": None, "score": score if valid else math.nan}
+            head |= {"margin": math.nan, "chosen": -1, "gold": -1, "scores": [score], "chance": 0.0, "valid": valid}
+            rows.append(head)
     return rows
 
 
@@ -166,14 +154,6 @@ def multiple_choice(scores: Sequence[float], right: Sequence[int]) -> dict:
     best = float(values[is_right].max()) if finite else math.nan
     wrong = values[~is_right]
     margin = best - float(wrong.max()) if finite and len(wrong) else math.nan
-    return {
-        "correct": valid and bool(margin > TIE),
-        "correct_norm": None,
-        "score": best,
-        "margin": margin,
-        "chosen": int(values.argmax()) if valid else -1,
-        "gold": min(right),
-        "scores": [float(v) for v in values],
-        "chance": len(right) / len(values),
-        "valid": valid,
-    }
+    found = {"correct": valid and bool(margin > TIE), "correct_norm": None, "score": best, "margin": margin}
+    found |= {"chosen": int(values.argmax()) if valid else -1, "gold": min(right)}
+    return found | {"scores": [float(v) for v in values], "chance": len(right) / len(values), "valid": valid}

@@ -28,13 +28,16 @@ Answer = tuple[float, bool]
 
 
 class Reader(TemplateLM):
-    """What both families share: from text to tokens, as in `HFLM`."""
+    """What both families share: from text to tokens as in `HFLM`, and from tokens to log-likelihoods.
 
-    def __init__(self, model, tokenizer, batch_size: int = 8):
+    A subclass sets `predictor`, and names the inputs of a request by `_terms`.
+    """
+
+    predictor: NextToken | GapFiller
+
+    def __init__(self, model, tokenizer):
         super().__init__()
-        self.model = model
-        self.tokenizer = tokenizer
-        self.batch_size = batch_size
+        self.model, self.tokenizer = model, tokenizer
         self._encoded = lru_cache(maxsize=4096)(self._encode)
 
     @property
@@ -42,15 +45,16 @@ class Reader(TemplateLM):
         return self.tokenizer.eos_token_id
 
     @property
+    def _first_token_id(self) -> int | None:
+        first = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else first
+
+    @property
     def prefix_token_id(self) -> int:
         """Stands before a continuation without context."""
-        token = self.tokenizer.bos_token_id
-        token = self.eot_token_id if token is None else token
-        if token is None:
-            raise BadRequest(
-                "this task has requests without context, and the tokenizer has no token for beginning or end"
-            )
-        return token
+        if self._first_token_id is None:
+            raise BadRequest("this task has requests without context, and the tokenizer has no token to begin with")
+        return self._first_token_id
 
     @property
     def max_length(self) -> int:
@@ -65,8 +69,7 @@ class Reader(TemplateLM):
 
     def _encode(self, string: str, add_special_tokens: bool | None) -> list[int]:
         if add_special_tokens is None:
-            first = self.tokenizer.bos_token_id
-            first = self.eot_token_id if first is None else first
+            first = self._first_token_id
             if first is None or not has_bos_prefix(string, self.tokenizer.decode(first)):
                 return self.tokenizer.encode(string)
             add_special_tokens = False  # the text brings its own
@@ -76,22 +79,49 @@ class Reader(TemplateLM):
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(self, requests: Sequence[Pair], **_) -> list[Answer]:
-        limit = self.max_length
-        for (_, text), _, continuation in requests:
+        limit, cut = self.max_length, 0
+        wanted: dict[Input, list[tuple[int, int]]] = {}
+        for number, ((_, text), context, continuation) in enumerate(requests):
             if not continuation or len(continuation) > limit:
                 raise BadRequest(
                     f"an answer of {len(text)} characters has {len(continuation)} tokens of its own; this model can "
                     f"score 1 to {limit}"
                 )
+            is_cut, terms = self._terms(context, continuation, limit)
+            cut += is_cut
+            for one, token in terms:
+                wanted.setdefault(one, []).append((number, token))
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(requests)} prompts are longer than the {limit} tokens the model takes and lose their "
+                "beginning",
+                stacklevel=2,
+            )
         sums, greedy = [0.0] * len(requests), [True] * len(requests)
-        for number, value, likeliest in self._values(requests):
+        for number, value, likeliest in self._values(wanted):
             sums[number] += value
             greedy[number] &= likeliest
         return list(zip(sums, greedy, strict=True))
 
-    def _values(self, requests: Sequence[Pair]) -> Iterator[tuple[int, float, bool]]:
-        """The log-probability of every token of each request's continuation, in any order."""
+    def _terms(
+        self, context: list[int], continuation: list[int], limit: int
+    ) -> tuple[bool, Iterator[tuple[Input, int]]]:
+        """Whether the context is cut, and the (input, token) pairs whose log-probabilities sum to the request's."""
         raise NotImplementedError
+
+    def _values(self, wanted: dict[Input, list[tuple[int, int]]]) -> Iterator[tuple[int, float, bool]]:
+        """(request, log-probability, likeliest) for each (request, token) wanted at an input; NaN where the logits are
+        not valid."""
+        inputs = list(wanted)
+        with tqdm(total=len(inputs), desc="harness", unit="token", leave=False) as bar:
+            for logits in self.predictor.logits(inputs):
+                pairs = [(row, *pair) for row, index in enumerate(logits.indices) for pair in wanted[inputs[index]]]
+                rows, numbers, tokens = (list(x) for x in zip(*pairs, strict=True))
+                found, valid = logits.values[rows, tokens], logits.valid[rows]
+                values = (found - logits.log_norm[rows]).masked_fill(~valid, math.nan)
+                likeliest = valid & (found >= logits.values.amax(dim=-1)[rows])  # five times faster than the arg-max
+                yield from zip(numbers, values.tolist(), likeliest.tolist(), strict=True)
+                bar.update(len(logits.indices))
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
         raise BadRequest("whole texts are scored by `perplexity`, not by a harness task")
@@ -99,80 +129,40 @@ class Reader(TemplateLM):
     def generate_until(self, requests, disable_tqdm: bool = False):
         raise BadRequest("tasks that have text generated are not evaluated here")
 
-    def _warn_of_cut(self, cut: int, of: int) -> None:
-        if cut:
-            warnings.warn(
-                f"{cut} of {of} prompts are longer than the {self.max_length} tokens the model takes and lose their "
-                "beginning",
-                stacklevel=2,
-            )
-
 
 class DecoderReader(Reader):
-    """A decoder. Passages, questions and beginnings of answers that requests share are computed once (`NextToken`), and
-    the head runs only where an answer's token is scored. A NaN that one token gives rise to reaches all that share a tree
-    with it: their items fail with it.
+    """A decoder. Passages, questions and beginnings of answers that requests share are computed once, and the head runs only
+    where an answer's token is scored. A NaN that one token gives rise to reaches all that share a tree with it: their items
+    fail with it.
 
-    batch_size    rows of a forward pass, each a tree of about `max_nodes` tokens or one longer context
-    trees         as in `NextToken`
+    batch_size  rows of a forward pass, each a tree of about `max_nodes` tokens or one longer context
+    trees       as in `NextToken`
     """
 
     backend = "causal"
 
     def __init__(self, model, tokenizer, batch_size: int = 8, max_nodes: int = 128, trees: bool | None = None):
-        super().__init__(model, tokenizer, batch_size)
-        self.next_token = NextToken(model, max_nodes=max_nodes, batch_tokens=batch_size * max_nodes, trees=trees)
+        super().__init__(model, tokenizer)
+        self.predictor = NextToken(model, max_nodes=max_nodes, batch_tokens=batch_size * max_nodes, trees=trees)
 
-    def _values(self, requests: Sequence[Pair]) -> Iterator[tuple[int, float, bool]]:
-        wanted: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-        cut = 0
-        for number, (_, context, continuation) in enumerate(requests):
-            whole = (*context, *continuation)
-            cut += len(whole) > self.max_length + 1
-            whole = whole[-(self.max_length + 1) :]
-            for end in range(len(whole) - len(continuation), len(whole)):
-                wanted.setdefault(whole[:end], []).append((number, whole[end]))
-        self._warn_of_cut(cut, len(requests))
-        yield from _read(self.next_token, wanted)
+    def _terms(self, context, continuation, limit):
+        whole = (*context, *continuation)
+        kept = whole[-(limit + 1) :]
+        return whole != kept, ((kept[:at], kept[at]) for at in range(len(kept) - len(continuation), len(kept)))
 
 
 class EncoderDecoderReader(Reader):
-    """An encoder-decoder: the context goes to the encoder, once for all of its continuations, those to the decoder
-    (`GapFiller`)."""
+    """An encoder-decoder: the context goes to the encoder, once for all of its continuations, those to the decoder."""
 
     backend = "seq2seq"
 
     def __init__(self, model, tokenizer, batch_size: int = 8):
-        super().__init__(model, tokenizer, batch_size)
-        self.filler = GapFiller(model)
+        super().__init__(model, tokenizer)
+        self.predictor = GapFiller(model)
 
-    def _values(self, requests: Sequence[Pair]) -> Iterator[tuple[int, float, bool]]:
-        start = self.model.config.decoder_start_token_id
-        wanted: dict[tuple, list[tuple[int, int]]] = {}
-        for number, (_, context, continuation) in enumerate(requests):
-            begun = (start, *continuation)
-            for end in range(1, len(begun)):
-                one = (tuple(context[-self.max_length :]), begun[:end])
-                wanted.setdefault(one, []).append((number, begun[end]))
-        self._warn_of_cut(sum(len(context) > self.max_length for _, context, _ in requests), len(requests))
-        yield from _read(self.filler, wanted)
+    def _terms(self, context, continuation, limit):
+        begun, kept = (self.model.config.decoder_start_token_id, *continuation), tuple(context[-limit:])
+        return len(context) > limit, (((kept, begun[:at]), begun[at]) for at in range(1, len(begun)))
 
 
 READERS: dict[str, type[Reader]] = {"decoder": DecoderReader, "encoder-decoder": EncoderDecoderReader}
-
-
-def _read(
-    source: NextToken | GapFiller, wanted: dict[Input, list[tuple[int, int]]]
-) -> Iterator[tuple[int, float, bool]]:
-    """(request, log-probability, likeliest) for each (request, token) wanted at an input; NaN where the logits are
-    not valid."""
-    inputs = list(wanted)
-    with tqdm(total=len(inputs), desc="harness", unit="token", leave=False) as bar:
-        for logits in source.logits(inputs):
-            pairs = [(row, *pair) for row, index in enumerate(logits.indices) for pair in wanted[inputs[index]]]
-            rows, numbers, tokens = (list(x) for x in zip(*pairs, strict=True))
-            found, valid = logits.values[rows, tokens], logits.valid[rows]
-            values = (found - logits.log_norm[rows]).masked_fill(~valid, math.nan)
-            likeliest = valid & (found >= logits.values.amax(dim=-1)[rows])  # five times faster than the arg-max
-            yield from zip(numbers, values.tolist(), likeliest.tolist(), strict=True)
-            bar.update(len(logits.indices))

@@ -60,8 +60,8 @@ class Chosen:
     items: list[int]
 
     def item_id(self, position: int, doc: dict) -> str:
-        """A stable name: task and position in its data, e.g. `boolq/17`; an item that is a fact has its own."""
-        return str(doc.get("fact", f"{self.name}/{position}"))
+        """A stable name: task and position in its data, e.g. `boolq/17`; a fact of worldfacts has its own."""
+        return str(doc["fact"]) if self.name == "worldfacts" else f"{self.name}/{position}"
 
     def requests(self) -> list:
         """lm-eval's requests, freshly rendered."""

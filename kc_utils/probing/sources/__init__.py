@@ -52,18 +52,10 @@ def facts(
     if relations is not None:
         chosen = chosen.only([relations] if isinstance(relations, str) else relations)
     chosen = chosen.sample(limit, seed)
-    rows = [
-        {
-            "id": fact.id,
-            "relation": fact.relation,
-            "subject": fact.subject,
-            "answers": fact.answers,
-            "statement": Query(fact, 0, statements(chosen, fact)[0]).stated(fact.answers[0]),
-            "popularity": fact.popularity,
-        }
-        for fact in chosen.facts
-    ]
-    return pd.DataFrame(rows).astype({"popularity": "float64"})
+    table = pd.DataFrame([vars(fact) for fact in chosen.facts], columns=["id", "relation", "subject", "answers"])
+    table["statement"] = [Query(f, 0, statements(chosen, f)[0]).stated(f.answers[0]) for f in chosen.facts]
+    table["popularity"] = pd.Series([f.popularity for f in chosen.facts], dtype="float64")
+    return table
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,9 +29,7 @@ class Collection:
         self._seen: set = set()
         self._ids: Counter[str] = Counter()
 
-    def add_relation(
-        self, id, label, wikidata, type, templates: Sequence[str], answer_space: Sequence[str] = ()
-    ) -> None:
+    def add_relation(self, id, label, wikidata, type, templates: Iterable[str], answer_space=()) -> None:
         self._relations[id] = Relation(id, label, wikidata, type, tuple(templates), tuple(answer_space))
 
     def add(self, fact: Fact, once: tuple | None = None, why: str = "duplicate_fact") -> None:

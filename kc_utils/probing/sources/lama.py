@@ -16,13 +16,9 @@ from pathlib import Path
 from kc_utils.errors import BadRequest, MissingData, listed
 from kc_utils.probing.facts import Fact, FactSet
 from kc_utils.probing.files import read_jsonl
-from kc_utils.probing.sources.collection import Collection, text
+from kc_utils.probing.sources.collection import Collection, properties, text
 
-_NUMBERS = (
-    "17 19 20 27 30 31 36 37 39 47 101 103 106 108 127 131 136 138 140 159 176 178 190 264 276 279 361 "
-    "364 407 413 449 463 495 527 530 740 937 1001 1303 1376 1412"
-)
-TREX = tuple(f"P{number}" for number in _NUMBERS.split())
+TREX = tuple(name for name, row in properties().items() if "type" in row)
 
 GOOGLE_RE = {
     "place_of_birth": ("place of birth", "P19", "N-1", "[X] was born in [Y] ."),
