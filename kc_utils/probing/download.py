@@ -18,7 +18,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
 import pooch
@@ -39,7 +38,7 @@ TIMEOUT, TRIES = 30.0, 3
 
 @dataclass(frozen=True)
 class Home:
-    """Where one benchmark is published; a row of sources/homes.yaml, which explains the fields."""
+    """Where one benchmark is published; a row of homes.yaml, which explains the fields."""
 
     url: str
     licence: str
@@ -62,7 +61,7 @@ class Home:
         return next((match.expand(name) for match, name in found if match), None)
 
 
-_TABLE = yaml.safe_load(resources.files("kc_utils.probing.sources").joinpath("homes.yaml").read_text(encoding="utf-8"))
+_TABLE = yaml.safe_load(Path(__file__).with_name("homes.yaml").read_text(encoding="utf-8"))
 HOMES = {name: Home(**row) for name, row in _TABLE["homes"].items()}
 ELSEWHERE: dict[str, str] = _TABLE["elsewhere"]
 """What to do for files that have no address of their own, by folder."""
