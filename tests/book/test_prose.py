@@ -127,10 +127,6 @@ def written_recipes(page: Path) -> list[str]:
     return [s for s in spans if RECIPE.fullmatch(s)] + RECIPE_OPTION.findall(read(page))
 
 
-def test_there_are_pages():
-    assert len(PAGES) >= 10
-
-
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_citations_are_in_the_bibliography(page):
     cited = {key.strip() for keys in CITATION.findall(read(page)) for key in keys.split(",")}
@@ -157,18 +153,6 @@ def test_a_term_of_the_glossary_is_linked_where_a_page_uses_it(page):
     used = {term: first for term, first in terms_used(text).items() if term.casefold() not in title}
     missing = set(used) - set(EVERYDAY) - {term for term in used if term.casefold() in linked_terms(text)}
     assert not missing, {term: text[: used[term].start()].count("\n") + 1 for term in missing}
-
-
-def test_terms_are_found_in_sentences_alone():
-    text = "# Pruning\n\n`pruning` and $pruning$, [pruning](pruning.md) {term}`pruning`\n\n```bash\npruning\n```\n| pruning |\n"
-    assert terms_used(text) == {}
-    used = terms_used("Magnitude\npruning of heads. ```{note}\n\n```{admonition} A\n:class: tip\nTemplates\n```\nGPTQ.")
-    assert list(used) == ["magnitude pruning", "template", "GPTQ"]
-
-
-@pytest.mark.parametrize("exempt", [EVERYDAY, WITHOUT_LINKS])
-def test_what_is_exempt_exists(exempt):
-    assert set(exempt) <= {*glossary_terms(), *map(page_id, PAGES)}
 
 
 def test_glossary_is_sorted_without_repetition():
@@ -209,13 +193,6 @@ def test_recipes_parse(page):
     added = re.findall(r"Method\(\"([^\"]+)\"", read(page))  # methods that the page itself adds to the table
     for text in (t for t in written_recipes(page) if t.partition("@")[0] not in added):
         Recipe.parse(text)
-
-
-def test_technique_table_shows_each_kind_of_recipe():
-    shown = written_recipes(BOOK / "background" / "techniques.md")
-    for start in ("none", "magnitude@", "random@", "rows-l1@", "2:4@", "int8@", "rtn@"):
-        assert any(text.startswith(start) for text in shown), start
-    assert any("+" in text for text in shown)
 
 
 def test_the_readme_counts_the_facts_as_they_are():

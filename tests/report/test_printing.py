@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from kc_utils.errors import BadResult, MissingData
+from kc_utils.errors import MissingData
 from kc_utils.report import printing
 from kc_utils.report.printing import book_pdf, chromium, print_page
 from tests.browsing import CONTRAST, browsing
@@ -129,10 +129,3 @@ def test_without_a_browser_it_says_which_to_install(book, monkeypatch, kc):
         book_pdf(book)
     code, out, err = kc("pdf")
     assert code and not out and err.startswith("kc: a PDF takes Chromium")
-
-
-def test_a_browser_that_prints_nothing_leaves_no_file(page, tmp_path, monkeypatch):
-    monkeypatch.setenv("KC_CHROMIUM", "false")
-    with pytest.raises(BadResult, match=r"chapter\.html could not be printed"):
-        print_page(page(), tmp_path / "out.pdf")
-    assert not (tmp_path / "out.pdf").exists()

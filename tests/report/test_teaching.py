@@ -90,18 +90,6 @@ def test_fragments_hold_questions_hints_solutions_and_a_quiz(in_project):
     assert len(names) == len(set(names)) == sum(len(lesson.quiz) for lesson in LESSONS.values())
 
 
-def test_the_text_of_a_quiz_is_shown_as_it_is_written():
-    choices = (
-        teaching.Choice(text="`a<b` & c", right=True, why='"quoted" `code`'),
-        teaching.Choice(text="d", why="e"),
-    )
-    text = teaching._quiz((teaching.Question(question="Is a < b?", choices=choices),), "tiny")
-    assert "<legend>1. Is a &lt; b?</legend>" in text
-    assert "<code>a&lt;b</code> &amp; c" in text
-    assert 'data-why="&quot;quoted&quot; code"' in text
-    assert text.count('data-right="true"') == 1
-
-
 def given(**changed) -> dict:
     source = yaml.safe_load((BOOK / "teaching" / "finding_prune.yaml").read_text(encoding="utf-8"))
     return source | changed
