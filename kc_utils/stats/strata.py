@@ -59,14 +59,18 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     parts, lab = [], in_lab(rows)
     if len(language := rows[~lab]):
         table = compare(language)
-        parts.append(table.assign(panel=table["model"], line=table["facts"], seeds=1, whose=[f"`{m}`" for m in table["model"]]))
+        parts.append(
+            table.assign(panel=table["model"], line=table["facts"], seeds=1, whose=[f"`{m}`" for m in table["model"]])
+        )
     if lab.any():
         means = over_seeds(lab_singles(rows[lab]), ["retention"], ["panel", "line", "recipe"])
         parts.append(means.assign(clear=clear_over_seeds(means), whose=LAB))
     if not parts:
         return pd.DataFrame()
     columns = list(dict.fromkeys(column for part in parts for column in part))
-    table = pd.concat([part.dropna(axis="columns", how="all") for part in parts], ignore_index=True).reindex(columns=columns)
+    table = pd.concat([part.dropna(axis="columns", how="all") for part in parts], ignore_index=True).reindex(
+        columns=columns
+    )
     base = table["recipe"] == "none"
     table.loc[base, ["retention", "retention_low", "retention_high"]] = 1.0
     table["clear"] = table["clear"].astype(bool) & ~base
@@ -85,10 +89,14 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(size=rows["model"].map({m: size for m, (_, size, _) in parts.items()}))
     found = []
     for size, group in rows.groupby("size", sort=False):
-        samples = group.groupby(SAMPLE, sort=False, observed=True).agg(models=("model", "nunique"), many=("recipe", "nunique"))
+        samples = group.groupby(SAMPLE, sort=False, observed=True).agg(
+            models=("model", "nunique"), many=("recipe", "nunique")
+        )
         origin, probe = samples.sort_values(["models", "many"], ascending=False, kind="stable").index[0]
         group = shared_questions(group[(group["origin"] == origin) & (group["probe"] == probe)])
-        table = group.assign(correct=group["correct"].astype(float)).groupby(["model", "recipe"], sort=False, observed=True)
+        table = group.assign(correct=group["correct"].astype(float)).groupby(
+            ["model", "recipe"], sort=False, observed=True
+        )
         table = table.agg(n=("correct", "size"), accuracy=("correct", "mean"), chance=("chance", "mean"), facts=("facts", "first"),
                           **{c: (c, "first") for c in REPORTED}).reset_index()  # fmt: skip
         table["baseline_accuracy"] = table["model"].map(table[table["recipe"] == "none"].set_index("model")["accuracy"])
@@ -108,7 +116,9 @@ def milestones(kept: pd.DataFrame) -> pd.DataFrame:
     found = []
     for (panel, curve), line in kept.groupby(["panel", "curve"], sort=False) if len(kept) else ():
         clear = line[line["clear"]]
-        first = clear.iloc[0] if len(clear) else line.iloc[0].mask(line.columns.isin(["recipe", "percent", "precision"]))
+        first = (
+            clear.iloc[0] if len(clear) else line.iloc[0].mask(line.columns.isin(["recipe", "percent", "precision"]))
+        )
         half = half_gone(line["percent"], line["retention"])
         found.append({**first, "panel": panel, "curve": curve, "half": half})
     return pd.DataFrame(found)
