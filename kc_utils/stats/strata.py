@@ -82,7 +82,7 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
 def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
     """Return what each lab model keeps on the questions that all models of its size answered, one line per recipe.
 
-    Columns: panel (size), line (family), seed, model, facts, n, accuracy, baseline_accuracy, chance, retention, lost, and those
+    Columns: panel (size), line (family), seed, model, facts, n, accuracy, baseline_accuracy, chance, retention, and those
     of the recipe and its report.
     """
     parts = {model: lab_parts(model) for model in rows["model"].unique()}
@@ -97,8 +97,9 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
         table = group.assign(correct=group["correct"].astype(float)).groupby(
             ["model", "recipe"], sort=False, observed=True
         )
-        table = table.agg(n=("correct", "size"), accuracy=("correct", "mean"), chance=("chance", "mean"), facts=("facts", "first"),
-                          **{c: (c, "first") for c in REPORTED}).reset_index()  # fmt: skip
+        report = {c: (c, "first") for c in REPORTED}
+        correct = {"n": ("correct", "size"), "accuracy": ("correct", "mean"), "chance": ("chance", "mean")}
+        table = table.agg(**correct, facts=("facts", "first"), **report).reset_index()
         table["baseline_accuracy"] = table["model"].map(table[table["recipe"] == "none"].set_index("model")["accuracy"])
         table["retention"] = (table["accuracy"] - table["chance"]) / (table["baseline_accuracy"] - table["chance"])
         fields = pd.DataFrame([recipe_fields(recipe) for recipe in table["recipe"]]).drop(columns="recipe")

@@ -159,10 +159,8 @@ def test_a_flat_perplexity_does_not_hide_a_loss(run):
 
 def test_the_order_of_families_is_stated_only_where_seeds_decide_it(run):
     def lab(encoder, decoder):
-        return [
-            answers({"none": 195, "magnitude@all=0.3": (encoder if "encoder" in m else decoder) + int(m[-1])}, m, "lab", "cloze", chance=0.01)
-            for m in LAB
-        ]  # fmt: skip
+        count = lambda m: (encoder if "encoder" in m else decoder) + int(m[-1])  # noqa: E731
+        return [answers({"none": 195, "magnitude@all=0.3": count(m)}, m, "lab", "cloze", chance=0.01) for m in LAB]
 
     assert "the encoder loses first" in run("families", lab(100, 150))[0]["families_answer"]
     assert "it is undecided which family loses first" in run("families", lab(120, 120))[0]["families_answer"]
