@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 from pybtex.database import BibliographyData, parse_file
 from pybtex.plugin import find_plugin
 
+from kc_utils.study.code import PACKAGES
 from kc_utils.study.provenance import versions
 
 EXECUTED = ("background/", "techniques/", "findings/")
@@ -68,7 +69,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     """Text notebooks whose code, libraries or results changed since they were read: Sphinx's event `env-get-outdated`."""
     before = getattr(env, "kc_made_with", {})
     code = hashlib.sha256(repr(versions(LIBRARIES)).encode())
-    for package in ("kc_utils", "kc_lab"):
+    for package in PACKAGES:
         for file in sorted((Path(__file__).parents[2] / package).rglob("*.py")):
             code.update(file.read_bytes())
     rows = Path(app.srcdir) / MADE_OF
