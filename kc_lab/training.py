@@ -31,7 +31,7 @@ from kc_utils.models.registry import FAMILIES
 from kc_utils.places import cache_dir, complete_or_absent, cores
 from kc_utils.probing.logits import only_at
 from kc_utils.study.code import code_hash
-from kc_utils.study.processes import processes
+from kc_utils.study.execution import processes
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {

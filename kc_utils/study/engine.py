@@ -25,8 +25,7 @@ from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.probing.probe import Probe
 from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, chosen, grouped
-from kc_utils.study.execution import error_file
-from kc_utils.study.processes import environment, processes
+from kc_utils.study.execution import environment, error_file, processes
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
 

@@ -1,16 +1,20 @@
-"""Execute a notebook with parameters: what Snakemake starts for each run of a study."""
+"""Start processes, and execute notebooks in them: what takes long runs beside this process."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import multiprocessing
 import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from kc_utils.errors import BadResult, KCError
 from kc_utils.places import complete_or_absent, project_dir, write_text
-from kc_utils.study.processes import environment
 
 PLACES = ("KC_RESULTS", "KC_REFERENCE", "KC_CACHE", "KC_DATA")
 """Folders that the environment may name: a notebook runs in a folder of its own."""
@@ -62,3 +66,37 @@ def execute(notebook: Path, parameters: dict, output: Path) -> None:
                 raise KCError(error.evalue) from error
             raise BadResult(f"{notebook.stem}: {error.ename}: {error.evalue} (see {failed})") from error
     failed.unlink(missing_ok=True)
+
+
+@contextmanager
+def processes(count: int, threads: int | None = None) -> Iterator[ProcessPoolExecutor]:
+    """Start a pool of processes, each with so many threads of torch, which do not survive a fork: they are started afresh, and
+    end when this process does, however it ends."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
+        yield pool
+
+
+def _begin(threads: int | None) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Set what processes that are started inside find in their environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
