@@ -14,4 +14,4 @@ rule notebook:
     output:
         "{run}.ipynb",
     shell:
-        "{PYTHON:q} -m kc_utils study execute {input:q}"
+        "OMP_NUM_THREADS={threads} {PYTHON:q} -m kc_utils study execute {input:q}"
