@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 
@@ -44,18 +45,19 @@ def apply(
     """Apply the recipe's steps to the model, in place, and report what they did.
 
     The whole recipe is checked against the model before a weight is changed, and so are all weights for NaN and
-    infinity. A step on a tied head unties it first. tokenizer: for methods that need calibration text; architecture:
-    the roles of a model that the table lacks.
+    infinity. A step on a tied head unties it first. All is done in one thread: the loops are short, and on a machine
+    that does other work too torch's threads wait for each other. tokenizer: for methods that need calibration text;
+    architecture: the roles of a model that the table lacks.
 
     Raises BadRequest when the model has nothing in a scope, or a step comes after one that must be last on the same
     matrix; BadModel for weights that are not finite or on the meta device, and for an unknown architecture; BadResult
     when a step did less than the recipe says.
     """
-    _check_finite(model)
-    before = elements(model)
-    plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
-    _check_plan(plan, model, tokenizer)
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():
+        _check_finite(model)
+        before = elements(model)
+        plan = [(step, _select(model, step, architecture)) for step in recipe.steps]
+        _check_plan(plan, model, tokenizer)
         for step, chosen in plan:
             if any(m.tied for m in chosen):
                 untie(model, _select(model, step, architecture))
@@ -165,3 +167,13 @@ def _check_finite(model: nn.Module) -> None:
             raise BadModel(
                 f"{name}: {bad} of {weights.numel()} weights are NaN or infinite; get another copy of the model"
             )
+
+
+@contextmanager
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

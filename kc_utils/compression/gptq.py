@@ -13,13 +13,11 @@ of that order; with `group=channel` as they come. An input that no calibration t
 zero, as in the paper's code. The grid's scale is one that float16 holds exactly, so that the errors that are made up
 for are those of the weights as stored.
 
-Weights stay in float32: this measures what rounding does to a model, not how fast packed weights run. One thread is
-used, because a column's work is too small to share.
+Weights stay in float32: this measures what rounding does to a model, not how fast packed weights run.
 """
 
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -91,10 +89,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
         bar.update()
 
     try:
-        with (
-            _one_thread(),
-            tqdm(total=len(matrices), desc=str(step), unit="matrix", file=sys.stderr, disable=None) as bar,
-        ):
+        with tqdm(total=len(matrices), desc=str(step), unit="matrix", file=sys.stderr, disable=None) as bar:
             calibration.walk(model, matrices, text, visit)
     except BaseException:
         for m in matrices:
@@ -179,13 +174,3 @@ def solve(weight: torch.Tensor, columns: Columns, bits: int, sym: bool) -> tuple
     back = torch.empty_like(integers.t())
     back[:, order] = integers.t()
     return grid.weight(back), grid
-
-
-@contextmanager
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -9,8 +9,7 @@ the flat index of the stored weight. Masks equal those of torch.nn.utils.prune w
 Nothing is sorted. The bits of a float32, without its sign, read as a whole number order as the magnitudes do (half
 precisions are exact in float32). A histogram over the upper half of these bits finds the bucket that holds the k-th
 smallest, a second one over the lower half, of that bucket alone, the number itself. A piece of the weights is copied at
-a time, so that the extra memory does not depend on the size of the model. Whole arrays are numpy's work, not torch's,
-whose threads wait for each other at every piece on a machine that does other work too.
+a time, so that the extra memory does not depend on the size of the model.
 """
 
 from collections.abc import Callable, Sequence

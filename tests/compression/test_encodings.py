@@ -89,13 +89,3 @@ def masked(kind: str) -> np.ndarray:
 def test_the_smallest_encoding_by_hand(kind, encoding, nbytes):
     found = encode(np.full((64, 64), 7, np.uint8), masked(kind), 4)
     assert (found.encoding, found.nbytes) == (encoding, nbytes)
-
-
-def test_a_bitmask_costs_a_bit_a_weight():
-    kept = masked("half")
-    found = encode(np.full((64, 64), 9, np.uint16), kept, 16)
-    assert found.encoding == "bitmask"
-    assert found.nbytes == 64 * 64 // 8 + 2 * kept.sum()
-    lightly = np.ones((64, 64), bool)
-    lightly[0, 0] = False
-    assert encode(np.full((64, 64), 9, np.uint16), lightly, 16).encoding == "dense"  # one zero is not worth a mask

@@ -143,11 +143,3 @@ def test_a_folder_that_is_another_model_is_not_left_behind(tokenizer, tmp_path, 
             lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("magnitude@all=0.1"), tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
-
-
-def test_torch_int8_has_no_folder(tokenizer, tmp_path):
-    with pytest.raises(BadRequest, match="without engine=torch"):
-        save_compressed(
-            lambda: made("decoder", tokenizer, tmp_path), Recipe.parse("int8@all,engine=torch"), tmp_path / "out"
-        )
-    assert not (tmp_path / "out").exists()

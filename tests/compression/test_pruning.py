@@ -1,13 +1,10 @@
 """Row, N:M and random pruning."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn.utils import prune
 
 from kc_utils.compression import pruning
@@ -52,27 +49,6 @@ def test_the_draw_is_that_of_the_stored_results():
     assert pruning.random_rows(20, 4, 3, "head").tolist() == [13, 16, 6, 17]
 
 
-def test_random_pruning_is_uniform():
-    """Each matrix loses its share, and two draws overlap as chance says: within five standard deviations."""
-    sizes = {"a": (300, 200), "b": (100, 400)}
-    first, second = drawn(sizes, 30_000, 3), drawn(sizes, 30_000, 4)
-    assert abs(int(first["a"].sum()) - 18_000) < 5 * (30_000 * 0.6 * 0.4 * 0.7) ** 0.5
-    overlap = sum(int((first[n] & second[n]).sum()) for n in sizes)
-    assert abs(overlap - 9_000) < 5 * (9_000 * 0.7) ** 0.5
-    halves = first["a"][:150].sum() - first["a"][150:].sum()
-    assert abs(int(halves)) < 5 * (60_000 * 0.3 * 0.7) ** 0.5
-
-
-def test_random_pruning_of_a_model():
-    model, before = tiny("llama"), tiny("llama")
-    report = apply(model, Recipe.parse("random@feed_forward=0.3,seed=7"))
-    assert report.zeros == round(0.3 * report.weights_touched)
-    for now, then in zip(select(model, "all"), select(before, "all"), strict=True):
-        kept = now.weight != 0
-        assert torch.equal(now.weight[kept], then.weight[kept])
-        assert kept.all() == now.role.startswith("attention")
-
-
 @pytest.mark.parametrize(("method", "order"), [("rows-l1", 1), ("rows-l2", 2)])
 @pytest.mark.parametrize("amount", [0.0, 0.1, 0.25, 0.5, 0.9])
 def test_rows_equal_torch(method, order, amount):
@@ -83,20 +59,6 @@ def test_rows_equal_torch(method, order, amount):
         prune.remove(m.module, "weight")
     for a, b in zip(select(ours, "all"), select(theirs, "all"), strict=True):
         assert torch.equal(a.weight, b.weight), a.name
-
-
-def test_rows_of_a_conv1d_are_its_columns():
-    model, before = tiny("gpt2"), tiny("gpt2")
-    apply(model, Recipe.parse("rows-l1@feed_forward.up=0.25"))
-    stored = model.transformer.h[0].mlp.c_fc.weight
-    linear = nn.Linear(*stored.shape)
-    linear.weight.data = before.transformer.h[0].mlp.c_fc.weight.data.t()
-    prune.ln_structured(linear, "weight", amount=0.25, n=1, dim=0)
-    assert torch.equal(stored, linear.weight.t())
-
-
-def test_equal_rows_go_by_position():
-    assert pruning.smallest_rows(torch.ones(5, 3), 2, 1).tolist() == [0, 1]
 
 
 def test_random_rows():
@@ -110,21 +72,6 @@ def test_random_rows():
     apply(other, Recipe.parse("random-rows@head=0.2,seed=4"))
     assert not torch.equal(gone, (other.lm_head.weight == 0).all(1))
     assert set(pruning.random_rows(40, 8, 3, "lm_head.weight").tolist()) == set(gone.nonzero().flatten().tolist())
-
-
-@pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 3)])
-def test_n_of_m_by_brute_force(n, m):
-    """Of all ways to keep n of m, the one of largest sum stays (weights without ties)."""
-    torch.manual_seed(0)
-    weight = torch.randn(5, 2 * m)
-    expected = weight.clone()
-    for row, first in itertools.product(range(5), (0, m)):
-        group = weight[row, first : first + m]
-        best = max(itertools.combinations(range(m), n), key=lambda keep: float(group[list(keep)].abs().sum()))
-        for i in set(range(m)) - set(best):
-            expected[row, first + i] = 0
-    pruning.keep_n_of_m(weight, n, m)
-    assert torch.equal(weight, expected)
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.sampled_from([(2, 4), (4, 8), (1, 2), (3, 5)]), st.integers(0, 3))
