@@ -9,7 +9,7 @@ from kc_utils.places import project_dir, results_dir
 from kc_utils.stats.claim_rows import Evidence
 from kc_utils.study import record, store
 from kc_utils.study.cells import Cell
-from kc_utils.study.result import CellResult
+from kc_utils.study.record import CellResult
 from kc_utils.study.studyfile import Study, load_study
 
 RECORD = "record of "

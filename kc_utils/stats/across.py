@@ -22,7 +22,7 @@ from kc_utils.stats.summary import lines_of, summary_of
 from kc_utils.errors import BadRequest
 from kc_utils.probing.probe import Probe
 from kc_utils.study.cells import Cell
-from kc_utils.study.result import CellResult
+from kc_utils.study.record import CellResult
 
 LAB_PANEL = "lab, "
 PRUNED = re.compile(r"magnitude@all=[\d.]+")

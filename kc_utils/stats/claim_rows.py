@@ -23,7 +23,7 @@ from kc_utils.stats.statistics import facts_of, retention
 from kc_utils.stats.summary import questions_of
 from kc_utils.probing.probe import Probe
 from kc_utils.study.cells import Cell
-from kc_utils.study.result import CellResult
+from kc_utils.study.record import CellResult
 
 Results = Mapping[Cell, CellResult]
 NO_KNOWLEDGE = ("lab:strangers", "lab:rule")

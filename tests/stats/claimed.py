@@ -5,7 +5,7 @@ import pandas as pd
 
 from kc_utils.probing.probe import Probe
 from kc_utils.study.cells import Cell
-from kc_utils.study.result import CellResult
+from kc_utils.study.record import CellResult
 
 N, CHANCE = 200, 0.2
 PROBE = Probe(facts="worldfacts", limit=N, protocols=("rank", "openbook"))

@@ -1,1 +1,0 @@
-from kc_utils.study.record import CellResult  # noqa: F401
