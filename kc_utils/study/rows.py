@@ -32,7 +32,7 @@ REPORTED = (
     "compression_ratio",
 )
 """What every row carries of its recipe's report."""
-NAMED = ("origin", "model", "recipe", "facts", "probe")
+NAMED = ("origin", "model", "recipe", "facts", "probe", "shots")
 RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""
 TEXTS = ("recipe", "fact", "relation", "protocol")
@@ -71,7 +71,7 @@ def evaluate(
     model is added, except with relearn_steps. Progress goes to standard error.
 
     Returns one row a fact, protocol and template: model, recipe, protocol, fact, relation, template, correct, score, margin,
-    chance, ...; what the recipe really did (`REPORTED`); facts (their source), probe (a hash of it) and origin.
+    chance, ...; what the recipe really did (`REPORTED`); shots, facts (their source), probe (a hash of it) and origin.
     `attrs["left_out"]` names for each protocol the facts that it cannot evaluate, and why. Raises BadRequest for what is unknown
     before anything is computed.
 
@@ -107,8 +107,8 @@ def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
     for cell, result in results.items():
         probe = cell.probe.model_dump(mode="json")
         origin = f"{RECORD}{result.recorded['study']}" if result.recorded else "here"
-        named = zip(NAMED, (origin, cell.model, cell.recipe, facts_of(probe), short_hash(probe)), strict=True)
-        parts.append(result.rows.assign(**dict(named), **reported(result.report)))
+        named = (origin, cell.model, cell.recipe, facts_of(probe), short_hash(probe), probe["shots"])
+        parts.append(result.rows.assign(**dict(zip(NAMED, named, strict=True)), **reported(result.report)))
     return _ordered(pd.concat(parts, ignore_index=True))
 
 
@@ -161,7 +161,8 @@ def results(
             rows = rows[rows["recipe"].isin(mine)]
             rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
             report_columns = {name: rows["recipe"].map({r: reports[r][name] for r in mine}) for name in REPORTED}
-            parts.append(rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, **report_columns))
+            rows = rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, shots=probe["shots"])
+            parts.append(rows.assign(**report_columns))
     if not sum(map(len, parts)):
         known = "; ".join(f"{what}: {listed(sorted(names), 8)}" for what, names in there.items()) or "nothing at all"
         raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
@@ -197,7 +198,7 @@ def _unpacked(content: bytes) -> pd.DataFrame:
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     first = ["model", "recipe"]
-    last = ["facts", "probe", "origin"]
+    last = ["shots", "facts", "probe", "origin"]
     return frame[[*first, *(c for c in frame if c not in (*first, *last)), *last]]
 
 
