@@ -155,9 +155,10 @@ def answer_of(rows, consistent: bool) -> dict:
             split = split[split["recipe"] == recipe]
             answer["by_template"] = split[["template", "accuracy", "low", "high"]].to_dict("records")
         if consistent:
-            from kc_utils.stats.consistency import consistency
+            from kc_utils.stats.consistency import agreement
 
-            answer["consistency"] = consistency(own).to_dict("records")
+            pairs = agreement(rows).set_index("recipe").loc[recipe]
+            answer["consistency"] = {c: float(pairs[c]) for c in ("value", "low", "high", "facts", "baseline_value")}
     if (rows["protocol"] == "perplexity").any():
         read = kc.perplexity(rows)
         (line,) = read[read["recipe"] == recipe].to_dict("records")

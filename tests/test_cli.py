@@ -107,7 +107,9 @@ def test_eval_of_how_paraphrases_agree(kc, trained):
     )
     answer = json.loads(out)
     assert (code, answer["protocol"], answer["n"]) == (0, "rank", 20)
-    assert {line["measure"] for line in answer["consistency"]} >= {"consistency", "accuracy"}
+    found = answer["consistency"]
+    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    assert (found["facts"], found["baseline_value"]) == (5, found["value"])
 
 
 def test_eval_of_a_text(kc, trained, tmp_path):

@@ -62,13 +62,6 @@ def compare(
     for values, part in rows.groupby(keys, sort=bool(by), observed=True, dropna=False):
         found = aligned(part)
         named = dict(zip(keys, values, strict=True))
-        for recipe in found.recipes:
-            if recipe not in rivals:
-                continue
-            if rivals[recipe] not in found.recipes:
-                raise BadRequest(
-                    f"{named['model']}: {rivals[recipe]} was not evaluated beside {recipe}; evaluate both on the same facts"
-                )
         shown = part.drop_duplicates("recipe").set_index("recipe").reindex(columns=list(REPORTED))
         lines += [
             named | recipe_fields(recipe) | line | shown.loc[recipe].to_dict()
@@ -84,8 +77,10 @@ def compared(found: Answers, rivals: Mapping[str, str], seed: int = 0) -> dict[s
     for recipe, i in found.recipes.items():
         if recipe not in rivals:
             continue
-        rival = rivals[recipe]
-        j = found.recipes[rival]
+        rival, j = rivals[recipe], found.recipes.get(rivals[recipe])
+        if j is None:
+            model = found.source["model"].iloc[0]
+            raise BadRequest(f"{model}: {rival} was not evaluated beside {recipe}; evaluate both on the same facts")
         after, before = found.right[i], found.right[j]
         accuracy, baseline = float(after.mean()), float(before.mean())
         kept, same = retention(accuracy, baseline, chance), found.same(recipe, rival)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from kc_utils.errors import BadRequest
+from kc_utils.errors import BadRequest, listed
 from kc_utils.stats.bootstrap import RESAMPLES, Resamples, expanded_interval
 from kc_utils.stats.compare import retention
 from kc_utils.stats.intervals import clustered_wilson
@@ -50,7 +50,6 @@ class Stratum:
 
     @property
     def has_popularity(self) -> bool:
-        """Whether most facts have one."""
         return "popularity" in self.rows and pd.to_numeric(self.rows["popularity"]).notna().mean() > 0.5
 
     def answers(self, protocol: str) -> Answers:
@@ -68,10 +67,9 @@ class Stratum:
         """Whether the uncompressed model is above chance with its whole 95 % interval: otherwise nothing can be kept."""
         found = self.answers(protocol)
         of = np.ones(len(found.chance), bool) if of is None else of
-        low, _ = clustered_wilson(
-            found.right[found.recipes["none"], of], np.unique(found.facts[of], return_inverse=True)[1]
-        )
-        return bool(low > found.chance[of].mean()) if of.any() else False
+        facts = np.unique(found.facts[of], return_inverse=True)[1]
+        low, _ = clustered_wilson(found.right[found.recipes["none"], of], facts)
+        return bool(of.any() and low > found.chance[of].mean())
 
 
 class Evidence:
@@ -81,21 +79,20 @@ class Evidence:
         self.strata: list[Stratum] = []
         if rows.empty:
             return
-        refuse_missing(rows, ["model", "recipe", "protocol"])
-        for name in SAMPLE:
-            rows = rows if name in rows else rows.assign(**{name: ""})
+        refuse_missing(rows, ["recipe", "protocol", *SAMPLE])
         for (origin, model, facts, _), part in rows.groupby(list(SAMPLE), sort=False, observed=True, dropna=False):
             base = part[part["recipe"] == "none"]
             if len(base):
                 recipes, protocols = frozenset(part["recipe"].unique()), frozenset(base["protocol"].unique())
-                self.strata.append(Stratum(model, str(facts), str(origin), part, recipes, protocols))
+                self.strata.append(Stratum(model, facts, origin, part, recipes, protocols))
 
     def of_knowledge(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:
         """Of each model and source, one stratum that queries facts from memory, without examples, and has what is wanted.
 
         wanted: how much of it a stratum has, 0 where it cannot be used.
         """
-        from_memory = [s for s in self.strata if s.memory and s.facts not in NO_KNOWLEDGE and not _shots(s)]
+        shots = lambda s: "shots" in s.rows and s.rows["shots"].fillna(0).max() > 0  # noqa: E731
+        from_memory = [s for s in self.strata if s.memory and s.facts not in NO_KNOWLEDGE and not shots(s)]
         return _one_each(from_memory, wanted, lambda s: (s.model, s.facts))
 
     def of_texts(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:
@@ -103,20 +100,15 @@ class Evidence:
         return _one_each([s for s in self.strata if "perplexity" in s.protocols], wanted, lambda s: s.model)
 
 
-def _shots(stratum: Stratum) -> bool:
-    return "shots" in stratum.rows and bool(stratum.rows["shots"].fillna(0).max())
-
-
 def _one_each(strata: Iterable[Stratum], wanted: Callable[[Stratum], int], key: Callable) -> list[Stratum]:
-    chosen: dict = {}
+    """The strata with most of what is wanted, by key; of several the first origin's, and there the largest sample."""
+    strata, chosen = list(strata), {}
+    order = list(dict.fromkeys(stratum.origin for stratum in strata))
     for stratum in strata:
-        if not (much := int(wanted(stratum))):
-            continue
-        most, other = chosen.get(key(stratum), (0, None))
-        size = lambda s: int((s.rows["recipe"] == "none").sum())  # noqa: E731
-        larger = other is not None and stratum.origin == other.origin and size(stratum) > size(other)
-        if much > most or (much == most and larger):
-            chosen[key(stratum)] = much, stratum
+        size = int((stratum.rows["recipe"] == "none").sum())
+        rank = (int(wanted(stratum)), -order.index(stratum.origin), size)
+        if rank[0] and rank > chosen.get(key(stratum), ((0, 0, 0), None))[0]:
+            chosen[key(stratum)] = rank, stratum
     return [stratum for _, stratum in chosen.values()]
 
 
@@ -145,8 +137,8 @@ def kept(
     anew for each recipe (`bootstrap`).
     """
     found, recipes = stratum.answers(protocol), list(dict.fromkeys(recipes))
-    if absent := [r for r in recipes if r not in found.recipes]:
-        raise BadRequest(f"{stratum.model}: no rows of {absent[0]} by {protocol}")
+    if absent := set(recipes) - set(found.recipes):
+        raise BadRequest(f"{stratum.model}: no rows of {listed(absent)} by {protocol}")
     of = np.ones(len(found.chance), bool) if of is None else of
     right = found.right[[found.recipes[r] for r in ("none", *recipes)]][:, of]
     chance, facts = found.chance[of], np.unique(found.facts[of], return_inverse=True)[1]
@@ -154,7 +146,7 @@ def kept(
     accuracy = right.mean(axis=1)
     at = {r: retention(accuracy[1 + i], accuracy[0], chance.mean()) for i, r in enumerate(recipes)}
     draws = {r: drawn.retention(1 + i, 0, made_up + i) for i, r in enumerate(recipes)}
-    return Kept({**at, "none": 1.0}, {**draws, "none": np.ones(RESAMPLES)}, int(of.sum()), drawn.effective)
+    return Kept(at, draws, int(of.sum()), drawn.effective)
 
 
 @dataclass(frozen=True)
@@ -189,24 +181,21 @@ def together(effects: Iterable[Effect]) -> tuple[float, float, float]:
     effects = list(effects)
     if len(effects) == 1:
         return effects[0].effect, effects[0].low, effects[0].high
-    draws = np.stack([_independent(effect, number) for number, effect in enumerate(effects)])
-    low, high = expanded_interval(draws.mean(axis=0), sum(e.effective for e in effects))
+    draws = []
+    for number, e in enumerate(effects):
+        rng = np.random.default_rng([7, number])  # the same seed in every stratum would tie them together
+        normal = rng.normal(e.effect, (e.high - e.low) / (2 * 1.96), RESAMPLES) if e.draws is None else e.draws
+        draws.append(rng.permutation(np.resize(normal[~np.isnan(normal)], RESAMPLES)))
+    low, high = expanded_interval(np.mean(draws, axis=0), sum(e.effective for e in effects))
     return float(np.mean([e.effect for e in effects])), low, high
-
-
-def _independent(effect: Effect, number: int) -> np.ndarray:
-    rng = np.random.default_rng([7, number])
-    if effect.draws is None:
-        return rng.normal(effect.effect, (effect.high - effect.low) / (2 * 1.96), RESAMPLES)
-    defined = effect.draws[~np.isnan(effect.draws)]
-    return rng.permutation(np.resize(defined, RESAMPLES))  # the same seed in every stratum would tie them together
 
 
 def by_kind(effects: Iterable[Effect]) -> list[tuple[str, list[Effect]]]:
     """Return the effects in language models, then those in lab models; no kind that has none."""
-    effects = list(effects)
-    groups = ((kind, [e for e in effects if bool(lab_parts(e.model)) == (kind == LAB)]) for kind in (LANGUAGE, LAB))
-    return [(kind, group) for kind, group in groups if group]
+    groups: dict[str, list[Effect]] = {LANGUAGE: [], LAB: []}
+    for effect in effects:
+        groups[LAB if lab_parts(effect.model) else LANGUAGE].append(effect)
+    return [(kind, group) for kind, group in groups.items() if group]
 
 
 def bits_of_facts(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -56,8 +56,7 @@ def clustered_wilson(right: np.ndarray, clusters: np.ndarray) -> tuple[float, fl
 
 
 def effective_clusters(sizes: np.ndarray) -> float:
-    """Return how many clusters of equal size weigh as much (Carter et al. 2017): few large ones count little more than
-    themselves beside many small ones."""
+    """Return how many clusters of equal size weigh as much as these (Carter et al. 2017)."""
     sizes = np.asarray(sizes, float)
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
@@ -71,17 +70,6 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
         return float(values[0]), float(values[0])
     low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
     return float(low), float(high)
-
-
-def welch_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """Return Welch's t interval of mean(a) - mean(b), of independent samples; NaN for fewer than two values in either."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return NAN
-    if not a.std() + b.std():
-        return float(a.mean() - b.mean()), float(a.mean() - b.mean())
-    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return float(found.low), float(found.high)
 
 
 def mcnemar(before: np.ndarray, after: np.ndarray, clusters: np.ndarray) -> float:
@@ -109,10 +97,9 @@ def mcnemar(before: np.ndarray, after: np.ndarray, clusters: np.ndarray) -> floa
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Correct p-values for their number (Holm 1979); missing ones stay missing and do not count.
+    """Correct p-values for their number (Holm 1979); missing ones stay missing and do not count. Raises BadResult for others.
 
-    (statsmodels' `multipletests` gives the same and collects Python's garbage at every call, which takes longer than a
-    page.) Raises BadResult for values outside 0 to 1.
+    (statsmodels' `multipletests` gives the same and collects Python's garbage at every call, longer than a page takes.)
     """
     p = np.asarray(p, float)
     known = np.flatnonzero(~np.isnan(p))

@@ -54,20 +54,12 @@ METHOD_NAMES = {
     "nf4": "NF4",
     "llm-int8": "LLM.int8()",
 }
-BITS = {"int8": 8, "int8-weight": 8, "llm-int8": 8, "int4-weight": 4, "nf4": 4}
-"""Bits of a weight under the methods that take no amount."""
-
 UNQUANTIZED = "not quantized"
 _WITH_BITS = {"rtn": "RTN", "gptq": "GPTQ"}
-_IN_ORDER = ("int8-weight", "llm-int8", "int8", "int4-weight", "nf4")
-PRECISIONS = [UNQUANTIZED] + [
-    name
-    for bits in (8, 4, 3, 2)
-    for name in (
-        *(f"{short} {bits} bits" for short in _WITH_BITS.values()),
-        *(METHOD_NAMES[m] for m in _IN_ORDER if BITS[m] == bits),
-    )
-]
+_BY_BITS = {8: ("int8-weight", "llm-int8", "int8"), 4: ("int4-weight", "nf4"), 3: (), 2: ()}
+PRECISIONS = [UNQUANTIZED]
+for _bits, _methods in _BY_BITS.items():
+    PRECISIONS += [f"{short} {_bits} bits" for short in _WITH_BITS.values()] + [METHOD_NAMES[m] for m in _methods]
 """Every precision as an axis: fewer bits to the right."""
 
 
@@ -94,16 +86,11 @@ def model_name(model: str) -> str:
     return PurePath(model.removeprefix("path:")).name if model.startswith("path:") else model
 
 
-def bits_of(step: Step) -> int:
-    """Bits of a weight after a quantizing step."""
-    return BITS.get(step.method) or int(step.amount)
-
-
-def precision_of(step: Step) -> str:
-    """How weights are stored after a quantizing step, as in PRECISIONS."""
+def _precision(step: Step) -> tuple[str, int]:
+    """How weights are stored after a quantizing step, as in PRECISIONS, and in how many bits each."""
     if step.method in _WITH_BITS:
-        return f"{_WITH_BITS[step.method]} {step.amount} bits"
-    return METHOD_NAMES[step.method]
+        return f"{_WITH_BITS[step.method]} {step.amount} bits", int(step.amount)
+    return METHOD_NAMES[step.method], next(bits for bits, methods in _BY_BITS.items() if step.method in methods)
 
 
 def in_order_of_precision(precision: pd.Series) -> pd.Series:
@@ -127,18 +114,10 @@ def filled(recipe: str, amount: float) -> str:
 @lru_cache(maxsize=4096)
 def _fields(recipe: str) -> tuple:
     steps = Recipe.parse(recipe).steps
-    first = steps[0] if steps else None
+    first = (steps[0].method, steps[0].scope, steps[0].amount) if steps else ("none", "none", None)
+    pruned = next((s.amount or 0.0 for s in steps if method(s.method).prunes), 0.0)
     quantizing = next((s for s in reversed(steps) if not method(s.method).prunes), None)
-    return (
-        recipe,
-        len(steps),
-        first.method if first else "none",
-        first.scope if first else "none",
-        first.amount if first else None,
-        next((s.amount or 0.0 for s in steps if method(s.method).prunes), 0.0),
-        precision_of(quantizing) if quantizing else UNQUANTIZED,
-        bits_of(quantizing) if quantizing else None,
-    )
+    return recipe, len(steps), *first, pruned, *(_precision(quantizing) if quantizing else (UNQUANTIZED, None))
 
 
 def recipe_fields(recipe: str) -> dict:

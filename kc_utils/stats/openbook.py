@@ -14,8 +14,8 @@ import pandas as pd
 from kc_utils.errors import BadRequest
 from kc_utils.stats.bootstrap import Resamples
 from kc_utils.stats.compare import retention
-from kc_utils.stats.intervals import NAN, clustered_wilson
-from kc_utils.stats.items import aligned, refuse_missing, sample_of
+from kc_utils.stats.intervals import clustered_wilson
+from kc_utils.stats.items import Answers, aligned, refuse_missing, sample_of
 from kc_utils.stats.names import recipe_fields
 
 FATES = ("kept", "forgotten", "misread", "broken")
@@ -54,37 +54,26 @@ def fates(rows: pd.DataFrame, memory: str = "rank", stated: str = "openbook") ->
     return pd.DataFrame(lines)
 
 
-def _of_model(closed, opened) -> list[tuple[str, dict]]:
-    before = closed.right[closed.recipes["none"]], opened.right[opened.recipes["none"]]
+def _of_model(closed: Answers, opened: Answers) -> list[tuple[str, dict]]:
+    """Every recipe with its four lines; two retentions are scored on the same draws of facts."""
+    sides, lines = (closed, opened), []
+    drawn = [Resamples.of(found.right, found.chance, found.facts) for found in sides]
+    before = [found.right[found.recipes["none"]] for found in sides]
     known = before[0] & before[1]
-    if not known.any():
-        return []
     clusters = np.unique(closed.facts[known], return_inverse=True)[1]
-    drawn = [Resamples.of(found.right, found.chance, found.facts) for found in (closed, opened)]
-    lines = []
-    for recipe in closed.recipes:
-        places = [(found.recipes[recipe], found.recipes["none"]) for found in (closed, opened)]
-        after, told = closed.right[places[0][0]][known], opened.right[places[1][0]][known]
-        gap, gap_in = _gap((closed, opened), drawn, places, same=recipe == "none")
-        shared = {
-            "n": int(known.sum()), "unread": int((before[0] & ~before[1]).sum()),
-            "gap": gap, "gap_low": gap_in[0], "gap_high": gap_in[1],
-        }  # fmt: skip
+    for recipe in closed.recipes if known.any() else ():
+        places = [(found.recipes[recipe], found.recipes["none"]) for found in sides]
+        rights = [
+            (f.right[i].mean(), f.right[j].mean(), f.chance.mean()) for f, (i, j) in zip(sides, places, strict=True)
+        ]
+        gap = retention(*rights[1]) - retention(*rights[0])
+        memory, stated = (d.retention(i, j, seed) for seed, (d, (i, j)) in enumerate(zip(drawn, places, strict=True)))
+        low, high = (gap, gap) if recipe == "none" or math.isnan(gap) else drawn[0].interval(stated - memory)
+        shared = {"n": int(known.sum()), "unread": int((before[0] & ~before[1]).sum())}
+        shared |= {"gap": float(gap), "gap_low": low, "gap_high": high}
+        after, told = (found.right[i][known] for found, (i, _) in zip(sides, places, strict=True))
         for fate, so in zip(FATES, (after & told, ~after & told, after & ~told, ~after & ~told), strict=True):
             low, high = clustered_wilson(so, clusters)
             line = {"fate": fate, "share": float(so.mean()), "low": low, "high": high, "count": int(so.sum())}
             lines.append((recipe, shared | line))
     return lines
-
-
-def _gap(answers, drawn, places, same: bool) -> tuple[float, tuple[float, float]]:
-    """Retention when stated less retention from memory, with its interval: both are scored on the same draws of facts."""
-    kept = [
-        retention(found.right[i].mean(), found.right[j].mean(), found.chance.mean())
-        for found, (i, j) in zip(answers, places, strict=True)
-    ]
-    gap = float(kept[1] - kept[0])
-    if math.isnan(gap) or same:
-        return gap, NAN if math.isnan(gap) else (gap, gap)
-    memory, stated = (d.retention(i, j, seed) for seed, (d, (i, j)) in enumerate(zip(drawn, places, strict=True)))
-    return gap, drawn[0].interval(stated - memory)

@@ -56,10 +56,7 @@ def compared_windows(rows: pd.DataFrame, baseline: pd.DataFrame, seed: int = 0) 
     after, before = (frame.sort_values("window", kind="stable") for frame in (rows, baseline))
     for name in ("window", "tokens", "bytes"):
         if len(after) != len(before) or (after[name].to_numpy() != before[name].to_numpy()).any():
-            raise BadRequest(
-                f"the {name if name != 'window' else 'windows'} of the two models differ: read the text with one tokenizer "
-                "and one stride"
-            )
+            raise BadRequest(f"{name} of the two models differ: read the text with one tokenizer and one stride")
     if after["window"].duplicated().any():
         raise BadRequest("a window is there twice: give the rows of one probe")
     tokens, nll, base = (x.to_numpy(float) for x in (after["tokens"], after["nll"], before["nll"]))
@@ -72,15 +69,10 @@ def compared_windows(rows: pd.DataFrame, baseline: pd.DataFrame, seed: int = 0) 
     sums = [v.sum() if fine.all() else math.inf for v, fine in zip((nll, base), valid, strict=True)]
     whole, block = all(v.all() for v in valid), max(1, round(len(nll) ** (1 / 3)))
     apart = mean_interval(nll - base, np.arange(len(nll)) // block, seed, tokens) if whole else NAN
-    return {
-        "n": len(nll), "tokens": int(total),
-        "perplexity": _exp(sums[0] / total), "baseline_perplexity": _exp(sums[1] / total),
-        "bits_per_byte": sums[0] / size / math.log(2),
-        "ratio": _exp((sums[0] - sums[1]) / total) if valid[1].all() else math.nan,
-        "ratio_low": _exp(apart[0]), "ratio_high": _exp(apart[1]),
-        "block": block, "invalid": int((~(valid[0] & valid[1])).sum()),
-    }  # fmt: skip
-
-
-def _exp(value: float) -> float:
-    return value if math.isnan(value) else math.exp(value) if value < 700 else math.inf
+    ratio = (sums[0] - sums[1]) / total if valid[1].all() else math.nan
+    nats = {"perplexity": sums[0] / total, "baseline_perplexity": sums[1] / total}
+    nats |= {"ratio": ratio, "ratio_low": apart[0], "ratio_high": apart[1]}
+    with np.errstate(over="ignore"):  # beyond any number: infinite
+        shown = {name: float(np.exp(value)) for name, value in nats.items()}
+    bits, invalid = sums[0] / size / math.log(2), int((~(valid[0] & valid[1])).sum())
+    return {"n": len(nll), "tokens": int(total), **shown, "bits_per_byte": bits, "block": block, "invalid": invalid}

@@ -36,7 +36,6 @@ class Rule(BaseModel):
     unit: ClassVar[str] = "points of knowledge kept"
     scale: ClassVar[float] = 100
     side: ClassVar[Literal["above", "below"]] = "above"
-    recipes: ClassVar[tuple[str, ...]] = ("recipe",)
     setting: ClassVar[str | None] = None
     text: ClassVar[str]
 
@@ -63,8 +62,7 @@ class Rule(BaseModel):
 
     def needs(self, amount) -> tuple[str, ...]:
         """The recipes that one amount takes beside the uncompressed model."""
-        written = [w for name in self.recipes for w in _several(getattr(self, name))]
-        return tuple(filled(w, amount) for w in written)
+        raise NotImplementedError
 
     def usable(self, stratum: Stratum) -> tuple[float, ...]:
         return tuple(a for a in self.amounts if set(self.needs(a)) <= stratum.recipes)
@@ -79,32 +77,45 @@ class Rule(BaseModel):
             if stratum.knows(stratum.memory):
                 yield self.effect_in(stratum)
 
-    def effect_in(self, stratum: Stratum) -> Effect:
-        amounts = self.usable(stratum)
+    def effect_in(self, stratum: Stratum, amounts: tuple[float, ...] | None = None) -> Effect:
+        """The mean of the effects at these amounts, by default at all that the stratum has."""
+        amounts = amounts or self.usable(stratum)
         found = kept(stratum, self.needed(stratum), stratum.memory)
-        return self.averaged(stratum, found, amounts, lambda by, a: self.of(stratum, *(by[r] for r in self.needs(a))))
+        each = lambda by, a: self.of(stratum, a, *(by[recipe] for recipe in self.needs(a)))  # noqa: E731
+        at, draws = (np.mean([each(by, a) for a in amounts], axis=0) for by in (found.at, found.draws))
+        return Effect.of(stratum, found.n, amounts, at, None, draws, found.effective)
 
-    def of(self, stratum: Stratum, *kept_by):
+    def less(self, stratum: Stratum, first: Kept, second: Kept, n: int) -> Effect:
+        """What is kept of one set of answers less what is kept of another, the mean over amounts."""
+        sides, needed = ((first.at, second.at), (first.draws, second.draws)), self.needed(stratum)
+        value, draws = (np.mean([mine[r] - other[r] for r in needed], axis=0) for mine, other in sides)
+        effective = min(first.effective, second.effective)
+        return Effect.of(stratum, n, self.usable(stratum), value, None, draws, effective)
+
+    def of(self, stratum: Stratum, amount, *kept_by):
         """The effect at one amount, from what is kept under the recipes that it needs: numbers, or arrays of resamples."""
         raise NotImplementedError
 
-    def averaged(self, stratum: Stratum, found: Kept, amounts, value) -> Effect:
-        """The mean over amounts; value: of what is kept by recipe, and an amount."""
-        at, draws = (np.mean([value(by, a) for a in amounts], axis=0) for by in (found.at, found.draws))
-        return Effect.of(stratum, found.n, amounts, at, None, draws, found.effective)
+
+class OneRecipe(Rule):
+    """recipe: with `{amount}`."""
+
+    recipe: str
+
+    def needs(self, amount):
+        return (filled(self.recipe, amount),)
 
 
-class KeptAtMost(Rule):
+class KeptAtMost(OneRecipe):
     """bound: a share of the knowledge that the uncompressed model has above chance."""
 
     kind: Literal["kept at most"]
-    recipe: str
     bound: float = Field(gt=0, le=1)
     side: ClassVar = "below"
     setting: ClassVar = "bound"
     text: ClassVar = "the share of knowledge that is kept"
 
-    def of(self, stratum, own):
+    def of(self, stratum, amount, own):
         return own
 
 
@@ -119,10 +130,12 @@ class KeptLess(Rule):
     kind: Literal["keeps less"]
     worse: str
     better: tuple[str, ...] = Field(min_length=1)
-    recipes: ClassVar = ("worse", "better")
     text: ClassVar = "what {better} keeps (the least of several), less what {worse} keeps"
 
-    def of(self, stratum, worse, *better):
+    def needs(self, amount):
+        return tuple(filled(recipe, amount) for recipe in (self.worse, *self.better))
+
+    def of(self, stratum, amount, worse, *better):
         return np.minimum.reduce(better) - worse
 
 
@@ -140,7 +153,7 @@ class LittleExtra(Rule):
     def needs(self, amount):
         return filled(self.first, amount), filled(f"{self.first}+{self.second}", amount)
 
-    def of(self, stratum, alone, both):
+    def of(self, stratum, amount, alone, both):
         return alone - both
 
 
@@ -150,50 +163,38 @@ class MorePerWeight(Rule):
     kind: Literal["costs more per weight"]
     recipe: str
     against: str
-    recipes: ClassVar = ("recipe", "against")
     unit: ClassVar = "points of knowledge lost per million weights"
     text: ClassVar = "knowledge lost for each million weights that {recipe} sets to zero, less the same of {against}"
 
-    def effect_in(self, stratum):
-        millions = lambda recipe: stratum.report(recipe, "weights_removed") / 1e6 or math.nan  # noqa: E731
-        found = kept(stratum, self.needed(stratum), stratum.memory)
-        cost = lambda by, recipe: (1 - by[recipe]) / millions(recipe)  # noqa: E731
-        gap = lambda by, a: cost(by, self.needs(a)[0]) - cost(by, self.needs(a)[1])  # noqa: E731
-        return self.averaged(stratum, found, self.usable(stratum), gap)
+    def needs(self, amount):
+        return filled(self.recipe, amount), filled(self.against, amount)
+
+    def of(self, stratum, amount, own, other):
+        mine, others = (stratum.report(recipe, "weights_removed") / 1e6 or math.nan for recipe in self.needs(amount))
+        return (1 - own) / mine - (1 - other) / others
 
 
-class TailKeptBetter(Rule):
+class TailKeptBetter(OneRecipe):
     """Facts in two halves by popularity, within each relation, each corrected for chance."""
 
     kind: Literal["tail kept better"]
-    recipe: str
     text: ClassVar = "what is kept of the less popular half of each relation's facts, less that of the popular half"
 
     def effects(self, evidence):
-        for stratum, parts in self.halves(evidence):
-            yield self.between(stratum, parts)
-
-    def halves(self, evidence: Evidence) -> Iterator[tuple[Stratum, dict[str, Kept]]]:
-        """What is kept of the `head` and of the `tail`, in each stratum that knows something of both."""
         for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * s.has_popularity):
-            part = halves(stratum.answers(stratum.memory).rows()).to_numpy()
-            own = {half: part == half for half in ("head", "tail")}
-            if all(stratum.knows(stratum.memory, of) for of in own.values()):
+            half = halves(stratum.answers(stratum.memory).rows()).to_numpy()
+            tail, head = (half == name for name in ("tail", "head"))
+            if all(stratum.knows(stratum.memory, of) for of in (tail, head)):
                 keep = partial(kept, stratum, self.needed(stratum), stratum.memory)
-                yield stratum, {half: keep(of, n, 100 * n) for n, (half, of) in enumerate(own.items())}
-
-    def between(self, stratum: Stratum, parts: dict[str, Kept]) -> Effect:
-        return _less(self, stratum, parts["tail"], parts["head"], parts["head"].n + parts["tail"].n)
+                first, second = (keep(of, n, 100 * n) for n, of in enumerate((tail, head)))
+                yield self.less(stratum, first, second, first.n + second.n)
 
 
-class ReadingSurvives(Rule):
+class ReadingSurvives(OneRecipe):
     """The same questions from memory and with the fact stated first."""
 
     kind: Literal["reading survives better"]
-    recipe: str
-    text: ClassVar = (
-        "what is kept of answering when the fact is stated first, less what is kept of answering from memory"
-    )
+    text: ClassVar = "what is kept of answering when the fact is stated first, less what is kept from memory"
 
     def effects(self, evidence):
         protocols = ("openbook", "rank")
@@ -202,22 +203,20 @@ class ReadingSurvives(Rule):
             if twins[0].equals(twins[1]) and all(stratum.knows(p) for p in protocols):
                 keep = partial(kept, stratum, self.needed(stratum))
                 stated, memory = (keep(p, made_up=100 * n) for n, p in enumerate(protocols))
-                yield _less(self, stratum, stated, memory, memory.n)
+                yield self.less(stratum, stated, memory, memory.n)
 
 
-class LostUnnoticed(Rule):
+class LostUnnoticed(OneRecipe):
     """flat: a perplexity up to so many times the uncompressed model's, with its whole interval, counts as flat; least: share of
     knowledge whose loss matters. The largest amount under which perplexity is flat is looked at."""
 
     kind: Literal["lost while perplexity is flat"]
-    recipe: str
     flat: float = Field(gt=1)
     least: float = Field(gt=0, lt=1)
     unit: ClassVar = "points of knowledge lost"
     setting: ClassVar = "least"
     text: ClassVar = (
-        "the knowledge lost under the largest of the amounts at which the perplexity of a text is at most {flat} times the "
-        "uncompressed model's, with its whole interval"
+        "the knowledge lost under the largest amount at which perplexity is surely at most {flat} times as high"
     )
 
     def effects(self, evidence):
@@ -227,23 +226,21 @@ class LostUnnoticed(Rule):
             high = texts[stratum.model]["ratio_high"]
             flat = [a for a in self.usable(stratum) if high.get(self.needs(a)[0], math.inf) <= self.flat]
             if flat and stratum.knows(stratum.memory):
-                (recipe,) = self.needs(max(flat))
-                found = kept(stratum, (recipe,), stratum.memory)
-                yield self.averaged(stratum, found, (max(flat),), lambda by, _, recipe=recipe: 1 - by[recipe])
+                yield self.effect_in(stratum, (max(flat),))
+
+    def of(self, stratum, amount, own):
+        return 1 - own
 
 
-class AnswersTurn(Rule):
+class AnswersTurn(OneRecipe):
     """within: accuracy that changes by no more counts as unchanged; least: share of answers that turn, one way or the other."""
 
     kind: Literal["answers turn while accuracy stays"]
-    recipe: str
     within: float = Field(gt=0, lt=1)
     least: float = Field(gt=0, lt=1)
     unit: ClassVar = "answers that turn, in points"
     setting: ClassVar = "least"
-    text: ClassVar = (
-        "the share of answers that turn, right to wrong or back, where accuracy changes by no more than {within}"
-    )
+    text: ClassVar = "the share of answers that turn, right to wrong or back, where accuracy moves by at most {within}"
 
     def usable(self, stratum):
         there = super().usable(stratum) if stratum.memory else ()
@@ -261,11 +258,10 @@ class AnswersTurn(Rule):
         return Effect.of(stratum, len(turned), amounts, turned.mean(), mean_interval(turned, facts))
 
 
-class BitsAtMost(Rule):
+class BitsAtMost(OneRecipe):
     """bound: bits of knowledge for each parameter. Only models that hold more than that uncompressed can tell."""
 
     kind: Literal["bits at most"]
-    recipe: str
     bound: float = Field(gt=0)
     unit: ClassVar = "bits of knowledge a parameter"
     scale: ClassVar = 1
@@ -285,17 +281,12 @@ class BitsAtMost(Rule):
                 yield Effect.of(stratum, len(each), amounts, each.mean(), mean_interval(each, facts))
 
 
-def _several(value) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def _written(value) -> str:
-    return " or ".join(f"`{v}`" if isinstance(v, str) else f"{v:g}" for v in _several(value))
+    several = value if isinstance(value, tuple) else (value,)
+    return " or ".join(f"`{v}`" if isinstance(v, str) else f"{v:g}" for v in several)
 
 
-def _less(rule: Rule, stratum: Stratum, first: Kept, second: Kept, n: int) -> Effect:
-    """What is kept of one set of answers less what is kept of another, averaged over amounts."""
-    amounts = rule.usable(stratum)
-    sides, needed = ((first.at, second.at), (first.draws, second.draws)), rule.needed(stratum)
-    value, draws = (np.mean([mine[r] - other[r] for r in needed], axis=0) for mine, other in sides)
-    return Effect.of(stratum, n, amounts, value, None, draws, min(first.effective, second.effective))
+ALL = (
+    KeptAtMost, KeptAtLeast, KeptLess, LittleExtra, MorePerWeight, TailKeptBetter, ReadingSurvives, LostUnnoticed, AnswersTurn,
+    BitsAtMost,
+)  # fmt: skip

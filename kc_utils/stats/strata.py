@@ -14,9 +14,9 @@ from kc_utils.errors import BadRequest
 from kc_utils.stats.compare import compare
 from kc_utils.stats.evidence import LAB, MEMORY, Evidence
 from kc_utils.stats.losses import half_gone
-from kc_utils.stats.names import lab_parts, recipe_fields
+from kc_utils.stats.names import lab_parts
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
-from kc_utils.study.rows import REPORTED, results
+from kc_utils.study.rows import results
 
 SAMPLE = ["origin", "probe"]
 
@@ -80,31 +80,17 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what each lab model keeps on the questions that all models of its size answered, one line per recipe.
-
-    Columns: panel (size), line (family), seed, model, facts, n, accuracy, baseline_accuracy, chance, retention, and those
-    of the recipe and its report.
-    """
-    parts = {model: lab_parts(model) for model in rows["model"].unique()}
-    rows = rows.assign(size=rows["model"].map({m: size for m, (_, size, _) in parts.items()}))
-    found = []
-    for size, group in rows.groupby("size", sort=False):
+    """Compare each lab model on the questions that all models of its size answered: a line of `compare` for each recipe, with
+    panel (the size), line (the family) and seed."""
+    found, parts = [], {model: lab_parts(model) for model in rows["model"].unique()}
+    for size, group in rows.groupby(rows["model"].map(lambda m: parts[m][1]), sort=False):
         samples = group.groupby(SAMPLE, sort=False, observed=True).agg(
             models=("model", "nunique"), many=("recipe", "nunique")
         )
         origin, probe = samples.sort_values(["models", "many"], ascending=False, kind="stable").index[0]
-        group = shared_questions(group[(group["origin"] == origin) & (group["probe"] == probe)])
-        table = group.assign(correct=group["correct"].astype(float)).groupby(
-            ["model", "recipe"], sort=False, observed=True
-        )
-        report = {c: (c, "first") for c in REPORTED}
-        correct = {"n": ("correct", "size"), "accuracy": ("correct", "mean"), "chance": ("chance", "mean")}
-        table = table.agg(**correct, facts=("facts", "first"), **report).reset_index()
-        table["baseline_accuracy"] = table["model"].map(table[table["recipe"] == "none"].set_index("model")["accuracy"])
-        table["retention"] = (table["accuracy"] - table["chance"]) / (table["baseline_accuracy"] - table["chance"])
-        fields = pd.DataFrame([recipe_fields(recipe) for recipe in table["recipe"]]).drop(columns="recipe")
-        names = [(f"lab, {size} models", parts[m][0], parts[m][2]) for m in table["model"]]
-        found.append(pd.concat([pd.DataFrame(names, columns=["panel", "line", "seed"]), table, fields], axis=1))
+        table = compare(shared_questions(group[(group["origin"] == origin) & (group["probe"] == probe)]))
+        line, seed = ([parts[m][i] for m in table["model"]] for i in (0, 2))
+        found.append(table.assign(panel=f"lab, {size} models", line=line, seed=seed))
     return pd.concat(found, ignore_index=True)
 
 

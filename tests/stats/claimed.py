@@ -1,14 +1,11 @@
-"""Results made for tests of the ledger: how many of 200 facts are right, by recipe and protocol."""
+"""Rows made for tests of the ledger: how many of 200 facts are right, by recipe and protocol."""
 
 import numpy as np
 import pandas as pd
 
-from kc_utils.probing.probe import Probe
-from kc_utils.study.cells import Cell
-from kc_utils.study.record import CellResult
-
 N, CHANCE = 200, 0.2
-PROBE = Probe(facts="worldfacts", limit=N, protocols=("rank", "openbook"))
+REPORT = {"weights_removed": 1e6, "sparsity": 0.5, "touched_fraction": 0.5, "bytes_compressed": 200.0}
+REPORT |= {"bits_per_weight": np.nan, "compression_ratio": 1.0}
 
 
 def rows(right, protocol="rank", popularity=True) -> pd.DataFrame:
@@ -35,16 +32,15 @@ def windows(nats: float, count: int = 30) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def results(by_recipe: dict, model="smollm2-135m", probe=PROBE, reports: dict | None = None) -> dict[Cell, CellResult]:
-    """by_recipe: recipe -> rows, or how many of N facts are right from memory."""
-    found = {}
+def results(
+    by_recipe: dict, model="smollm2-135m", facts="worldfacts", probe="p", origin="here", **reports
+) -> pd.DataFrame:
+    """Rows as `kc.results` gives them. by_recipe: recipe -> rows, or how many of N facts are right from memory; reports: of all
+    recipes, or by recipe."""
+    parts = []
     for recipe, given in by_recipe.items():
-        frame = rows(given) if np.ndim(given) == 0 and not isinstance(given, pd.DataFrame) else given
-        report = {
-            "sparsity": 0.5,
-            "weights_touched": 2_000_000,
-            "weights_model": 100,
-            **(reports or {}).get(recipe, {}),
-        }
-        found[Cell(model, recipe, probe)] = CellResult(recipe, frame, report, {})
-    return found
+        frame = given if isinstance(given, pd.DataFrame) else rows(given)
+        own = {k: v.get(recipe, REPORT[k]) if isinstance(v, dict) else v for k, v in {**REPORT, **reports}.items()}
+        named = {"model": model, "recipe": recipe, "facts": facts, "probe": probe, "origin": origin}
+        parts.append(frame.assign(**named, **own))
+    return pd.concat(parts, ignore_index=True)

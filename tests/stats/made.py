@@ -21,9 +21,6 @@ def templates(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return pd.concat([rows.assign(template=t) for t in range(count)], ignore_index=True)
 
 
-worded = templates
-
-
 def study(by_recipe: dict, model="smollm2-135m", **columns) -> pd.DataFrame:
     """Rows of `evaluate`: recipe -> which facts are right, or a frame. `none` is the uncompressed model."""
     parts = []
@@ -31,11 +28,3 @@ def study(by_recipe: dict, model="smollm2-135m", **columns) -> pd.DataFrame:
         rows = given if isinstance(given, pd.DataFrame) else frame(given, **columns)
         parts.append(rows.assign(model=model, recipe=recipe))
     return pd.concat(parts, ignore_index=True)
-
-
-def beta(mean: float, correlation: float, size, rng) -> np.ndarray:
-    """Probabilities that vary between relations so that two facts of one have this intra-class correlation."""
-    if correlation == 0:
-        return np.full(size, mean)
-    k = (1 - correlation) / correlation
-    return rng.beta(mean * k, (1 - mean) * k, size)

@@ -9,7 +9,6 @@ from scipy import stats
 
 from kc_utils.stats.bootstrap import (
     Resamples,
-    cluster_sums,
     counts,
     expanded_interval,
     made_up,
@@ -17,11 +16,6 @@ from kc_utils.stats.bootstrap import (
     resampled_sums,
 )
 from kc_utils.stats.compare import retention
-
-
-def test_sums_of_clusters():
-    sums = cluster_sums(np.array([[1.0, 10], [2, 20], [4, 40]]), np.array([1, 0, 1]))
-    assert sums.tolist() == [[2, 20], [5, 50]]
 
 
 def test_draws_have_the_moments_of_drawing_with_replacement():

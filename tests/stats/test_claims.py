@@ -1,6 +1,5 @@
-"""Claims decided from rows: each rule on rows whose answer is known, and what has no data."""
+"""The ledger: verdicts on rows with known truth, vetoes, which rows decide, and what `claims.yaml` cannot hold."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +7,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from kc_utils.stats import claim_rows
-from kc_utils.stats.claim_rows import Evidence, kept
-from kc_utils.stats.claims import FAILS, HOLDS, LAB, LANGUAGE, NO_DATA, UNDECIDED, decide, decide_all, side
-from kc_utils.stats.ledger import Claim, read_ledger
-from kc_utils.stats.statistics import compare
+import kc_utils as kc
 from kc_utils.errors import BadRequest
-from kc_utils.probing.probe import Probe
-from kc_utils.study.cells import Cell
-from tests.stats.claimed import CHANCE, PROBE, N, results, rows, windows
+from kc_utils.probing.sources import load_source
+from kc_utils.stats.claims import FAILS, HOLDS, NO_DATA, UNDECIDED, Claim, decide, decide_all, read_ledger
+from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, kept, together
 from tests.conftest import ROOT
+from tests.stats.claimed import CHANCE, N, results, rows, windows
 
 LEDGER = ROOT / "book" / "claims.yaml"
 ALL, ATTENTION, FEED = "magnitude@all=0.5", "magnitude@attention=0.5", "magnitude@feed_forward=0.5"
+GOOD, BAD = {"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, {"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}
 
 
 def claim(**rule) -> Claim:
@@ -33,8 +30,8 @@ def less(worse=ALL, better=(ATTENTION, FEED)):
     return claim(kind="keeps less", worse=worse, better=list(better), amounts=[0.5])
 
 
-def decided(made: Claim, *origins):
-    return decide(made, Evidence({f"origin {n}": found for n, found in enumerate(origins)}))
+def decided(made: Claim, *frames: pd.DataFrame):
+    return decide(made, Evidence(pd.concat(frames, ignore_index=True)))
 
 
 @pytest.mark.parametrize(
@@ -60,15 +57,14 @@ def test_keeps_less_than_each(right, verdict):
 
 
 def test_intervals_are_those_of_a_paired_comparison():
-    """With one recipe, the joint bootstrap is that of `statistics.compare`, up to what drawing does."""
-    found = results({"none": 160, ALL: 90})
-    stratum = Evidence({"o": found}).strata[0]
-    whole = kept(stratum, (ALL,), "rank")
-    one = compare(rows(90), rows(160))
-    assert whole.at[ALL] == pytest.approx(one.retention)
-    low, high = np.quantile(whole.draws[ALL], [0.025, 0.975])
-    assert (low, high) == pytest.approx(one.retention_ci95, abs=0.02)
-    assert (whole.at["none"], whole.n) == (1.0, N)
+    frame = results({"none": 160, ALL: 90})
+    whole = kept(Evidence(frame).strata[0], (ALL,), "rank")
+    line = kc.compare(frame).set_index("recipe").loc[ALL]
+    assert whole.at[ALL] == pytest.approx(line["retention"])
+    assert np.quantile(whole.draws[ALL], [0.025, 0.975]) == pytest.approx(
+        [line["retention_low"], line["retention_high"]], abs=0.01
+    )
+    assert whole.n == N
 
 
 def test_kept_at_most_and_at_least():
@@ -78,7 +74,7 @@ def test_kept_at_most_and_at_least():
         assert decided(claim(kind="kept at most", **rule), found).verdict == most
         assert decided(claim(kind="kept at least", **rule), found).verdict == least
         (stratum,) = decided(claim(kind="kept at most", **rule), found).strata
-        assert stratum.amounts == (0.5,), "amounts without rows are left out and said to be"
+        assert stratum.amounts == (0.5,), "amounts without rows are left out, and the page says so"
 
 
 def test_little_extra_cost():
@@ -91,18 +87,19 @@ def test_little_extra_cost():
 
 
 def test_cost_for_each_weight():
+    head = "magnitude@head=0.5"
     rule = {"recipe": "magnitude@head={amount}", "against": "magnitude@all={amount}", "amounts": [0.5]}
     made = claim(kind="costs more per weight", **rule)
 
-    def found(head_weights):
-        reports = {"magnitude@head=0.5": {"weights_touched": head_weights}, ALL: {"weights_touched": 20_000_000}}
-        return decided(made, results({"none": 160, ALL: 60, "magnitude@head=0.5": 120}, reports=reports))
+    def found(removed):
+        return decided(
+            made, results({"none": 160, ALL: 60, head: 120}, weights_removed={head: removed, ALL: 10_000_000.0})
+        )
 
-    assert found(2_000_000).verdict == HOLDS
-    assert found(2_000_000).main.effect == pytest.approx((40 / 120) / 1 - (100 / 120) / 10)
-    assert found(80_000_000).verdict == FAILS
-    lost_nothing = results({"none": 160, ALL: 60, "magnitude@head=0.5": 160}, reports={ALL: {"sparsity": 0.0}})
-    assert decided(made, lost_nothing).verdict == NO_DATA, "no weight was removed: there is nothing to divide by"
+    assert found(1_000_000.0).verdict == HOLDS
+    assert found(1_000_000.0).main.effect == pytest.approx((40 / 120) / 1 - (100 / 120) / 10)
+    assert found(40_000_000.0).verdict == FAILS
+    assert found(0.0).verdict == NO_DATA, "no weight was removed: there is nothing to divide by"
 
 
 def test_tail_and_head():
@@ -126,23 +123,22 @@ def test_reading_and_memory():
         return decided(claim(**rule), results({"none": both(160, 190), ALL: both(memory, told)})).verdict
 
     assert (verdict(60, 180), verdict(150, 80), verdict(100, 118)) == (HOLDS, FAILS, UNDECIDED)
-    only_memory = results({"none": 160, ALL: 60}, probe=PROBE.model_copy(update={"protocols": ("rank",)}))
-    assert decided(claim(**rule), only_memory).verdict == NO_DATA
+    assert decided(claim(**rule), results({"none": 160, ALL: 60})).verdict == NO_DATA
 
 
 def test_lost_while_perplexity_is_flat():
     rule = {"recipe": "magnitude@all={amount}", "amounts": [0.1, 0.5], "flat": 1.05, "least": 0.05}
     made = claim(kind="lost while perplexity is flat", **rule)
-    text = Probe(facts=None, text="wikitext2")
+    facts = lambda right: results({"none": 160, "magnitude@all=0.1": 160, ALL: right})  # noqa: E731
 
     def found(right, nats):
-        read = results({"none": windows(3.0), "magnitude@all=0.1": windows(3.0), ALL: windows(nats)}, probe=text)
-        return decided(made, results({"none": 160, "magnitude@all=0.1": 160, ALL: right}) | read)
+        read = {"none": windows(3.0), "magnitude@all=0.1": windows(3.0), ALL: windows(nats)}
+        return decided(made, facts(right), results(read, facts="wikitext2", probe="text"))
 
     assert found(100, 3.01).verdict == HOLDS
     assert found(100, 3.01).strata[0].amounts == (0.5,), "the largest amount at which it is flat"
     assert found(100, 4.0).verdict == FAILS, "at 0.5 perplexity has risen, at 0.1 nothing is lost"
-    assert decided(made, results({"none": 160, ALL: 100})).verdict == NO_DATA
+    assert decided(made, facts(100)).verdict == NO_DATA
 
 
 def test_answers_turn():
@@ -159,115 +155,88 @@ def test_answers_turn():
 
 
 def test_bits_need_a_model_that_holds_more_than_the_bound():
-    facts = Probe(facts="lab:people", limit=N, protocols=("cloze",)).factset()
-    probe = Probe(facts="lab:people", limit=N, protocols=("cloze",))
+    facts = load_source("lab:people").facts[:N]
 
     def answers(nats):
-        frame = pd.DataFrame(
-            {"protocol": "cloze", "fact": [f.id for f in facts.facts], "relation": [f.relation for f in facts.facts],
-             "template": 0, "correct": True, "chance": 0.001, "valid": True, "score": -nats}
+        return pd.DataFrame(
+            {"protocol": "cloze", "fact": [f.id for f in facts], "relation": [f.relation for f in facts], "template": 0,
+             "correct": True, "chance": 0.001, "valid": True, "score": -nats}
         )  # fmt: skip
-        return frame
 
     rule = {"recipe": "rtn@all={amount}", "amounts": [4], "bound": 0.7}
 
-    def verdict(nats, parameters):
-        reports = {"none": {"weights_model": parameters}}
-        found = results({"none": answers(0.01), "rtn@all=4": answers(nats)}, "lab:x", probe, reports)
-        return decided(claim(kind="bits at most", **rule), found)
+    def found(nats, parameters):
+        made = {"none": answers(0.01), "rtn@all=4": answers(nats)}
+        at_16_bits = results(made, "lab:decoder-small-s1", "lab:people", bytes_compressed=2.0 * parameters)
+        return decided(claim(kind="bits at most", **rule), at_16_bits)
 
-    assert verdict(0.01, 10**9).verdict == NO_DATA, "it holds next to nothing uncompressed"
-    assert verdict(0.01, 1000).verdict == FAILS
-    held = verdict(0.01, 1000)
-    assert held.main.effect > 0.7
-    assert verdict(8.0, 1000).verdict == HOLDS
+    assert found(0.01, 10**9).verdict == NO_DATA, "it holds next to nothing uncompressed"
+    assert found(0.01, 1000).verdict == FAILS
+    assert found(0.01, 1000).main.effect > 0.7
+    assert found(8.0, 1000).verdict == HOLDS
 
 
-def test_models_that_disagree_leave_it_undecided():
-    good = results({"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, model="a")
-    bad = results({"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}, model="b")
-    found = decided(less(), good | bad)
-    found = found.main
-    assert found.low > 0, "together they are clearly on the side of the claim"
-    assert (found.verdict, found.clear_against, found.models, found.n) == (UNDECIDED, 1, ["a", "b"], 2 * N)
-    assert found.effect == pytest.approx(np.mean([s.effect for s in found.strata]))
-    alike = decided(less(), good | results({"none": 160, ALL: 30, ATTENTION: 150, FEED: 150}, model="c"))
-    alike = alike.main
+def test_strata_that_disagree_veto_both_ways():
+    half = {"none": 160, ALL: 70, ATTENTION: 110, FEED: 110}
+    for mean, other, raw in ((GOOD, BAD, 1), (BAD, half, -1)):
+        clear = decided(less(), *(results(mean, model=m) for m in "ab"))
+        assert clear.verdict == (HOLDS if raw > 0 else FAILS)
+        found = decided(less(), *(results(mean, model=m) for m in "ab"), results(other, model="c")).main
+        assert found.effect == pytest.approx(np.mean([s.effect for s in found.strata]))
+        assert found.low > 0 if raw > 0 else found.high < 0, "together they are clearly on one side"
+        assert (found.verdict, found.clear_against, found.models, found.n) == (UNDECIDED, 1, ["a", "b", "c"], 3 * N)
+    alike = decided(less(), results(GOOD, model="a"), results({**GOOD, ALL: 30}, model="b")).main
     assert alike.verdict == HOLDS
     assert alike.high - alike.low < alike.strata[0].high - alike.strata[0].low, "two strata say more than one"
 
 
-def test_many_models_of_the_lab_do_not_outvote_one_of_language():
-    holds, fails = {"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, {"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}
-    lab = {}
-    for seed in (1, 2, 3):
-        lab |= results(fails, model=f"lab:decoder-small-s{seed}")
-    found = decided(less(), results(holds) | lab)
+def test_undefined_resamples_of_one_stratum_do_not_undo_the_mean():
+    draws = np.random.default_rng(0).normal(0.2, 0.02, 2000)
+    some = draws.copy()
+    strata = []
+    for i in range(4):
+        some = draws.copy()
+        some[15 * i : 15 * (i + 1)] = np.nan  # 0.75 % in each, 3 % in all
+        strata.append(Effect(f"m{i}", "f", "o", 100, (0.5,), 0.2, 0.16, 0.24, some, 100.0))
+    effect, low, high = together(strata)
+    assert (effect, low, high) == pytest.approx((0.2, 0.18, 0.22), abs=0.005)
+
+
+def test_many_lab_models_do_not_outvote_one_language_model():
+    lab = [results(BAD, model=f"lab:decoder-small-s{seed}", facts="lab") for seed in (1, 2, 3)]
+    found = decided(less(), results(GOOD), *lab)
     language, own = found.parts
     assert (found.verdict, language.kind, language.models) == (HOLDS, LANGUAGE, ["smollm2-135m"])
     assert (own.kind, own.verdict, len(own.models), own.n) == (LAB, FAILS, 3, 3 * N)
     assert len(found.strata) == 4
-    alone = decided(less(), lab)
-    assert (alone.verdict, alone.main.kind) == (FAILS, LAB), "where no model of language has the rows, the lab decides"
+    alone = decided(less(), *lab)
+    assert (alone.verdict, alone.main.kind) == (FAILS, LAB), "where no language model has the rows, lab models decide"
 
 
-def test_who_knows_nothing_is_not_asked():
+def test_who_knows_nothing_decides_nothing():
     assert decided(less(), results({"none": 44, ALL: 40, ATTENTION: 44, FEED: 44})).verdict == NO_DATA
-    guesses = Probe(facts="lab:strangers", limit=N, protocols=("rank",))
-    found = results({"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, probe=guesses)
-    assert decided(less(), found).verdict == NO_DATA, "a control is no knowledge"
+    assert decided(less(), results(GOOD, facts="lab:strangers")).verdict == NO_DATA, "a control is no knowledge"
+    shown = results(GOOD).assign(shots=2)
+    assert decided(less(), shown).verdict == NO_DATA, "examples in the query are not from memory"
 
 
-def test_one_origin_for_each_model_and_source_the_first_that_has_the_rows():
-    own = results({"none": 160, ALL: 20})
-    record = results({"none": 160, ALL: 120, ATTENTION: 150, FEED: 150})
-    found = decided(less(), own, record)
-    assert found.origins == ["origin 1"]
-    both = decided(less(), results({"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}), record)
-    assert (both.origins, len(both.strata)) == (["origin 0"], 1)
-
-
-def test_the_origin_with_more_of_what_is_asked():
+def test_one_origin_for_each_model_and_source_that_with_most_of_what_is_needed():
+    own, record = results({"none": 160, ALL: 20}), results({**GOOD, ALL: 120}, origin="record")
+    assert [s.origin for s in decided(less(), own, record).strata] == ["record"]
+    assert [s.origin for s in decided(less(), results(GOOD), record).strata] == ["here"], "the first of several"
+    two = claim(kind="kept at most", recipe="magnitude@all={amount}", amounts=[0.2, 0.5], bound=0.5)
     own = results({"none": 160, "magnitude@all=0.2": 150})
-    record = results({"none": 160, "magnitude@all=0.2": 60, ALL: 20})
-    asked = claim(kind="kept at most", recipe="magnitude@all={amount}", amounts=[0.2, 0.5], bound=0.5)
-    assert decided(asked, own, record).origins == ["origin 1"], "one amount of two is not as much"
-    assert decided(asked, own | results({ALL: 140}), record).origins == ["origin 0"]
+    record = results({"none": 160, "magnitude@all=0.2": 60, ALL: 20}, origin="record")
+    assert [s.origin for s in decided(two, own, record).strata] == ["record"], "one amount of two is not as much"
+    small = results(GOOD, probe="small")
+    assert decided(less(), small[small["fact"] < "f050"], results(GOOD)).main.n == N, "of two samples the larger"
 
 
-def test_of_two_samples_the_larger():
-    small = PROBE.model_copy(update={"limit": 50})
-    part = {Cell("smollm2-135m", r, small): v for (c, v) in results({"none": 160, ALL: 1}).items() for r in [c.recipe]}
-    for result in part.values():
-        result.rows = result.rows.iloc[:50]
-    full = results({"none": 160, ALL: 90})
-    rule = {"recipe": "magnitude@all={amount}", "amounts": [0.5], "bound": 0.5}
-    found = decided(claim(kind="kept at most", **rule), part | full)
-    assert found.main.n == N
-
-
-def test_sides():
-    assert [side(1, 2, 0, "above"), side(-2, -1, 0, "above"), side(-1, 1, 0, "above")] == [HOLDS, FAILS, UNDECIDED]
-    assert [side(1, 2, 0, "below"), side(-2, -1, 0, "below")] == [FAILS, HOLDS]
-    assert side(math.nan, math.nan, 0, "above") == UNDECIDED
-
-
-def test_a_verdict_changes_when_the_rows_do():
-    found = results({"none": 160, ALL: 60, ATTENTION: 120, FEED: 110})
-    assert decided(less(), found).verdict == HOLDS
-    cell = next(c for c in found if c.recipe == ALL)
-    found[cell].rows = rows(158)
-    assert decided(less(), found).verdict == FAILS
-    del found[cell]
-    assert decided(less(), found).verdict == NO_DATA
-
-
-def test_rows_that_do_not_belong_together_are_told_and_decide_nothing():
-    found = results({"none": 160, ALL: rows(60).iloc[1:], ATTENTION: 120, FEED: 110})
-    told = decided(less(), found)
-    assert told.verdict == NO_DATA
-    assert "do not ask the same facts" in told.trouble
-    assert "\n" not in told.trouble
+def test_rows_that_do_not_belong_together_are_reported_and_decide_nothing():
+    found = decided(less(), results({"none": 160, ALL: rows(60).iloc[1:], ATTENTION: 120, FEED: 110}))
+    assert found.verdict == NO_DATA
+    assert "do not query the same facts" in found.trouble
+    assert "\n" not in found.trouble
 
 
 # the ledger itself
@@ -279,8 +248,9 @@ def test_the_ledger_holds_ten_claims_of_known_sources():
     bibliography = (ROOT / "book" / "references.bib").read_text()
     assert all(f"{{{c.source}," in bibliography for c in ledger.claims)
     assert {"namburi2023", "jin2024", "allenzhu2024", "jaiswal2024", "wu2026"} <= {c.source for c in ledger.claims}
-    assert all(d.verdict == NO_DATA for d in decide_all(ledger, Evidence({})))
-    assert all(c.decided_by.says.endswith((" 0", "%", "points")) or "below" in c.decided_by.says for c in ledger.claims)
+    assert all(d.verdict == NO_DATA for d in decide_all(ledger, Evidence(pd.DataFrame())))
+    for c in ledger.claims:
+        assert "the claim needs it" in c.decided_by.says and "{" not in c.decided_by.says.replace("{amount}", "")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +262,7 @@ def test_the_ledger_holds_ten_claims_of_known_sources():
         ({"decided_by": {"kind": "kept at most", "recipe": "prune@all={amount}", "amounts": [1], "bound": 0.5}}, "prune"),
         ({"decided_by": {"kind": "kept at most", "recipe": "rtn@all=4", "amounts": [4], "bound": 0.5, "limit": 3}}, "limit"),
         ({"source": None}, "source"),
-        ({"id": "All Together"}, "lower-case"),
+        ({"id": "All Together"}, "match pattern"),
         ({"against": "nobody"}, "nobody"),
     ],
 )  # fmt: skip
@@ -314,8 +284,3 @@ def test_a_claim_twice_or_no_ledger_at_all(tmp_path):
         read_ledger(tmp_path / "claims.yaml")
     with pytest.raises(BadRequest, match="cannot be read"):
         read_ledger(Path(tmp_path / "none.yaml"))
-
-
-def test_knowing_something():
-    assert claim_rows.knows_something(rows(100))
-    assert not claim_rows.knows_something(rows(46))

@@ -26,7 +26,8 @@ def rows():
 
 
 def test_numbers_of_a_line(rows):
-    line = kc.compare(rows).set_index("recipe").loc[MILD]
+    line = kc.compare(rows.sample(frac=1, random_state=1)).set_index("recipe").loc[MILD]
+    pd.testing.assert_series_equal(line, kc.compare(rows).set_index("recipe").loc[MILD])
     assert (line["n"], line["clusters"], line["against"], line["model"]) == (200, 200, "none", "smollm2-135m")
     assert (line["accuracy"], line["baseline_accuracy"], line["chance"]) == pytest.approx((0.7, 0.8, 0.1))
     assert line["retention"] == pytest.approx(0.6 / 0.7)
@@ -48,12 +49,6 @@ def test_holm_over_the_recipes_of_a_model_and_protocol_and_what_is_clear(rows):
         assert dict(zip(part["recipe"], part["clear"], strict=True)) == {
             "none": False, MILD: True, HARSH: True, "rtn@all=4": False
         }  # fmt: skip
-
-
-def test_better_than_before_is_no_loss():
-    table = kc.compare(study({"none": known(share=0.3), MILD: known(share=0.7)})).set_index("recipe")
-    assert table.loc[MILD, "p_holm"] < 1e-6
-    assert not table.loc[MILD, "clear"]
 
 
 def test_what_equals_its_baseline_in_every_value_has_intervals_of_no_length():
@@ -89,14 +84,6 @@ def test_two_recipes_compared_with_each_other_on_the_same_facts():
     assert backwards["difference"] == pytest.approx(-line["difference"])
     assert not backwards["clear"], "a gain"
     assert set(kc.compare(rows, against=feed)["against"]) == {feed}
-
-
-def test_pairing_makes_the_interval_short():
-    rng = np.random.default_rng(1)
-    base = rng.random(500) < 0.5
-    after = base ^ (rng.random(500) < 0.02)
-    line = kc.compare(study({"none": base, MILD: after})).set_index("recipe").loc[MILD]
-    assert line["difference_high"] - line["difference_low"] < 0.4 * (line["high"] - line["low"])
 
 
 def test_templates_of_a_fact_are_not_taken_for_more_facts():
@@ -145,12 +132,6 @@ def test_probes_are_kept_apart(rows):
     table = kc.compare(both)
     assert table.groupby(["facts", "probe"]).size().tolist() == [4, 4]
     assert kc.compare(both, by="facts")["chance"].nunique() == 2
-
-
-def test_order_of_rows_makes_no_difference(rows):
-    shuffled = rows.sample(frac=1, random_state=1)
-    a, b = (kc.compare(r).sort_values("recipe", ignore_index=True) for r in (rows, shuffled))
-    pd.testing.assert_frame_equal(a, b)
 
 
 @pytest.mark.parametrize(

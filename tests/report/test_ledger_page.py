@@ -1,0 +1,87 @@
+"""The page of the ledger: verdicts that follow the rows, and no error where rows are gone."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from kc_utils.report import claims
+from kc_utils.stats.claims import NO_DATA
+from tests.conftest import ROOT
+from tests.stats.claimed import results
+from tests.study.recorded import computed, evaluated, file, recorded, registered, study
+
+__all__ = ["computed", "evaluated", "recorded", "registered", "study"]  # fixtures
+pytestmark = pytest.mark.usefixtures("in_project")
+RIGHT = {
+    "none": 160, "magnitude@all=0.2": 140, "magnitude@all=0.6": 40, "magnitude@attention=0.2": 150,
+    "magnitude@feed_forward=0.2": 158, "magnitude@all=0.2+int8@all": 140, "int8@all": 160, "rtn@all=4": 159,
+}  # fmt: skip
+
+
+def verdicts(text: str) -> dict[str, str]:
+    """Verdict of each claim by its label, as the table and as its section have it."""
+    table = dict(re.findall(r"\[[^]]+\]\(claim-([\w-]+)\) \|[^|]+\| \*\*([a-z ]+)\*\*", text))
+    sections = dict(re.findall(r"^\(claim-([\w-]+)\)=\n## .*: ([a-z ]+)$", text, re.M))
+    assert table == sections
+    return table
+
+
+def test_each_claim_has_a_verdict_a_section_and_its_rule():
+    lab = [results({"none": 160, "magnitude@all=0.6": 150}, f"lab:decoder-small-s{s}", "lab") for s in (1, 2)]
+    text, pictures = claims.ledger_page(pd.concat([results(RIGHT), *lab]))
+    found = verdicts(text)
+    assert len(found) >= 10
+    assert found["collapse"] == "holds"
+    assert found["attention-pruned"] == found["all-together"] == "holds"
+    assert found["feed-forward-pruned"] == "does not hold"
+    assert found["pruned-then-int8"] == found["int8-lossless"] == "holds"
+    assert found["final-layer"] == NO_DATA
+    assert (
+        text.count("- **Rule**:")
+        == text.count("the claim needs it") - text.count("where the claim needs it")
+        == len(found)
+    )
+    assert text.count("{cite:t}`namburi2023`") >= 7
+    assert "[another claim](claim-feed-forward-pruned)" in text
+    assert "In lab models: does not hold." in text
+    shown = set(re.findall(r"/results/([\w.-]+\.png)", text))
+    assert shown == set(pictures)
+    assert len(shown) == 1 + sum(v != NO_DATA for v in found.values())
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+    alts, labels = (re.findall(rf"^:{name}: (.+)$", text, re.M) for name in ("alt", "name"))
+    assert len(alts) == len(set(labels)) == len(shown)
+    assert all(re.search(r"\d", alt) for alt in alts)
+    effect = r"The effect is [\d.\u2212]+\u00a0points \([\d.\u2212]+ to [\d.\u2212]+\) where the claim needs it"
+    assert re.search(effect, text)
+    assert "| `smollm2-135m` | `worldfacts` |" in text
+    counted = re.search(
+        r"Verdicts of (\d+) claims: (\d+) holds, (\d+) does not hold, (\d+) undecided and (\d+) no data", text
+    )
+    assert int(counted[1]) == sum(int(counted[n]) for n in (2, 3, 4, 5)) == len(found)
+    assert "- **Study `here`**: 12 evaluations, computed on this machine." in text
+
+
+def test_without_rows_there_is_a_page_all_the_same():
+    text, pictures = claims.ledger_page(pd.DataFrame())
+    assert set(verdicts(text).values()) == {NO_DATA}
+    assert pictures == {}
+    assert "No rows at hand" in text
+
+
+def test_rows_of_record_say_with_what_they_were_made(recorded, tmp_path):
+    rows = results(RIGHT, origin="record of small")
+    text, _ = claims.ledger_page(rows)
+    assert re.search(r"study `small`\*\*: 8 evaluations, computed on \d{4}-\d\d-\d\d with torch [\d.]+", text)
+    assert "by the code and with the versions of this book" in text
+    assert "kc verify --study small" in text
+    file(tmp_path).unlink()
+    text, _ = claims.ledger_page(pd.DataFrame())
+    assert "**Missing**: recorded rows small/tiny-decoder/worldfacts.parquet are absent" in text
+    assert str(tmp_path) not in text
+
+
+def test_amounts_and_contents():
+    assert claims.amounts_text((0.2, 0.3)) == "20 and 30\u00a0%"
+    assert claims.amounts_text((4,)) == "4\u00a0bits"
+    assert "results/claims" in (ROOT / "_toc.yml").read_text()
