@@ -32,6 +32,9 @@ def perplexity(rows: pd.DataFrame) -> pd.DataFrame:
     models' values. Windows of one article resemble each other: the cube root of their number is drawn together (Hall,
     Horowitz and Jing 1995). Raises BadRequest where models read other windows or the uncompressed one is missing, BadResult
     for windows without tokens or with a negative sum of surprise.
+
+    >>> rows = evaluate("smollm2-135m", "rtn@all=3", facts=None, text="wikitext2", text_tokens=512)  # doctest: +SKIP
+    >>> perplexity(rows)[["recipe", "perplexity", "ratio"]]
     """
     refuse_missing(rows, ["model", "recipe", "protocol"])
     rows, lines = rows[rows["protocol"] == "perplexity"], []
