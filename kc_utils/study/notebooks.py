@@ -1,10 +1,9 @@
 """Notebooks: the parameters that one declares, and the evaluations that it plans.
 
-Two cells of a notebook say what it evaluates. The cell tagged `parameters` declares names with types and defaults; the cell
-tagged `grid` computes `recipes` from them and, where there are several, `probes`: a name -> the keyword arguments of
-`kc.evaluate`. The planner runs these two cells and no other, in plain Python that imports the standard library alone.
-A notebook of one model takes `model`, one over several takes `models`; its file name begins with the family of its models
-(`decoder_`, `encoder_`, `encoder_decoder_`), any other name stands for models of any family.
+The cell tagged `parameters` declares names with types and defaults. The cell tagged `grid` computes `recipes` from them and,
+where there are several, `probes`: a name -> the keyword arguments of `kc.evaluate`. The planner runs these two cells and no
+other, in plain Python that imports the standard library alone. A notebook takes `model`, or `models`; its file name begins with
+their family (`decoder_`, `encoder_`, `encoder_decoder_`), any other name stands for models of any family.
 """
 
 from __future__ import annotations

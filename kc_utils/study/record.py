@@ -45,7 +45,6 @@ class CellResult:
 
     @property
     def recorded(self) -> dict | None:
-        """Study and file of the record that it was read from; None for one of this machine's store."""
         return self.record.get("recorded")
 
 

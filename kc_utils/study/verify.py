@@ -2,16 +2,13 @@
 
 Nothing stored is used and nothing is stored. An evaluation reproduces in one of two ways, and a check states which.
 
-Answer by answer. Weights of pruning and of rounding to nearest are the same on every machine, bit for bit; what differs is the
-order in which float32 sums are made, by processor and number of threads. The questions are the same, hardly an answer turns, and
-neither the typical nor the worst score is further off than allowed here. Where compression has broken a model, scores are large
-and so are their errors: the worst may be off by a share of the score besides.
+Answer by answer: weights of pruning and of rounding to nearest are the same on every machine; only the order of float32 sums
+differs. Hardly an answer turns, and neither the median nor the worst score is further off than allowed here.
 
-In distribution. Dynamic int8 rounds each token's activations, and GPTQ solves for its weights with sums over calibration texts:
-a sum that falls on the other side of a step moves all that follows, and what comes out is another draw of the same noise. An
-evaluation of these methods that misses these bounds is tested for more than noise: whether answers turned, or scores moved, more
-one way than the other. Either sum, over facts that moved independently, is compared with its own spread,
-|sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted to what was seen. Fewer than ten facts cannot fail it.
+In distribution: dynamic int8 rounds each token's activations, and GPTQ solves with sums over calibration texts, so that another
+machine gives another draw of the same noise. An evaluation of these methods that misses the bounds is tested for more than noise:
+whether answers turned, or scores moved, more one way than the other. Either sum over facts is compared with its own spread,
+|sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted. Fewer than ten facts cannot fail it.
 """
 
 from __future__ import annotations
