@@ -97,7 +97,7 @@ def shares_a_word(subject: str, answer: str) -> bool:
 
 
 class Sources:
-    """The packages' data, each read once and only when asked for."""
+    """The packages' data, each read once, when first used."""
 
     @cached_property
     def corrections(self) -> dict:

@@ -38,10 +38,8 @@ def project_data(name: str) -> Path:
 
 
 def data_dirs() -> list[Path]:
-    """The folders that benchmark files are looked for in, first to last.
-
-    Raises MissingData for a `$KC_DATA` that is no folder: a typing error should not pass as an absent file.
-    """
+    """The folders that benchmark files are looked for in, first to last. Raises MissingData for a `$KC_DATA` that is no
+    folder: a typing error should not pass as an absent file."""
     named = os.environ.get("KC_DATA")
     if not named:
         return [cache_dir() / "data"]
@@ -60,10 +58,7 @@ def find_data(needed: Sequence[str]) -> Path | None:
 
 
 def data_file(relative: str) -> Path:
-    """The path of a data file such as `harness/boolq/val.jsonl`, fetched if its home is known.
-
-    Raises MissingData that states what to put where.
-    """
+    """The path of one data file such as `harness/boolq/val.jsonl`, see `data_files`."""
     return data_files([relative])[0]
 
 

@@ -58,11 +58,8 @@ class Logits:
 
 @contextmanager
 def only_at(body: nn.Module, choose: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Within the block, the body's last hidden states [B, T, width] are replaced by `choose` of them, [n, 1, width].
-
-    The head that follows then scores the vocabulary at n positions instead of B x T: for a small model with a large
-    vocabulary that is most of the work. Works for every model that hands its body's first output to its head.
-    """
+    """Within the block, the body's last hidden states [B, T, width] are replaced by `choose` of them, [n, 1, width]: the head
+    scores the vocabulary at n positions instead of B x T, for every model that hands its body's first output to its head."""
 
     def replace(module, arguments, output):
         states = choose(output[0])

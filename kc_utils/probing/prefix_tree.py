@@ -1,8 +1,7 @@
 """Many token sequences as one tree, so that a shared beginning is computed once.
 
-Facts of one relation begin alike ("The capital of ..."), and the wrong answers of a closed-set question all follow
-the same statement. The sequences are therefore merged into a tree and a decoder sees whole branches at once: every
-node is one token, attends to its ancestors alone, and has its depth as its position. This is the tree attention of
+Facts of one relation begin alike ("The capital of ..."), and all candidates follow the same statement. In a tree of the
+sequences every node is one token, attends to its ancestors alone, and has its depth as its position: the tree attention of
 speculative decoding (Miao et al. 2024, SpecInfer), used here to score rather than to draft.
 """
 

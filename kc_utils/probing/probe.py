@@ -77,8 +77,8 @@ class Probe(BaseModel):
 
     @property
     def instruments(self) -> tuple[str, ...]:
-        """The modules that measure all but the facts. Each has `measure(model, tokenizer, family, probe, trees, recipe)`,
-        which gives rows, `fingerprint(probe)`, a hash of the items, and `check_family(family)`."""
+        """The modules that measure all but the facts. Each has `measure(model, tokenizer, family, probe, trees, recipe)` for
+        rows, `fingerprint(probe)`, a hash of the items, and `check_family(family)`."""
         found = ("kc_utils.probing.harness.evaluate",) if self.tasks else ()
         found += ("kc_utils.probing.perplexity",) if self.text is not None else ()
         return found + ((lab.relearning(),) if self.relearn_steps is not None else ())

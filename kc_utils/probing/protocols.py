@@ -20,6 +20,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -95,14 +96,7 @@ class Cloze:
 
 def _is_empty(tokenizer):
     """Whether a token is white space alone, or stands for what the vocabulary lacks."""
-    known: dict[int, bool] = {}
-
-    def check(token: int) -> bool:
-        if token not in known:
-            known[token] = token == tokenizer.unk_token_id or not tokenizer.decode([token]).strip()
-        return known[token]
-
-    return check
+    return cache(lambda token: token == tokenizer.unk_token_id or not tokenizer.decode([token]).strip())
 
 
 class Rank:
@@ -169,10 +163,8 @@ def is_right(text: str, accepted: tuple[str, ...]) -> bool:
 
 
 def generate(model, tokenizer, queries: list[Query], scorer: Scorer) -> Iterator[dict]:
-    """One row per query. An empty answer is a wrong one; so is any of a model whose logits are not numbers.
-
-    Raises BadRequest for a query that leaves the model no positions for an answer.
-    """
+    """One row per query. An empty answer is a wrong one; so is any of a model whose logits are not numbers. Raises BadRequest
+    for a query that leaves the model no positions for an answer."""
     ordered = sorted(queries, key=lambda query: len(_prompt(scorer.gap(query))[0]))
     for query, text, valid in generated(model, tokenizer, ordered, scorer):
         correct = valid and is_right(text, query.fact.accepted)

@@ -144,20 +144,6 @@ def test_every_sequence_can_be_read_back(sequences, max_nodes):
     assert sum(len(b.ends) for b in branches) == len(sequences), "no sequence ends twice"
 
 
-@given(SEQUENCES, st.integers(1, 12))
-def test_sizes(sequences, max_nodes):
-    branches = grow(sequences, max_nodes)
-    for branch in branches:
-        longest = max(branch.depths) + 1
-        assert len(branch) <= max_nodes or longest > max_nodes, "only a longer sequence may have a larger tree"
-        assert len(branch) <= max(max_nodes, 2 * longest)
-        # within one tree each prefix is one node
-        nodes = [walk(branch, node) for node in range(len(branch))]
-        assert len(set(nodes)) == len(nodes)
-    prefixes = {s[:n] for s in sequences for n in range(1, len(s) + 1)}
-    assert {walk(b, n) for b in branches for n in range(len(b))} == prefixes
-
-
 def test_a_tree_is_cut_where_it_shares_least():
     """Five queries of 30 tokens, each with two answers of 5: none is computed twice, though the third does not fit."""
     queries = [tuple(range(100 * n, 100 * n + 30)) for n in range(5)]

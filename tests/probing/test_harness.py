@@ -155,13 +155,6 @@ def test_dynamically_quantized_model_with_a_tied_embedding(words):
     assert 0 < np.abs(change).max() < 0.2 * np.abs(plain["scores"].tolist()).max()
 
 
-def test_bars_go_to_stderr_and_lm_eval_logs_nothing(words, capfd):
-    measure(model("llama", len(words)), words, "decoder", tasks(TASKS, limit=3))
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "harness" in err and "Tokenizing" not in err and "INFO" not in err and "WARNING" not in err
-
-
 def test_encoders_are_refused_with_a_reason(words):
     with pytest.raises(BadRequest, match="family encoder does not give"):
         measure(None, words, "encoder", tasks(TASKS))

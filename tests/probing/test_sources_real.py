@@ -86,20 +86,6 @@ def test_sentences_are_those_of_the_paper():
     assert found_here == found["t"] + found["g"] + found["c"] + found["s"]
 
 
-def test_bear_is_what_the_files_say():
-    facts, metadata = load_source("bear"), json.loads((DATA / "BEAR/metadata_relations.json").read_text())
-    assert set(facts.relations) == set(metadata)
-    for id, relation in facts.relations.items():
-        assert sorted(metadata[id]["answer_space_labels"]) == list(relation.answer_space)
-        assert metadata[id]["templates"] == list(relation.templates)
-        assert len(relation.templates) == 3
-        right = Counter(f.answers[0] for f in facts.facts if f.relation == id)
-        assert len(set(right.values())) == 1, "every answer is right equally often"
-        assert relation.type == ("1-1" if set(right.values()) == {1} else "N-1")
-    own = {p: [(r["sub_label"], r["obj_label"]) for r in rows] for p, rows in lines("BEAR/P*.jsonl").items()}
-    assert {p: [(f.subject, f.answers[0]) for f in rows] for p, rows in facts.by_relation().items()} == own
-
-
 def test_bear_is_read_as_its_authors_library_reads_it():
     lm_pub_quiz = pytest.importorskip("lm_pub_quiz")
     theirs, facts = lm_pub_quiz.Dataset.from_path(DATA / "BEAR"), load_source("bear")

@@ -82,7 +82,6 @@ def make_reader(model, tokenizer, family: str, batch_size: int = 8, trees: bool 
     lm_eval("api.model")  # states what to install
     from kc_utils.probing.harness.readers import READERS
 
-    check_family(family)
     extra = {"trees": trees} if family == "decoder" else {}
     return READERS[family](model, tokenizer, batch_size=batch_size, **extra)
 

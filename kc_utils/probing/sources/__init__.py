@@ -60,10 +60,8 @@ def facts(
 
 @cache
 def load_source(name: str) -> FactSet:
-    """The whole fact set of a source or a part of one, its files fetched if need be.
-
-    Raises BadRequest for an unknown one, MissingData where its files are absent and cannot be fetched.
-    """
+    """The whole fact set of a source or a part of one, its files fetched if need be. Raises BadRequest for an unknown one,
+    MissingData where its files are absent and cannot be fetched."""
     source, part = _split(name)
     module = import_module(SOURCES[source])
     found = module.load(*part)
@@ -75,10 +73,8 @@ def load_source(name: str) -> FactSet:
 
 
 def missing(name: str) -> str | None:
-    """What to do about a source that is not on this machine, in one line; None where it is. Fetches nothing.
-
-    Raises BadRequest for an unknown source.
-    """
+    """What to do about a source that is not on this machine, in one line; None where it is. Fetches nothing. Raises
+    BadRequest for an unknown source."""
     source, part = _split(name)
     module = import_module(SOURCES[source])
     try:

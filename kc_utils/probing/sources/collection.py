@@ -33,10 +33,8 @@ class Collection:
         self._relations[id] = Relation(id, label, wikidata, type, tuple(templates), tuple(answer_space))
 
     def add(self, fact: Fact, once: tuple | None = None, why: str = "duplicate_fact") -> None:
-        """Keep a fact, unless one with the same `once` was kept before it; `why` is the filter that this counts for.
-
-        LAMA gives one id to several sentences: the second keeps it as `<id>/2`.
-        """
+        """Keep a fact, unless one with the same `once` was kept before it; `why` is the filter that this counts for. LAMA gives
+        one id to several sentences: the second keeps it as `<id>/2`."""
         if once is not None:
             if once in self._seen:
                 return self.drop(fact.relation, why)

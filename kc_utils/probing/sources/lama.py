@@ -78,7 +78,8 @@ def _trex(collection: Collection, paths: list[Path], sentences: bool = False) ->
         collection.add_relation(relation, text(own, "label", paths[0]), relation, own["type"], [own["template"]])
         for record in read_jsonl(path):
             subject, answer = text(record, "sub_label", path), text(record, "obj_label", path)
-            key = record.get("uuid") or _made_up(record.get("sub_uri"), subject, answer)
+            content = f"{record.get('sub_uri') or subject}\t{answer}"  # some records have no key of their own
+            key = record.get("uuid") or hashlib.sha256(content.encode()).hexdigest()[:16]
             ids = {"subject_id": record.get("sub_uri"), "answer_id": record.get("obj_uri")}
             fact = Fact(f"lama/{relation}/{key}", relation, subject, (answer,), **ids)
             own_sentences = [e["masked_sentence"] for e in record.get("evidences") or []]
@@ -135,11 +136,6 @@ def _add(collection: Collection, fact: Fact, part: str, sentences: list[str] | N
 def _is_name(alias: str) -> bool:
     """Whether an alias of Google-RE is a name: codes (`CH`), flags and nicknames of two letters are not."""
     return len(alias) > 3 and alias[0].isalpha() and not alias.isupper()
-
-
-def _made_up(uri: str | None, subject: str, answer: str) -> str:
-    """A stable key for a record without one, from its content."""
-    return hashlib.sha256(f"{uri or subject}\t{answer}".encode()).hexdigest()[:16]
 
 
 PARTS = {

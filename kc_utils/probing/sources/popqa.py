@@ -51,8 +51,8 @@ def load() -> FactSet:
             tuple(a for a in dict.fromkeys(answers) if a != record["obj"]),
             popularity,
             f"Q: {question} A: [Y]",
-            subject_id=_wikidata(record["s_uri"]),
-            answer_id=_wikidata(record["o_uri"]),
+            subject_id=record["s_uri"].rsplit("/", 1)[-1] or None,
+            answer_id=record["o_uri"].rsplit("/", 1)[-1] or None,
         )
         collection.add(fact, once=(question, record["obj"]))
     return collection.factset()
@@ -75,7 +75,3 @@ def _rows(path: Path) -> list[tuple[int, dict]]:
         if empty:
             raise MissingData(f"{path}, line {line}: {listed(empty)} is missing; the file is cut or damaged")
     return rows
-
-
-def _wikidata(uri: str) -> str | None:
-    return uri.rsplit("/", 1)[-1] or None
