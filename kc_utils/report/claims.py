@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -148,8 +147,6 @@ def part_text(part: Part, decision: Decision) -> str:
 def effect_text(found: Part | Effect, decision: Decision) -> str:
     """Write an effect in the unit of its rule: `12.3 points (10.1 to 14.4)`."""
     rule = decision.claim.decided_by
-    if not math.isfinite(found.effect):
-        return "undefined"
     middle, below, above = (number(rule.scale * value) for value in (found.effect, found.low, found.high))
     return f"{middle}{NBSP}{_unit(rule)} ({below} to {above})"
 

@@ -63,10 +63,8 @@ def compare(
         found = aligned(part)
         named = dict(zip(keys, values, strict=True))
         shown = part.drop_duplicates("recipe").set_index("recipe").reindex(columns=list(REPORTED))
-        lines += [
-            named | recipe_fields(recipe) | line | shown.loc[recipe].to_dict()
-            for recipe, line in compared(found, rivals).items()
-        ]
+        for recipe, line in compared(found, rivals).items():
+            lines.append(named | recipe_fields(recipe) | line | shown.loc[recipe].to_dict())
     return _corrected(pd.DataFrame(lines), family)
 
 

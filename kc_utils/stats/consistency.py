@@ -1,8 +1,8 @@
 """Does a model give one answer to a fact, however it is queried? Over pairs of paraphrases, after ParaRel.
 
 Elazar et al. (2021, TACL) call the share of pairs of a fact's templates with the same prediction its consistency, whether
-the prediction is right or not. Predictions are the chosen candidate in a closed set, the likeliest token in cloze. A tie
-or scores that are not numbers predict nothing, which agrees with nothing.
+it is right or not. The prediction is the chosen candidate in a closed set, the likeliest token in cloze. A tie or scores
+that are not numbers predict nothing (-1), which agrees with nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from kc_utils.stats.items import aligned, refuse_missing, sample_of
 from kc_utils.stats.names import recipe_fields
 
 PREDICTION = {"rank": "chosen", "openbook": "chosen", "cloze": "predicted_token", "openbook-cloze": "predicted_token"}
-"""The column that holds what was predicted; -1 for nothing."""
 
 
 def agreement(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,7 @@
 """Rows that claims are decided from: strata, the knowledge that is kept in each, and the mean over them.
 
-A stratum is one model that answers the facts of one source. Of several probes of them the one with most of the recipes
-needed is used, of several alike that of the first origin, and there the largest sample; a compressed model and its
-baseline answer the same questions. What is kept under several recipes is resampled on the same facts.
+A stratum is one model that answers the facts of one source. Of several probes the one with most of the recipes needed is
+used, of several alike that of the first origin, and there the largest sample. Recipes are resampled on the same facts.
 """
 
 from __future__ import annotations
@@ -21,12 +20,9 @@ from kc_utils.stats.intervals import clustered_wilson
 from kc_utils.stats.items import Answers, aligned, questions_of, refuse_missing
 from kc_utils.stats.names import lab_parts
 
-NO_KNOWLEDGE = ("lab:strangers", "lab:rule")
-"""Sources without a fact that a model could have learned: strangers, and agreement of subject and verb."""
-MEMORY = ("rank", "cloze")
-"""Protocols that query from memory, the preferred first."""
-DRAWN = ("lab:people", "lab")
-"""Sources with facts that were drawn evenly from known tables: those about people."""
+NO_KNOWLEDGE = ("lab:strangers", "lab:rule")  # sources without a fact that a model could have learned
+MEMORY = ("rank", "cloze")  # protocols that query from memory, the preferred first
+DRAWN = ("lab:people", "lab")  # sources with facts that were drawn evenly from known tables
 SAMPLE = ("origin", "model", "facts", "probe")
 LANGUAGE, LAB = "language models", "lab models"
 

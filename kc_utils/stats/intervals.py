@@ -18,8 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 from kc_utils.errors import BadResult
 
 NAN = (math.nan, math.nan)
-LEVEL = 0.05
-"""A loss or difference is clear where its corrected p lies below."""
+LEVEL = 0.05  # a loss or difference is clear where its corrected p lies below
 
 
 def wilson(correct: float, n: float, alpha: float = 0.05) -> tuple[float, float]:

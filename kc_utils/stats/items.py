@@ -16,8 +16,7 @@ from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.stats.names import TASK
 
 NO_QUESTIONS = ("perplexity", "relearning")
-SAME = ("score", "margin", "chosen", "predicted_token")
-"""Stored values in which a model must agree with itself, beside `correct`."""
+SAME = ("score", "margin", "chosen", "predicted_token")  # in which a model agrees with itself, beside `correct`
 
 
 @dataclass(frozen=True)

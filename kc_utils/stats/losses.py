@@ -19,8 +19,7 @@ from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.stats.intervals import clustered_wilson
 from kc_utils.stats.items import aligned, questions_of, refuse_missing, sample_of
 
-FEWEST = 10
-"""Lost, and kept, facts below which nothing is fitted."""
+FEWEST = 10  # lost, and kept, facts below which nothing is fitted
 
 
 def known_facts(rows: pd.DataFrame) -> pd.DataFrame:

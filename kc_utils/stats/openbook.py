@@ -18,8 +18,7 @@ from kc_utils.stats.intervals import clustered_wilson
 from kc_utils.stats.items import Answers, aligned, refuse_missing, sample_of
 from kc_utils.stats.names import recipe_fields
 
-FATES = ("kept", "forgotten", "misread", "broken")
-"""Both ways still right; wrong from memory alone; wrong when stated alone; both wrong."""
+FATES = ("kept", "forgotten", "misread", "broken")  # both right; wrong from memory; wrong when stated; both wrong
 
 
 def fates(rows: pd.DataFrame, memory: str = "rank", stated: str = "openbook") -> pd.DataFrame:

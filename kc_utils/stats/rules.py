@@ -1,8 +1,7 @@
 """The rules of the ledger: each turns what is kept of knowledge into one effect, and says on which side it must lie.
 
-A rule is data in `book/claims.yaml`: its kind and its settings. Recipes are written with `{amount}`, once for each of
-`amounts`. A stratum (a model that answers facts of one source) is used where it has every recipe of one amount at least,
-and where the uncompressed model knows more than chance. Its effect is the mean over amounts.
+A rule is data in `book/claims.yaml`: its kind and its settings. A stratum (a model that answers facts of one source) is used
+where it has every recipe of one amount at least, and where the uncompressed model knows more than chance.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from kc_utils.stats.evidence import DRAWN, Effect, Evidence, Kept, Stratum, bits
 from kc_utils.stats.names import filled
 from kc_utils.stats.perplexity import perplexity
 
-MEASURES = {"bound": " %", "margin": " points", "least": " points", None: ""}
-"""The unit of the line that a setting draws, in hundredths."""
+MEASURES = {"bound": " %", "margin": " points", "least": " points", None: ""}  # of the line that a setting draws
 
 
 class Rule(BaseModel):

@@ -18,8 +18,7 @@ from kc_utils.stats.intervals import t_interval
 from kc_utils.stats.items import questions_of
 from kc_utils.stats.names import lab_parts, model_name
 
-SHOWN = 0.995
-"""A mean that keeps more is 100 % in whole per cent: three seeds that lose one fact each have no spread, and no loss."""
+SHOWN = 0.995  # a mean that keeps more is 100 % in whole per cent: seeds that lose one fact each have no spread
 
 BY = ("line", "protocol", "recipe")
 

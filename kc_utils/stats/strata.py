@@ -58,19 +58,17 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """
     parts, lab = [], in_lab(rows)
     if len(language := rows[~lab]):
-        table = compare(language)
-        parts.append(
-            table.assign(panel=table["model"], line=table["facts"], seeds=1, whose=[f"`{m}`" for m in table["model"]])
-        )
+        table = compare(language).assign(seeds=1)
+        whose = [f"`{model}`" for model in table["model"]]
+        parts.append(table.assign(panel=table["model"], line=table["facts"], whose=whose))
     if lab.any():
         means = over_seeds(lab_singles(rows[lab]), ["retention"], ["panel", "line", "recipe"])
         parts.append(means.assign(clear=clear_over_seeds(means), whose=LAB))
     if not parts:
         return pd.DataFrame()
     columns = list(dict.fromkeys(column for part in parts for column in part))
-    table = pd.concat([part.dropna(axis="columns", how="all") for part in parts], ignore_index=True).reindex(
-        columns=columns
-    )
+    filled = [part.dropna(axis="columns", how="all") for part in parts]
+    table = pd.concat(filled, ignore_index=True).reindex(columns=columns)
     base = table["recipe"] == "none"
     table.loc[base, ["retention", "retention_low", "retention_high"]] = 1.0
     table["clear"] = table["clear"].astype(bool) & ~base

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kc_utils.stats.bootstrap import (
-    Resamples,
-    counts,
-    expanded_interval,
-    made_up,
-    mean_interval,
-    resampled_sums,
-)
+from kc_utils.stats.bootstrap import Resamples, counts, expanded_interval, made_up, mean_interval, resampled_sums
 from kc_utils.stats.compare import retention
 
 

@@ -11,14 +11,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from kc_utils.errors import BadResult
-from kc_utils.stats.intervals import (
-    clustered_wilson,
-    effective_clusters,
-    holm,
-    mcnemar,
-    t_interval,
-    wilson,
-)
+from kc_utils.stats.intervals import clustered_wilson, effective_clusters, holm, mcnemar, t_interval, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 20), (3, 20), (20, 20), (137, 500)])

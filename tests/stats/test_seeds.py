@@ -19,7 +19,7 @@ from kc_utils.stats.seeds import (
     shared_questions,
     with_lines,
 )
-from tests.stats.made import frame, study
+from tests.stats.made import study
 
 RECIPE = "magnitude@all=0.5"
 
@@ -103,18 +103,3 @@ def test_two_lines_are_compared_by_welch():
     assert math.isnan(one["low"]), "one seed each has no interval"
     alike = between_lines(table[table["recipe"] == "none"], "decoder", "encoder", "accuracy")
     assert (alike["low"], alike["high"]) == (0, 0)
-
-
-def test_scopes_within_each_seed():
-    """Attention against feed-forward, paired on facts in each model, then over seeds."""
-    attention, feed = "magnitude@attention=0.3", "magnitude@feed_forward=0.3"
-    rows = pd.concat(
-        study(
-            {"none": frame([1] * 40), attention: np.arange(40) < 30 - s, feed: np.arange(40) < 34 - s},
-            f"lab:decoder-small-s{s}",
-        )
-        for s in (1, 2, 3)
-    )
-    duel = over_seeds(kc.compare(rows, against={attention: feed}), ["difference"])
-    assert duel["difference"].tolist() == pytest.approx([-0.1])
-    assert (duel["difference_low"].iloc[0], duel["difference_high"].iloc[0]) == pytest.approx((-0.1, -0.1))

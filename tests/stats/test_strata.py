@@ -90,9 +90,6 @@ def test_fields_of_recipes():
     assert canonical("magnitude@all=.50") == filled("magnitude@all={amount}", 0.5) == "magnitude@all=0.5"
     with pytest.raises(BadRequest):
         canonical("prune@all=0.5")
-
-
-def test_names_of_models_and_order_of_precisions():
     assert lab_parts("lab:encoder-decoder-small-x4-s2") == ("encoder-decoder", "small-x4", "s2")
     assert lab_parts("smollm2-135m") is None
     ordered = in_order_of_precision(pd.Series(["RTN 3 bits", "int8 dynamic", "not quantized", "GPTQ 4 bits"]))
