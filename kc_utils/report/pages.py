@@ -149,7 +149,9 @@ def contents(study: Study) -> tuple[list[dict], dict[str, str]]:
         file = "results/of-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         lines = [f"- [{tables.title_of(study, run)}]({run.id}.ipynb)" for run in runs]
         pages[file.removeprefix("results/") + ".md"] = f"# {name}\n\n" + "\n".join(lines) + "\n"
-        chapters.append({"file": file, "sections": [{"file": f"results/{run.id}"} for run in runs]})
+        short = {run.id: tables.title_of(study, run).partition(" · ")[0] for run in runs}
+        sections = [{"file": f"results/{run}", "title": title} for run, title in short.items()]
+        chapters.append({"file": file, "sections": sections})
     return chapters, pages
 
 

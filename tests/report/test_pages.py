@@ -79,10 +79,8 @@ def test_titles_are_short_and_tell_runs_apart():
 def test_contents_are_grouped_by_model():
     runs = (RUN, run_of("tiny-gptq", "decoder_gptq"), run_of("lab-bits", "lab_bits", ("lab:a", "lab:b")))
     chapters, pages = contents(SimpleNamespace(runs=runs))
-    assert chapters[0] == {
-        "file": "results/of-tiny",
-        "sections": [{"file": "results/tiny-pruning"}, {"file": "results/tiny-gptq"}],
-    }
+    sections = [{"file": "results/tiny-pruning", "title": "Pruning"}, {"file": "results/tiny-gptq", "title": "GPTQ"}]
+    assert chapters[0] == {"file": "results/of-tiny", "sections": sections}
     assert set(pages) == {"of-tiny.md", "of-lab-models-together.md"}
     assert "[GPTQ · tiny](tiny-gptq.ipynb)" in pages["of-tiny.md"]
 
