@@ -175,17 +175,10 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     for run in runs:
         given = {"notebook": run.template, "parameters": run.plan.values}
         write_text(run.output.with_suffix(".json"), json.dumps(given, indent=1))
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(project_dir() / "Snakefile"),
-        "--cores",
-        str(cores),
-    ]
-    command += ["--directory", str(project_dir()), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
-    command += ["--keep-going", "--quiet", "all", "--", *(str(run.output) for run in runs)]
+    folder, outputs = project_dir(), [str(run.output) for run in runs]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
+    command += ["--cores", str(cores), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
+    command += ["--quiet", "all", "--", *outputs]
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8")

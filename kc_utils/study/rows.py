@@ -37,10 +37,7 @@ RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""
 TEXTS = ("recipe", "fact", "relation", "protocol")
 LEFT_OUT = {
-    (
-        "cloze",
-        "encoder",
-    ): "a mask stands for one piece of a word, and their answers take several (or stand for white space)",
+    ("cloze", "encoder"): "a mask stands for one piece of a word; their answers take several, or are white space",
     ("cloze", "encoder-decoder"): "the first token of the answer is white space alone, or unknown to the tokenizer",
     ("cloze", "decoder"): "no template ends with the answer, or its first token is white space alone or unknown",
     ("generate", "decoder"): "no template ends with the answer",

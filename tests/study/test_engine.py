@@ -132,6 +132,8 @@ def test_a_larger_model_is_estimated_to_take_longer(study):
     ]
     ratio = rows[1][0]["estimate_s"] / rows[0][0]["estimate_s"]
     assert ratio == pytest.approx(6738 / 134.5, rel=0.1)
+    unknown = engine.plan(load_study(study(parameters={"model": "opt-125m", "relations": ["capital"]})))
+    assert unknown[0]["estimate_s"] > 0, "a model whose shapes are not known here is planned all the same"
 
 
 def test_every_compressed_model_is_made_once_for_all_probes(two):
