@@ -17,7 +17,7 @@ from kc_utils.errors import BadRequest, KCError
 
 PACKAGE = "kc_lab"
 _ARCHITECTURES = {"encoder": "bert", "encoder-decoder": "t5", "decoder": "llama"}
-"""The row of `models.roles_table` of each family of lab models."""
+"""The row of `models/architectures.yaml` of each family of lab models."""
 
 
 def installed() -> bool:

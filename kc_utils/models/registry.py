@@ -24,7 +24,7 @@ Group = Literal["default", "lab", "paper", "current", "local"]
 class ModelEntry(BaseModel):
     """One row of the registry. `ran_here` says whether the published results hold runs of it.
 
-    architecture: a row of `roles_table.ARCHITECTURES`, for a folder what its `config.json` says; group: why the model is
+    architecture: a row of `architectures.yaml`, for a folder what its `config.json` says; group: why the model is
     listed; revision: the commit of a hub: repository, 40 hexadecimal digits; gated: the hub asks for a login
     and an accepted licence; file, sha256: the model file in a package, and its hash; beside: names and hashes of the
     configuration and tokenizer files next to it, where they are not inside it; opens_with: the token that parted

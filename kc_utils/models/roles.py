@@ -1,7 +1,7 @@
 """What a weight matrix does (its role), how an architecture is described, and how a scope names a set of roles.
 
 Nothing here needs torch or a model: a scope name is checked before anything is loaded, and an architecture that the
-table (`roles_table.py`) lacks is described in a study file in the same words.
+table (`architectures.yaml`) lacks is described in a study file in the same words.
 
 Roles. In the blocks: `attention.query`, `.key`, `.value`, `.qkv` (fused), `.output`; `feed_forward.up`, `.gate`,
 `.gate_up` (fused), `.down`. Outside them: `head` (the vocabulary matrix), `transform` (the dense layer before it in a
@@ -16,8 +16,10 @@ included and counted from 0, or `[layer]`; in an encoder-decoder it applies to b
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from kc_utils.errors import BadRequest, listed
@@ -89,7 +91,7 @@ class Architecture(BaseModel):
             where = ".".join(str(part) for part in first["loc"]) or "architecture"
             raise BadRequest(
                 f"architecture description: {where}: {first['msg']}; "
-                "write it like a row of kc_utils/models/roles_table.py"
+                "write it like a row of kc_utils/models/architectures.yaml"
             ) from None
 
     def rows(self) -> list[tuple[re.Pattern, str, str]]:
@@ -108,6 +110,13 @@ class Architecture(BaseModel):
         for role in OUTSIDE:
             rows += [(_pattern(path), role, "model") for path in getattr(self, role)]
         return rows
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    name: Architecture.model_validate(row)
+    for name, row in yaml.safe_load(Path(__file__).with_name("architectures.yaml").read_text(encoding="utf-8")).items()
+}
+"""The table: transformers' `model_type` -> its row."""
 
 
 def _pattern(path: str) -> re.Pattern:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from kc_utils.errors import BadModel, BadRequest, listed
-from kc_utils.models.roles import PRESETS, SCOPES, Architecture, Scope
-from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.roles import ARCHITECTURES, PRESETS, SCOPES, Architecture, Scope
 from kc_utils.models.stored import Quantized, quantized
 
 
@@ -98,7 +97,7 @@ def architecture_of(model: nn.Module, description: Architecture | Mapping | None
     for name, shape, _ in _weights(model):
         shapes.setdefault(re.sub(r"\.\d+\.", ".*.", name), " x ".join(map(str, shape)))
     raise BadModel(
-        f"architecture {kind!r} is not in kc_utils/models/roles_table.py; its matrices are "
+        f"architecture {kind!r} is not in kc_utils/models/architectures.yaml; its matrices are "
         f"{listed((f'{name} ({shape})' for name, shape in shapes.items()), 20)}; describe them as `architecture:` of "
         "the model in the study file, in the words of that table"
     )
@@ -212,7 +211,7 @@ def _survey(model: nn.Module, description) -> list[Matrix]:
         kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         raise BadModel(
             f"{kind}: no single role for {listed(strangers, 20)}; give each of them one in "
-            "kc_utils/models/roles_table.py or in `architecture:` of the model in the study file"
+            "kc_utils/models/architectures.yaml or in `architecture:` of the model in the study file"
         )
     return _mark_tied(found)
 

@@ -13,7 +13,7 @@ from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe, modules_of, packages_of
 from kc_utils.errors import BadRequest, listed
 from kc_utils.models.registry import resolve
-from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.roles import ARCHITECTURES
 from kc_utils.probing.probe import Probe, check_family
 from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions

@@ -18,9 +18,8 @@ PACKAGES = ("kc_utils", "kc_lab")
 TABLES = {
     "kc_utils.compression.methods": "METHODS",
     "kc_utils.probing.sources": "SOURCES",  # facts are hashed themselves
-    "kc_utils.models.roles_table": None,
 }
-"""Module -> the name in it that holds the table, or None where the whole module is one."""
+"""Module -> the name in it that holds the table."""
 GATES = ("kc_utils.lab",)
 """Modules whose imports are not followed: facts and weights of the lab are hashed themselves, its instruments are named."""
 
@@ -83,9 +82,9 @@ def _module_hash(module: str) -> str:
     return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()
 
 
-def _is_table(node: ast.stmt, name: str | None) -> bool:
+def _is_table(node: ast.stmt, name: str) -> bool:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return name is None or any(isinstance(target, ast.Name) and target.id == name for target in targets)
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 def _plain(node):

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from kc_utils.errors import BadModel, BadRequest, MissingData
 from kc_utils.models.loading import fingerprint
 from kc_utils.models.registry import FAMILIES, ModelEntry, family_of_config, list_models, registry, resolve
-from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.roles import ARCHITECTURES
 
 HUB = [e for e in registry().values() if e.kind == "hub"]
 

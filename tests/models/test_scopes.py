@@ -8,8 +8,7 @@ import transformers
 from torch import nn
 
 from kc_utils.errors import BadModel, BadRequest
-from kc_utils.models.roles import SCOPES, Architecture, Scope
-from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.roles import ARCHITECTURES, SCOPES, Architecture, Scope
 from kc_utils.models.scopes import matrices, scopes, select
 from tests.models.architectures import BLOCK_MATRICES, TINY, tiny
 

@@ -7,7 +7,7 @@ from kc_utils.compression import methods as methods_module
 from kc_utils.compression.methods import METHODS, method
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.models.registry import resolve
-from kc_utils.models.roles_table import ARCHITECTURES
+from kc_utils.models.roles import ARCHITECTURES
 from kc_utils.study import cells as cells_module
 from kc_utils.study.cells import Cell
 from tests.trained import PROBE
