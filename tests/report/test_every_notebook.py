@@ -13,6 +13,7 @@ import pytest
 from kc_utils.report.pages import page_cell, without_empty_parts
 from kc_utils.study.notebooks import plan
 from tests.conftest import ROOT
+from tests.probing.invented_tasks import write_data
 from tests.report.cells import shell
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -131,16 +132,17 @@ def test_a_page_shows_its_figures_its_sentences_and_every_recipe(execute, templa
     assert not OPTIONAL & headings
 
 
-def test_all_that_a_decoder_can_be_evaluated_on(execute, tmp_path):
+def test_all_that_a_decoder_can_be_evaluated_on(execute, tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_DATA", str(write_data(tmp_path)))
     text = tmp_path / "sometext.txt"
     text.write_text("The city lies on a river. Its bridge is old, and its market is held on Mondays. " * 40)
     book = execute(
         "decoder_pruning", protocols=["cloze", "rank", "openbook", "generate"], templates=2, text=str(text),
-        tasks=["worldfacts"], task_limit=10, sparsities=[0.9],
+        tasks=["piqa"], task_limit=10, sparsities=[0.9],
     )  # fmt: skip
     shown = figures_of(book)
     assert set(shown) == FIGURES["pruning"] | {"perplexity", "fates", "consistency"}
-    assert all(name in shown["accuracy"]["alt"] for name in ("Open book", "Generation", "Task worldfacts"))
+    assert all(name in shown["accuracy"]["alt"] for name in ("Open book", "Generation", "Task piqa"))
     words = words_of(book)
     for part in (
         "the perplexity of sometext is",
@@ -153,10 +155,11 @@ def test_all_that_a_decoder_can_be_evaluated_on(execute, tmp_path):
     assert headings_of(book, "decoder_pruning") >= OPTIONAL
 
 
-def test_tasks_alone(execute):
-    book = execute("decoder_final_layer", facts=None, relations=None, tasks=["worldfacts"], task_limit=10)
+def test_tasks_alone(execute, tmp_path, monkeypatch):
+    monkeypatch.setenv("KC_DATA", str(write_data(tmp_path)))
+    book = execute("decoder_final_layer", facts=None, relations=None, tasks=["piqa"], task_limit=10)
     assert set(figures_of(book)) == {"matrix", "accuracy"}
-    assert "10 items of task `worldfacts`" in words_of(book)
+    assert "10 items of task `piqa`" in words_of(book)
 
 
 def test_every_way_to_store_weights_is_an_axis_of_names(execute):
