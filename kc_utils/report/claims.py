@@ -64,8 +64,8 @@ def ledger_page(rows: pd.DataFrame) -> tuple[str, dict[str, bytes]]:
     parts, pictures = [INTRO, counted, summary(decisions)], {}
     if any(d.parts for d in decisions):
         pictures["claims.png"] = png(draw_all(decisions))
-        told = [f"{d.claim.title}: {p.kind}, {effect_text(p, d)}, {p.verdict}" for d in decisions for p in d.parts]
-        parts.append(figure("claims.png", "fig-claims", CAPTION, "; ".join(told) + "."))
+        said = [f"{d.claim.title}: {p.kind}, {effect_text(p, d)}, {p.verdict}" for d in decisions for p in d.parts]
+        parts.append(figure("claims.png", "fig-claims", CAPTION, "; ".join(said) + "."))
     for decision in decisions:
         text, own = section(decision)
         parts.append(text)

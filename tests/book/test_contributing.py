@@ -33,13 +33,13 @@ config = transformers.GPTNeoXConfig(vocab_size=1200, hidden_size=32, intermediat
 model = transformers.GPTNeoXForCausalLM(config)
 model.save_pretrained("snapshot")
 byte_level().save_pretrained("snapshot")
-asked = []
+wanted = []
 def fetched(*what, **how):
-    asked.append((what[0], how["revision"]))
+    wanted.append((what[0], how["revision"]))
     return "snapshot"
 huggingface_hub.snapshot_download = fetched
 counts = {row.scope: row.weights for row in scopes_of(load("pythia-70m").model)}
-assert asked == [(entry.address, entry.revision)]
+assert wanted == [(entry.address, entry.revision)]
 assert counts["all"] == 2 * (4 * 32 * 32 + 2 * 32 * 64) and counts["head"] == 1200 * 32
 """
 CODE_OF_EVERY_CELL = f"from kc_utils.study.code import code_hash; print(code_hash({CODE}))"
@@ -118,8 +118,8 @@ def test_the_test_of_the_method_passes(extended, python):
 
 
 def test_the_method_and_the_facts_are_at_hand_on_the_command_line(extended, python, trained):
-    asked = ("--recipe", "largest@all=0.3", "--facts", "planets", "--alternatives", "all", "--protocol", "rank")
-    answer = json.loads(python(extended, *KC, "eval", trained.id, *asked, "--json"))
+    wanted = ("--recipe", "largest@all=0.3", "--facts", "planets", "--alternatives", "all", "--protocol", "rank")
+    answer = json.loads(python(extended, *KC, "eval", trained.id, *wanted, "--json"))
     assert (answer["facts"], answer["recipe"], answer["n"]) == ("planets", "largest@all=0.3", 15)
     assert answer["sparsity"] == pytest.approx(0.3, abs=1e-3)
     assert answer["chance"] == pytest.approx(

@@ -40,7 +40,7 @@ EVERYDAY = {
     "step": "also the distance between two levels of a grid",
     "study": "also this book as a whole, and the work of others",
 }
-"""Terms that are ordinary words as well, so that their first use cannot be told from the text."""
+"""Terms that are ordinary words as well, so that their first use cannot be found in the text."""
 WITHOUT_LINKS = {
     "glossary.md": "explains the terms",
     "references.md": "is a list",

@@ -43,7 +43,7 @@ def run(text: str) -> tuple[dict, str]:
 
 @pytest.fixture(scope="module")
 def executed():
-    """Each chapter, executed when it is asked for, once."""
+    """Each chapter, executed once, when it is needed."""
     done: dict = {}
 
     def of(name: str):
