@@ -133,8 +133,8 @@ def results(
     """Return the rows of every finished evaluation at hand: studies finished on this machine, then the results of record.
 
     study: only of this one; models, recipes, protocols, facts: only these names or patterns, such as `lab:*`. Columns are
-    those of `evaluate` without the scores of single candidates; `origin` is the study, or "record of" it. An evaluation
-    that several origins hold is taken from the first. Raises BadRequest where nothing fits.
+    those of `evaluate` without the scores of single candidates; `origin` is the study, or "record of" it. What several origins
+    hold of one model and probe is taken from the first, so that baselines stay beside their recipes. Raises BadRequest where nothing fits.
 
     >>> import kc_utils as kc
     >>> rows = kc.results(models="lab:decoder-small-*", facts="lab", recipes=["none", "rtn@all=2"])
@@ -144,16 +144,15 @@ def results(
     models, recipes, protocols, facts = (
         (v,) if isinstance(v, str) else tuple(v or ()) for v in (models, recipes, protocols, facts)
     )
-    parts, seen, there = [], set(), {}
+    parts, taken, there = [], {}, {}
     for origin, model, probe, reports, content in _at_hand(study):
         there.setdefault("models", set()).add(model), there.setdefault("facts", set()).add(facts_of(probe))
         if not fits(model, models) or not fits(facts_of(probe), facts):
             continue
         there.setdefault("recipes", set()).update(reports)
         hashed = short_hash(probe)
-        mine = [r for r in reports if fits(r, recipes) and (model, r, hashed) not in seen]
-        if mine:
-            seen |= {(model, recipe, hashed) for recipe in mine}
+        mine = [r for r in reports if fits(r, recipes)]
+        if mine and taken.setdefault((model, hashed), origin) == origin:
             rows = _unpacked(content)
             rows = rows[rows["recipe"].isin(mine)]
             rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
