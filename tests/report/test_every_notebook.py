@@ -39,7 +39,7 @@ def cells_of(file) -> list[tuple[list[str], str]]:
     """Tags and source of every code cell of a notebook, or of a chapter that the build executes."""
     if file.suffix == ".md":
         cells = re.findall(
-            r"^```\{code-cell\}[^\n]*\n((?::.*\n)*)(.*?)^```$", file.read_text(encoding="utf-8"), re.M | re.S
+            r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```$", file.read_text(encoding="utf-8"), re.M | re.S
         )
         return [(re.findall(r"[\w-]+", settings.replace(":tags:", "")), source) for settings, source in cells]
     book = nbformat.read(file, as_version=4)
