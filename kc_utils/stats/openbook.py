@@ -70,8 +70,8 @@ def _of_model(closed: Answers, opened: Answers) -> list[tuple[str, dict]]:
         low, high = (gap, gap) if recipe == "none" or math.isnan(gap) else drawn[0].interval(stated - memory)
         shared = {"n": int(known.sum()), "unread": int((before[0] & ~before[1]).sum())}
         shared |= {"gap": float(gap), "gap_low": low, "gap_high": high}
-        after, told = (found.right[i][known] for found, (i, _) in zip(sides, places, strict=True))
-        for fate, so in zip(FATES, (after & told, ~after & told, after & ~told, ~after & ~told), strict=True):
+        after, stated = (found.right[i][known] for found, (i, _) in zip(sides, places, strict=True))
+        for fate, so in zip(FATES, (after & stated, ~after & stated, after & ~stated, ~after & ~stated), strict=True):
             low, high = clustered_wilson(so, clusters)
             line = {"fate": fate, "share": float(so.mean()), "low": low, "high": high, "count": int(so.sum())}
             lines.append((recipe, shared | line))
