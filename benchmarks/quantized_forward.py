@@ -11,6 +11,7 @@ in results/reference/speed.json as those of MODEL, an id of `kc models`, for the
 
 import argparse
 import copy
+import json
 import statistics
 import sys
 import time
@@ -24,7 +25,9 @@ from tqdm import tqdm
 
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
-from kc_utils.study import speeds
+from kc_utils.places import project_dir, reference_dir, write_text
+from kc_utils.study import provenance
+from kc_utils.study.speeds import FILE
 
 RECIPES = (
     "magnitude@all=0.5",
@@ -77,7 +80,17 @@ def main() -> None:
         row = f"| `{recipe}` | {reading:.2f} | {writing:.2f} | {report.bits_per_weight:.2f} | {change:.3f} |"
         print(row, flush=True)
     if given.record:
-        speeds.record(given.record, ratios, f"{given.rows} x {given.tokens} tokens")
+        record(given.record, ratios, f"{given.rows} x {given.tokens} tokens")
+
+
+def record(model: str, ratios: dict[str, dict[str, float]], what: str) -> None:
+    """Keep the ratios of a model among the results of record. Raises BadRequest outside of a checkout."""
+    file = (reference_dir() or project_dir()) / FILE
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    made = {"processor": provenance.hardware()["processor"], "threads": torch.get_num_threads()}
+    versions = provenance.versions(("torch", "transformers", "torchao", "bitsandbytes"))
+    kept[model] = {"ratios": ratios, "what": what, **made, "day": provenance.now()[:10], "versions": versions}
+    write_text(file, json.dumps(kept, indent=1) + "\n")
 
 
 def ratio(model, plain, tokens, repeats: int) -> float:

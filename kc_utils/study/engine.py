@@ -126,14 +126,12 @@ def _done(groups: list[list[Cell]], count: int, threads: int) -> Iterator[tuple[
 
 def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
     """Compute evaluations of one model and recipe. Returns how many, and one line for each that failed."""
-    from kc_utils.study.evaluate import CompressedModels, compute_once
-
-    made, failed = CompressedModels(), []
+    made, failed = store.CompressedModels(), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scores that are not numbers, as rows show
         for cell in group:
             try:
-                compute_once(cell, made)
+                store.compute_once(cell, made)
             except KCError as error:
                 named = "" if str(error).startswith(cell.model) else f"{cell.model}, {cell.recipe}: "
                 failed.append(f"{named}{error}")

@@ -43,12 +43,9 @@ def packed(frame: pd.DataFrame, about: dict, exact: bool = False) -> bytes:
     """
     frame = frame.drop(columns=LIST, errors="ignore") if exact else rounded(frame)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    split = [name for name in SCORES if name in table.column_names]
-    for name in () if exact else split:
-        table = _cast(table, name, pa.float32())
-    if LIST in table.column_names:
-        table = _cast(table, LIST, pa.list_(pa.float32()))
-        split.append(f"{LIST}.list.element")
+    kinds = {} if exact else {**dict.fromkeys(SCORES, pa.float32()), LIST: pa.list_(pa.float32())}
+    table = table.cast(pa.schema([f.with_type(kinds.get(f.name, f.type)) for f in table.schema], table.schema.metadata))
+    split = [f"{name}.list.element" if name == LIST else name for name in (*SCORES, LIST) if name in table.column_names]
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     texts += [name for name in ("popularity", "chance") if name in table.column_names]
     buffer = io.BytesIO()
@@ -88,8 +85,3 @@ def _no_rows(name: str, error: Exception) -> MissingData:
 
 def _to_grid(values) -> np.ndarray:
     return np.round(np.asarray(values, float) / STEP) * STEP
-
-
-def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
-    at = table.column_names.index(name)
-    return table.set_column(at, name, table.column(name).cast(kind))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -134,9 +135,8 @@ class Record:
         return other
 
 
-def studies() -> list[str]:
-    """Return the studies that have results of record."""
-    folder = reference_dir()
+def studies(folder: Path | None) -> list[str]:
+    """Return the studies that have results in this folder of the record, if there is one."""
     return sorted(f.parent.name for f in folder.glob(f"*/{INDEX}")) if folder else []
 
 
@@ -144,17 +144,16 @@ def load(study: str) -> Record:
     """Return the results of record of a study, files checked by hash. Nothing recorded gives an empty Record, a damaged list
     of files one with a problem and no files."""
     folder = reference_dir()
-    file = folder / study / INDEX if folder else None
-    if file is None or not file.exists():
+    if study not in studies(folder):
         return Record(study)
     files, problems = [], []
     try:
-        listing = read_listing(file)
+        listing = read_listing(folder / study / INDEX)
     except MissingData as error:
         return Record(study, problems=(str(error),))
     for entry in listing:
         try:
-            files.append(_open(file.parent / entry["file"], entry["sha256"]))
+            files.append(opened(folder / study / entry["file"], entry["sha256"]))
         except MissingData as error:
             problems.append(str(error))
     return Record(study, tuple(files), tuple(problems))
@@ -174,11 +173,6 @@ def has(key: str) -> bool:
 def read_listing(file: Path) -> list[dict]:
     """Return the files that `record.json` lists: file, sha256, bytes, rows, model, cells (recipe -> key). Raises MissingData
     for a damaged one."""
-    return _listing(file, _stamp(file))
-
-
-@lru_cache(maxsize=32)
-def _listing(file: Path, stamp: tuple) -> list[dict]:
     here = f"{file.parent.name}/{INDEX}"
     try:
         listing = json.loads(file.read_text(encoding="utf-8"))
@@ -199,10 +193,10 @@ def _listing(file: Path, stamp: tuple) -> list[dict]:
 def _file_with(key: str) -> tuple[RecordedFile | None, str]:
     """The whole file that holds the evaluation of this key, or None, and its recipe."""
     folder = reference_dir()
-    listings = tuple((f, _stamp(f)) for f in sorted(folder.glob(f"*/{INDEX}"))) if folder else ()
-    path, sha256, recipe = _places_of(listings).get(key, (None, "", ""))
+    listings = [folder / study / INDEX for study in studies(folder)]
+    path, sha256, recipe = _places_of(tuple((file, _stamp(file)) for file in listings)).get(key, (None, "", ""))
     try:
-        return path and _open(path, sha256), recipe
+        return path and opened(path, sha256), recipe
     except MissingData:
         return None, recipe
 
@@ -211,17 +205,15 @@ def _file_with(key: str) -> tuple[RecordedFile | None, str]:
 def _places_of(listings: tuple) -> dict[str, tuple[Path, str, str]]:
     """Key -> file, its hash, recipe; of every study whose list can be read."""
     places = {}
-    for file, stamp in listings:
-        try:
-            for entry in _listing(file, stamp):
+    for file, _ in listings:
+        with suppress(MissingData):
+            for entry in read_listing(file):
                 for recipe, key in entry["cells"].items():
                     places[key] = (file.parent / entry["file"], entry["sha256"], recipe)
-        except MissingData:
-            continue
     return places
 
 
-def _open(path: Path, sha256: str) -> RecordedFile:
+def opened(path: Path, sha256: str) -> RecordedFile:
     """Return a file of the record, without its rows. Raises MissingData for one that is absent or not the listed one."""
     return _opened(path, sha256, _stamp(path))
 

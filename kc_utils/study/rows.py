@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from kc_utils.study import packing, record
 if TYPE_CHECKING:
     from kc_utils.probing.probe import Probe
     from kc_utils.study.cells import Cell
-    from kc_utils.study.record import CellResult
+    from kc_utils.study.record import CellResult, RecordedFile
 
 REPORTED = (
     "touched_fraction",
@@ -81,7 +82,7 @@ def evaluate(
     models, recipes = (_several(name, probe.pop(name)) for name in ("models", "recipes"))
     from kc_utils.probing.probe import Probe
     from kc_utils.study.cells import Cell
-    from kc_utils.study.evaluate import evaluate as results_of
+    from kc_utils.study.store import evaluate as results_of
 
     for name in ("relations", "protocols", "tasks"):
         probe[name] = [probe[name]] if isinstance(probe[name], str) else probe[name]
@@ -134,7 +135,8 @@ def results(
 
     study: only of this one; models, recipes, protocols, facts: only these names or patterns, such as `lab:*`. Columns are
     those of `evaluate` without the scores of single candidates; `origin` is the study, or "record of" it. What several origins
-    hold of one model and probe is taken from the first, so that baselines stay beside their recipes. Raises BadRequest where nothing fits.
+    hold of one model and probe is taken from the first, so that baselines stay beside their recipes. Raises BadRequest where
+    nothing fits.
 
     >>> import kc_utils as kc
     >>> rows = kc.results(models="lab:decoder-small-*", facts="lab", recipes=["none", "rtn@all=2"])
@@ -145,18 +147,21 @@ def results(
         (v,) if isinstance(v, str) else tuple(v or ()) for v in (models, recipes, protocols, facts)
     )
     parts, taken, there = [], {}, {}
-    for origin, model, probe, reports, content in _at_hand(study):
+    for origin, file in _at_hand(study):
+        model, probe = file.model, file.shared["probe"]
         there.setdefault("models", set()).add(model), there.setdefault("facts", set()).add(facts_of(probe))
         if not fits(model, models) or not fits(facts_of(probe), facts):
             continue
-        there.setdefault("recipes", set()).update(reports)
+        there.setdefault("recipes", set()).update(file.cells)
         hashed = short_hash(probe)
-        mine = [r for r in reports if fits(r, recipes)]
-        if mine and taken.setdefault((model, hashed), origin) == origin:
-            rows = _unpacked(content)
-            rows = rows[rows["recipe"].isin(mine)]
+        reports = {recipe: reported(own["report"]) for recipe, own in file.cells.items() if fits(recipe, recipes)}
+        if reports and taken.setdefault((model, hashed), origin) == origin:
+            rows = _unpacked(record.content_of(file.path, file.sha256))
+            rows = rows[rows["recipe"].isin(reports)]
             rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
-            report_columns = {name: rows["recipe"].map({r: reports[r][name] for r in mine}) for name in REPORTED}
+            report_columns = {
+                name: rows["recipe"].map({r: own[name] for r, own in reports.items()}) for name in REPORTED
+            }
             rows = rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, shots=probe["shots"])
             parts.append(rows.assign(**report_columns))
     if not sum(map(len, parts)):
@@ -167,20 +172,13 @@ def results(
     return _ordered(frame.astype(dict.fromkeys(whole, bool)))
 
 
-def _at_hand(study: str | None) -> Iterator[tuple]:
-    """Yield origin, model, probe, reports by recipe and the packed rows of everything that is finished."""
+def _at_hand(study: str | None) -> Iterator[tuple[str, RecordedFile]]:
+    """Yield the files of rows of everything that is finished, each with its origin."""
     for folder, prefix in ((finished_dir(), ""), (reference_dir(), RECORD)):
-        for index in sorted(folder.glob(f"*/{record.INDEX}")) if folder else ():
-            if study not in (None, index.parent.name):
-                continue
-            for entry in record.read_listing(index):
-                try:
-                    content = record.content_of(index.parent / entry["file"], entry["sha256"])
-                    about = packing.about(content, entry["file"])
-                except MissingData:
-                    continue  # `record.load(study).problems` says so
-                reports = {recipe: reported(own["report"]) for recipe, own in about["cells"].items()}
-                yield prefix + index.parent.name, about["model"], about["shared"]["probe"], reports, content
+        for name in (name for name in record.studies(folder) if study in (None, name)):
+            for entry in record.read_listing(folder / name / record.INDEX):
+                with suppress(MissingData):  # `record.load(study).problems` says so
+                    yield prefix + name, record.opened(folder / name / entry["file"], entry["sha256"])
 
 
 def _unpacked(content: bytes) -> pd.DataFrame:
@@ -193,9 +191,8 @@ def _unpacked(content: bytes) -> pd.DataFrame:
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    first = ["model", "recipe"]
-    last = ["shots", "facts", "probe", "origin"]
-    return frame[[*first, *(c for c in frame if c not in (*first, *last)), *last]]
+    first, last = ["model", "recipe"], ["shots", "facts", "probe", "origin"]
+    return frame[[*first, *frame.columns.difference([*first, *last], sort=False), *last]]
 
 
 def reported(report: Mapping) -> dict[str, float]:

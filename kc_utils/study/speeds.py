@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
-from kc_utils.errors import BadRequest, MissingData
-from kc_utils.places import reference_dir, write_text
-from kc_utils.study import provenance
+from kc_utils.errors import MissingData
+from kc_utils.places import reference_dir
 
 FILE = "speed.json"
 ZEROS = "magnitude@all=0.5"
@@ -39,28 +38,11 @@ class Speeds(NamedTuple):
         return self.ratios.get("+".join(rest) or ZEROS)
 
 
-def record(model: str, ratios: dict[str, dict[str, float]], what: str) -> None:
-    """Keep the ratios of a model. Raises BadRequest outside of a checkout."""
-    import torch
-
-    folder = reference_dir()
-    if folder is None:
-        raise BadRequest("results of record belong to a checkout: change to the folder that holds studies/")
-    made = {"processor": provenance.hardware()["processor"], "threads": torch.get_num_threads()}
-    versions = provenance.versions(("torch", "transformers", "torchao", "bitsandbytes"))
-    entry = {"ratios": ratios, "what": what, **made, "day": provenance.now()[:10], "versions": versions}
-    write_text(folder / FILE, json.dumps({**_read(), model: entry}, indent=1) + "\n")
-
-
 def recorded(model: str) -> Speeds | None:
     """Return what is kept of a model, None for nothing. Raises MissingData for a damaged file."""
+    file = (reference_dir() or Path()) / FILE
     try:
-        kept = _read().get(model)
+        kept = json.loads(file.read_text(encoding="utf-8")).get(model) if file.is_file() else None
         return kept and Speeds(**{name: kept[name] for name in Speeds._fields})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MissingData(f"{FILE} of the record is damaged ({type(error).__name__}): restore it with git") from error
-
-
-def _read() -> dict:
-    file = (reference_dir() or Path()) / FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

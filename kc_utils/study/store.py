@@ -1,27 +1,35 @@
-"""The store of finished evaluations: one folder each, complete or absent, checked when read.
+"""The store of finished evaluations: one folder each, complete or absent, checked when read, computed where there is none.
 
-What this machine has not computed is looked for among the results of record (`record`), by the same key.
+What this machine has not computed is looked for among the results of record (`record`), by the same key. A compressed model is
+made once for all its probes.
 """
 
 from __future__ import annotations
 
-import io
+import gc
 import json
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from filelock import FileLock
+from tqdm.auto import tqdm
 
-from kc_utils.errors import MissingData
-from kc_utils.places import complete_or_absent, disk_message, results_dir, sha256_of
-from kc_utils.study import record
+from kc_utils.errors import KCError, MissingData
+from kc_utils.places import complete_or_absent, disk_message, reference_dir, results_dir, sha256_of
+from kc_utils.study import provenance, record
+from kc_utils.study.cells import Cell, grouped
 from kc_utils.study.record import CellResult
 
 if TYPE_CHECKING:
-    from kc_utils.study.cells import Cell
+    from kc_utils.study import measure  # loads torch
+
+SMALL = 20_000_000
+"""Weights of a model that may wait for Python to collect it: looking for what is free takes longer than evaluating it."""
 
 
 def folder_of(key: str) -> Path:
@@ -30,7 +38,7 @@ def folder_of(key: str) -> Path:
 
 def is_empty() -> bool:
     """Whether nothing at all is stored or recorded, so that no key need be computed to look for it."""
-    return not any((results_dir() / "cells").glob("*/*/cell.json")) and not record.studies()
+    return not any((results_dir() / "cells").glob("*/*/cell.json")) and not record.studies(reference_dir())
 
 
 def has(key: str) -> bool:
@@ -62,11 +70,9 @@ def read_local(key: str) -> CellResult | None:
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:
     """Store an evaluation. made: when, with what and how long."""
     key = cell.key
-    buffer = io.BytesIO()
-    rows.to_parquet(buffer, index=False, compression="zstd")
     with complete_or_absent(folder_of(key)) as folder:
         folder.mkdir()
-        (folder / "rows.parquet").write_bytes(buffer.getvalue())
+        rows.to_parquet(folder / "rows.parquet", index=False, compression="zstd")
         found = {"key": key, "model": cell.model, "depends_on": cell.depends_on, "report": report, "made": made}
         found["rows_sha256"] = sha256_of(folder / "rows.parquet")
         (folder / "cell.json").write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
@@ -87,3 +93,72 @@ def lock(key: str) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, CellResult]:
+    """Return the result of every cell, computed where the store has none. Progress goes to standard error.
+
+    A KCError of one cell ends the evaluation; the cells finished before it stay stored.
+    """
+    results = {cell: read(cell.key) for cell in dict.fromkeys(cells)}
+    waiting = [cell for cell, found in results.items() if found is None]
+    made, hidden = CompressedModels(), not (show_progress and waiting)
+    count = {"total": len(results), "initial": len(results) - len(waiting)}
+    with tqdm(**count, unit="evaluation", disable=hidden, file=sys.stderr) as bar:
+        for group in grouped(waiting):
+            bar.set_description(f"{group[0].model} {group[0].recipe}"[:48])
+            for cell in group:
+                results[cell] = compute_once(cell, made)
+                bar.update()
+    return results
+
+
+class CompressedModels:
+    """Makes the compressed model of a group of cells when the first of them is computed, and keeps it for the others."""
+
+    def __init__(self):
+        self._wanted: tuple[str, str] | None = None
+        self._made: measure.Compressed | KCError | None = None
+
+    def of(self, cell: Cell) -> tuple[measure.Compressed, dict[str, float]]:
+        """Return the model, and the seconds that this cell had to wait for it: none where a cell before it did.
+
+        What could not be made for a cell is not tried again for the next of its group: its error is raised once more.
+        """
+        from kc_utils.study import measure
+
+        first = self._wanted != (cell.model, cell.recipe)
+        if first:
+            large = isinstance(self._made, measure.Compressed) and self._made.report.weights_model > SMALL
+            self._wanted = self._made = None
+            if large:
+                gc.collect()  # two of them at a time may not fit
+            try:
+                self._made = measure.make(cell.model, cell.recipe)
+            except KCError as error:
+                self._made = error
+            self._wanted = (cell.model, cell.recipe)
+        if isinstance(self._made, KCError):
+            raise self._made
+        return self._made, self._made.seconds if first else dict.fromkeys(self._made.seconds, 0.0)
+
+
+def compute_once(cell: Cell, models: CompressedModels) -> CellResult:
+    """Compute and store one cell, unless another process did while this one waited for it."""
+    with lock(cell.key):
+        return read(cell.key) or compute(cell, models)
+
+
+def compute(cell: Cell, models: CompressedModels | None = None) -> CellResult:
+    """Compute one cell and store it."""
+    import torch
+
+    from kc_utils.study import measure
+
+    made, seconds = (models or CompressedModels()).of(cell)
+    begin = time.perf_counter()
+    rows, about = measure.answers(made, cell.probe)
+    seconds = seconds | {"probe": round(time.perf_counter() - begin, 3)}
+    where = {"at": provenance.now(), "seconds": seconds, "threads": torch.get_num_threads(), "device": made.device}
+    where |= {"versions": provenance.versions(), "hardware": provenance.hardware()}
+    return write(cell, rows, {**made.report.to_dict(), **about}, where)

@@ -26,10 +26,11 @@ from tqdm.auto import tqdm
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, KCError, MissingData, listed
+from kc_utils.places import reference_dir
 from kc_utils.study import measure, packing, record
 from kc_utils.study.cells import Cell, chosen, grouped
-from kc_utils.study.evaluate import CompressedModels
 from kc_utils.study.rows import source_of
+from kc_utils.study.store import CompressedModels
 from kc_utils.study.studyfile import check_data
 
 QUESTION = ["protocol", "fact", "template"]
@@ -105,7 +106,7 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, mod
         raise MissingData("; ".join(found.problems[:2]))
     if not found.files:
         raise MissingData(
-            f"study {study} has no results of record; there are those of {listed(record.studies()) or 'none'}"
+            f"study {study} has no results of record; there are those of {listed(record.studies(reference_dir())) or 'none'}"
         )
     cells = sample(found, size, seed, models)
     check_data(study, [cell.probe.model_dump() for cell in cells])

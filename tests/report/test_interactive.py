@@ -84,7 +84,8 @@ def test_the_page_of_choices_holds_its_data_and_needs_no_server(monkeypatch, tmp
 def test_times_stand_beside_recipes_whose_kernel_was_measured(monkeypatch, tmp_path):
     monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
     ratios = {"magnitude@all=0.5": {"reading": 1.01, "writing": 0.99}, "int8@all": {"reading": 0.8, "writing": 0.5}}
-    speeds.record("tiny", ratios, "8 x 128 tokens")
+    made = {"ratios": ratios, "what": "8 x 128 tokens", "processor": "a processor", "threads": 1, "day": "2026-01-01"}
+    (tmp_path / speeds.FILE).write_text(json.dumps({"tiny": made}))
     html, text = choose.choose_page(rows_of())
     rows = {row["recipe"]: row for row in data_of(html, "kc-choose-data")}
     assert rows["int8@all"]["reading"] == rows["magnitude@all=0.2+int8@all"]["reading"] == 0.8

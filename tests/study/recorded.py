@@ -7,7 +7,7 @@ import pytest
 from kc_utils.models import registry
 from kc_utils.study import recording
 from kc_utils.study.cells import Cell
-from kc_utils.study.evaluate import evaluate
+from kc_utils.study.store import evaluate
 from tests.trained import PROBE
 
 RECIPES = ("none", "magnitude@all=0.5", "rtn@all=3")

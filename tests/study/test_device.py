@@ -13,7 +13,7 @@ from kc_utils.models.loading import load
 from kc_utils.probing.probe import Probe
 from kc_utils.study import measure
 from kc_utils.study.cells import Cell
-from kc_utils.study.evaluate import compute
+from kc_utils.study.store import compute
 
 PROBE = {"facts": "worldfacts", "relations": ["capital"], "limit": 20}
 HERE = torch.cuda.is_available()

@@ -18,7 +18,7 @@ import torch
 from kc_utils.errors import BadRequest, BadResult, KCError, MissingData
 from kc_utils.study import engine, execution, store
 from kc_utils.study.engine import compute_study, processes, run_study
-from kc_utils.study.evaluate import evaluate
+from kc_utils.study.store import evaluate
 from kc_utils.study.studyfile import load_study
 from tests.conftest import ROOT
 from tests.study.conftest import EVALUATE, GRID, PARAMETERS, RUN

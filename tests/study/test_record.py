@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from kc_utils.errors import BadRequest, BadResult, MissingData
+from kc_utils.places import reference_dir
 from kc_utils.probing.probe import Probe
 from kc_utils.study import cells as cells_module
 from kc_utils.study import packing, record, recording, store
 from kc_utils.study.cells import Cell
-from kc_utils.study.evaluate import evaluate
+from kc_utils.study.store import evaluate
 from tests.study.recorded import RECIPES, Small, computed, evaluated, file, recorded, registered, study
 from tests.trained import PROBE
 
@@ -103,7 +104,7 @@ def test_a_file_that_is_not_listed_is_not_read(recorded, tmp_path):
 
 def test_nothing_recorded_is_no_problem(study, monkeypatch, tmp_path):
     assert record.load("small") == record.Record("small")
-    assert record.studies() == []
+    assert record.studies(reference_dir()) == []
     monkeypatch.delenv("KC_REFERENCE")
     monkeypatch.chdir(tmp_path)
     assert record.load("small") == record.Record("small")
@@ -152,7 +153,7 @@ def test_a_file_without_the_uncompressed_model_is_not_written(study, monkeypatch
     evaluate(study.cells[1:2], show_progress=False)
     with pytest.raises(BadResult, match="uncompressed"):
         recording.record_study(study)
-    assert record.studies() == []
+    assert record.studies(reference_dir()) == []
 
 
 def test_what_lies_on_this_machine_alone_is_not_recorded(trained, study, tmp_path):

@@ -10,10 +10,9 @@ import torch
 
 from kc_utils import places
 from kc_utils.errors import BadResult, MissingData
-from kc_utils.study import evaluate as evaluate_module
 from kc_utils.study import measure, store
 from kc_utils.study.cells import Cell
-from kc_utils.study.evaluate import evaluate
+from kc_utils.study.store import evaluate
 from tests.trained import PROBE
 
 ROWS = pd.DataFrame(
@@ -146,13 +145,13 @@ def test_a_lock_is_held_by_one_at_a_time(results):
 def computed(monkeypatch):
     """Recipes of the cells that are really computed."""
     seen = []
-    compute = evaluate_module.compute
+    compute = store.compute
 
     def counting(cell, *versions):
         seen.append(cell.recipe)
         return compute(cell, *versions)
 
-    monkeypatch.setattr(evaluate_module, "compute", counting)
+    monkeypatch.setattr(store, "compute", counting)
     return seen
 
 
@@ -184,7 +183,7 @@ def test_a_compressed_model_is_made_once_for_several_probes(cell, other, monkeyp
     waited = [found[c].record["made"]["seconds"]["load"] for c in cells]
     assert waited[0] > 0 < waited[1]
     assert waited[2:] == [0, 0]
-    alone = evaluate_module.compute(cells[3])
+    alone = store.compute(cells[3])
     pd.testing.assert_frame_equal(alone.rows, found[cells[3]].rows)
 
 
