@@ -1,18 +1,17 @@
 """`kc`: the study from the command line. Errors a user can act on are one line on standard error."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 import kc_utils as kc
-from kc_utils import cli_record, lab
-from kc_utils.cli_shared import Cores, Json, StudyName, as_text, show, show_answer
-from kc_utils.errors import KCError
+from kc_utils import lab
+from kc_utils.cli_shared import Cores, Json, StudyName, answer_of, as_text, show, show_answer
+from kc_utils.errors import BadResult, KCError
 
 app = typer.Typer(
     add_completion=False,
@@ -24,8 +23,10 @@ study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
 app.add_typer(study_app, name="study")
 
 INTERRUPTED = 130
-Model = Annotated[str, typer.Argument(help="A model id of `kc models`, or path:DIR.")]
-Recipe = Annotated[str, typer.Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")]
+Model = Annotated[str, Argument(help="A model id of `kc models`, or path:DIR.")]
+Models = Annotated[list[str] | None, Option(help="Only models of this id or pattern, such as 'lab:*'; repeatable.")]
+Recipes = Annotated[list[str] | None, Option(help="Only recipes of this pattern, such as '*gptq*'; repeatable.")]
+Recipe = Annotated[str, Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")]
 
 
 @app.command()
@@ -33,12 +34,9 @@ def models(as_json: Json = False) -> None:
     """List the models that can be named."""
     from kc_utils.models.registry import registry
 
-    rows = []
-    for e in registry().values():
-        row = {"model": e.id, "group": e.group, "family": e.family, "source": e.source, "revision": e.revision}
-        row |= {"licence": e.licence, "gated": e.gated, "run here": e.ran_here}
-        rows.append(row | ({"notes": list(e.notes)} if as_json else {}))
-    show(rows, as_json)
+    shown = {"model": "id", **{n: n for n in ("group", "family", "source", "revision", "licence", "gated")}}
+    shown |= {"run here": "ran_here"} | ({"notes": "notes"} if as_json else {})
+    show([{name: getattr(e, field) for name, field in shown.items()} for e in registry().values()], as_json)
 
 
 @app.command()
@@ -71,9 +69,9 @@ def inspect(model: Model, as_json: Json = False) -> None:
 @app.command()
 def complete(
     model: Model,
-    prompt: Annotated[str, typer.Argument(help="A statement up to its gap, or with [MASK] where an answer belongs.")],
+    prompt: Annotated[str, Argument(help="A statement up to its gap, or with [MASK] where an answer belongs.")],
     recipe: Recipe = "none",
-    top: Annotated[int, typer.Option(help="How many of the likeliest pieces.", min=1)] = 5,
+    top: Annotated[int, Option(help="How many of the likeliest pieces.", min=1)] = 5,
     as_json: Json = False,
 ) -> None:
     """Show the likeliest next pieces of a prompt, after compressing the model if a recipe is given."""
@@ -89,26 +87,20 @@ def complete(
 def evaluate_one(
     model: Model,
     recipe: Recipe = "none",
-    facts: Annotated[
-        str | None, typer.Option(help="A source of `kc facts`; worldfacts unless tasks or a text are given.")
-    ] = None,
-    relations: Annotated[str | None, typer.Option(help="Only these relations, separated by commas.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Size of a frozen sample of facts, and of items of each task.", min=1)
-    ] = None,
+    facts: Annotated[str | None, Option(help="A source of `kc facts`; worldfacts without tasks and text.")] = None,
+    relations: Annotated[str | None, Option(help="Only these relations, separated by commas.")] = None,
+    limit: Annotated[int | None, Option(help="Size of a frozen sample of facts, and of each task.", min=1)] = None,
     protocol: Annotated[
         str,
-        typer.Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank by every template."),
+        Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank by every template."),
     ] = "rank",
-    templates: Annotated[str, typer.Option(help="Number of prompt templates of each fact, or all.")] = "1",
-    alternatives: Annotated[
-        str, typer.Option(help="Wrong answers beside the right one in rank and openbook, or all.")
-    ] = "9",
-    shots: Annotated[int, typer.Option(help="True statements before a query of generate.")] = 0,
-    tasks: Annotated[str | None, typer.Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
-    text: Annotated[str | None, typer.Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
-    text_tokens: Annotated[int | None, typer.Option(help="How many of its tokens.", min=2)] = None,
-    seed: Annotated[int, typer.Option(help="Of samples, wrong answers and what else is drawn.")] = 0,
+    templates: Annotated[str, Option(help="Number of prompt templates of each fact, or all.")] = "1",
+    alternatives: Annotated[str, Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
+    shots: Annotated[int, Option(help="True statements before a query of generate.")] = 0,
+    tasks: Annotated[str | None, Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
+    text: Annotated[str | None, Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
+    text_tokens: Annotated[int | None, Option(help="How many of its tokens.", min=2)] = None,
+    seed: Annotated[int, Option(help="Of samples, wrong answers and what else is drawn.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compress a model, evaluate it, and compare it with the uncompressed model on the same facts."""
@@ -118,64 +110,22 @@ def evaluate_one(
         recipe,
         facts=facts or (None if tasks or text else "worldfacts"),
         relations=relations.split(",") if relations else None,
-        limit=limit,
-        seed=seed,
         protocols=["rank" if consistent else protocol],
         templates="all" if consistent else number(templates),
         alternatives=number(alternatives),
-        shots=shots,
         tasks=tasks.split(",") if tasks else (),
-        task_limit=limit,
-        text=text,
-        text_tokens=text_tokens,
+        **{"limit": limit, "task_limit": limit, "seed": seed, "shots": shots, "text": text, "text_tokens": text_tokens},
     )
     show_answer(answer_of(rows, consistent), as_json)
-
-
-def answer_of(rows, consistent: bool) -> dict:
-    """Compare the last recipe of some rows with the uncompressed model: facts at the top level; tasks by name; a text."""
-    recipe = rows["recipe"].iloc[-1]
-    answer = {name: rows[name].iloc[-1] for name in ("model", "recipe")}
-    table = kc.compare(rows) if set(rows["protocol"]) - {"perplexity"} else rows.head(0)
-    for line in table[table["recipe"] == recipe].to_dict("records"):
-        numbers = {"protocol": line["protocol"], "n": line["n"]} | {
-            c: line[c] for c in ("accuracy", "chance", "baseline_accuracy")
-        }
-        numbers["ci95"] = [line["low"], line["high"]]
-        for name in ("difference", "retention"):
-            numbers |= {name: line[name], f"{name}_ci95": [line[f"{name}_low"], line[f"{name}_high"]]}
-        numbers |= {name: line[name] for name in ("lost", "gained", "p", "clear")}
-        if line["protocol"].startswith("task "):
-            answer.setdefault("tasks", {})[line["protocol"].removeprefix("task ")] = numbers
-            continue
-        answer |= {"facts": rows["facts"].iloc[-1]} | numbers
-        own = rows[(rows["recipe"] == recipe) & (rows["protocol"] == line["protocol"])]
-        if own["template"].nunique() > 1:
-            split = kc.compare(rows[rows["protocol"] == line["protocol"]], by="template")
-            split = split[split["recipe"] == recipe]
-            answer["by_template"] = split[["template", "accuracy", "low", "high"]].to_dict("records")
-        if consistent:
-            from kc_utils.stats.consistency import agreement
-
-            pairs = agreement(rows).set_index("recipe").loc[recipe]
-            answer["consistency"] = {c: float(pairs[c]) for c in ("value", "low", "high", "facts", "baseline_value")}
-    if (rows["protocol"] == "perplexity").any():
-        read = kc.perplexity(rows)
-        (line,) = read[read["recipe"] == recipe].to_dict("records")
-        names = ("text", "perplexity", "baseline_perplexity", "bits_per_byte", "ratio", "ratio_low", "ratio_high")
-        answer["perplexity"] = {name: line[name] for name in names}
-    from kc_utils.study.rows import REPORTED
-
-    return answer | {name: rows[name].iloc[-1].item() for name in REPORTED}
 
 
 @app.command("compress")
 def compress_one(
     model: Model,
     recipe: Recipe,
-    out: Annotated[Path, typer.Option(help="A new folder.")],
+    out: Annotated[Path, Option(help="A new folder.")],
     form: Annotated[
-        str, typer.Option("--format", help="auto, dense, gptq (packed) or library (torchao, bitsandbytes).")
+        str, Option("--format", help="auto, dense, gptq (packed) or library (torchao, bitsandbytes).")
     ] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -186,19 +136,16 @@ def compress_one(
 
     made = {"at": provenance.now(), "versions": provenance.versions(provenance.COMPRESSING_PACKAGES)}
     answer = save_compressed(lambda: kc.load(model), Steps.parse(recipe), out, form, made).to_dict()
-    if as_json:
-        print(as_text(answer))
-        return
-    show_answer({key: value for key, value in answer.items() if key not in ("per_matrix", "steps")}, False)
-    print(out)
+    hidden = () if as_json else ("per_matrix", "steps")
+    show_answer({key: value for key, value in answer.items() if key not in hidden}, as_json)
+    if not as_json:
+        print(out)
 
 
 @study_app.command("plan")
 def study_plan(
     study: StudyName = "laptop",
-    gpu: Annotated[
-        str | None, typer.Option(help="Instead, disk, memory and hours of each model on a card such as h100.")
-    ] = None,
+    gpu: Annotated[str | None, Option(help="Instead, disk, memory and hours of each model on it: h100, ...")] = None,
     as_json: Json = False,
 ) -> None:
     """List the evaluations of a study, which are done, and an estimate for the rest."""
@@ -230,12 +177,66 @@ def study_run(study: StudyName = "laptop", cores: Cores = None) -> None:
         print(run.output)
 
 
+@study_app.command("compute")
+def study_compute(study: StudyName, cores: Cores = None, models: Models = None, recipes: Recipes = None) -> None:
+    """Compute the evaluations of a study, each compressed model once, without writing its notebooks."""
+    from kc_utils.study.engine import compute_study
+    from kc_utils.study.studyfile import load_study
+
+    done = compute_study(load_study(study), cores, models=models or (), recipes=recipes or ())
+    for line in done.failed[:20]:
+        print(f"kc: {line}", file=sys.stderr)
+    if done.failed:
+        failed = f"{len(done.failed)} of {done.cells} evaluations of {study}"
+        raise BadResult(f"{failed} could not be computed; the others are stored")
+    print(f"{done.cells} evaluations of {study}, {done.cells - done.before} of them computed now")
+
+
 @study_app.command("execute", hidden=True)
 def study_execute(run: Path) -> None:
     """Execute one notebook with the parameters that a file holds (what Snakemake calls)."""
     from kc_utils.study.execution import execute_run
 
     execute_run(run)
+
+
+@app.command()
+def record(study: StudyName, as_json: Json = False) -> None:
+    """Copy the finished evaluations of a study into results/reference/, the rows that are published with the code."""
+    from kc_utils.study.recording import record_study
+    from kc_utils.study.studyfile import load_study
+
+    done = record_study(load_study(study, fetch=False))
+    if as_json:
+        print(as_text(done._asdict()))
+        return
+    size = f"the record of {study} takes {done.bytes / 1e6:.2f} MB"
+    print(f"{done.cells} evaluations of {done.of} written to {done.files} files; {size}")
+    if done.unfinished:
+        print(f"{done.unfinished} evaluations are not finished: kc study compute {study}")
+    if done.dropped:
+        print(f"{done.dropped} evaluations recorded by other code gave way")
+    for name in done.alone:
+        print(f"{name} is left out: its uncompressed model is not finished")
+
+
+@app.command()
+def verify(
+    study: Annotated[str, Option(help="A study that has results of record.")] = "benchmarks",
+    sample: Annotated[int, Option(help="How many evaluations are computed again.", min=1)] = 20,
+    seed: Annotated[int, Option(help="Of the sample.")] = 0,
+    models: Models = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a sample of the recorded evaluations again and report which reproduce, answer by answer or in distribution."""
+    from kc_utils.study import verify as verifying
+
+    checks = verifying.verify(study, sample, seed, models=models or ())
+    show([check.to_dict() if as_json else check.line() for check in checks], as_json)
+    if problem := verifying.failures(checks):
+        raise BadResult(problem)
+    if not as_json:
+        print(verifying.summary(checks))
 
 
 @app.command()
@@ -259,25 +260,23 @@ def pdf() -> None:
 
 
 lab.register(app)
-cli_record.register(app, study_app)
 
 
 def main() -> None:
-    code = None
     try:
         code = app(standalone_mode=False)  # typer returns the exit code of what it caught itself: 130 for Ctrl-C
     except KCError as error:
         print(f"kc: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:  # click's own complaints about the command line carry their message
-        if hasattr(error, "format_message"):
-            print(f"kc: {error.format_message()}", file=sys.stderr)
-            sys.exit(2)
-        raise
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"kc: {error.format_message()}", file=sys.stderr)
+        code = 2
     if code == INTERRUPTED:
         print("kc: stopped; finished evaluations are kept, the same command goes on from there", file=sys.stderr)
     if code:

@@ -1,6 +1,4 @@
-"""What the commands of `kc` share: options that several take, and how an answer is printed."""
-
-from __future__ import annotations
+"""What the commands of `kc` share: options that several take, and what an answer holds and how it is printed."""
 
 import json
 import math
@@ -46,3 +44,38 @@ def show_answer(answer: dict, as_json: bool) -> None:
         return
     for key, value in answer.items():
         print(f"{key:24} {value:.6g}" if isinstance(value, float) else f"{key:24} {value}")
+
+
+def answer_of(rows, consistent: bool) -> dict:
+    """Compare the last recipe of some rows with the uncompressed model: facts at the top level; tasks by name; a text."""
+    import kc_utils as kc
+    from kc_utils.stats.consistency import agreement
+    from kc_utils.study.rows import REPORTED
+
+    recipe = rows["recipe"].iloc[-1]
+    answer = {name: rows[name].iloc[-1] for name in ("model", "recipe")}
+    table = kc.compare(rows) if set(rows["protocol"]) - {"perplexity"} else rows.head(0)
+    for line in table[table["recipe"] == recipe].to_dict("records"):
+        numbers = {name: line[name] for name in ("protocol", "n", "accuracy", "chance", "baseline_accuracy")}
+        numbers["ci95"] = [line["low"], line["high"]]
+        for name in ("difference", "retention"):
+            numbers |= {name: line[name], f"{name}_ci95": [line[f"{name}_low"], line[f"{name}_high"]]}
+        numbers |= {name: line[name] for name in ("lost", "gained", "p", "clear")}
+        if line["protocol"].startswith("task "):
+            answer.setdefault("tasks", {})[line["protocol"].removeprefix("task ")] = numbers
+            continue
+        answer |= {"facts": rows["facts"].iloc[-1]} | numbers
+        own = rows[(rows["recipe"] == recipe) & (rows["protocol"] == line["protocol"])]
+        if own["template"].nunique() > 1:
+            split = kc.compare(rows[rows["protocol"] == line["protocol"]], by="template")
+            split = split[split["recipe"] == recipe]
+            answer["by_template"] = split[["template", "accuracy", "low", "high"]].to_dict("records")
+        if consistent:
+            pairs = agreement(rows).set_index("recipe").loc[recipe]
+            answer["consistency"] = {c: float(pairs[c]) for c in ("value", "low", "high", "facts", "baseline_value")}
+    if (rows["protocol"] == "perplexity").any():
+        read = kc.perplexity(rows)
+        (line,) = read[read["recipe"] == recipe].to_dict("records")
+        names = ("text", "perplexity", "baseline_perplexity", "bits_per_byte", "ratio", "ratio_low", "ratio_high")
+        answer["perplexity"] = {name: line[name] for name in names}
+    return answer | {name: rows[name].iloc[-1].item() for name in REPORTED}

@@ -5,8 +5,6 @@ Everything that kc_utils takes from there passes through here, and is imported w
 kc_utils works without the package; what needs it is then refused in one line.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import cache
 from importlib import import_module
@@ -38,8 +36,8 @@ def entries() -> dict[str, dict]:
     on standard error."""
     if not installed():
         return {}
-    cards, found = _module("cards"), {}
-    for name in cards.names():
+    found = {}
+    for name in _module("cards").names():
         try:
             found[f"lab:{name}"] = entry(name)
         except KCError as error:

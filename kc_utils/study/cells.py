@@ -37,10 +37,6 @@ class Cell:
         return cls(model, str(Recipe.parse(recipe)), probe)
 
     @property
-    def baseline(self) -> Cell:
-        return Cell(self.model, "none", self.probe)
-
-    @property
     def depends_on(self) -> dict:
         """Everything that can change the rows. Keys are those of the record: do not rename them."""
         from kc_utils.models.loading import fingerprint
@@ -60,11 +56,11 @@ class Cell:
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Put cells of one model and recipe together, in the order of their first."""
-    groups: dict[tuple[str, str], list[Cell]] = {}
+def grouped(cells: Iterable[Cell], by: str = "recipe") -> list[list[Cell]]:
+    """Put cells of one model and recipe (by: or `probe`) together, in the order of their first."""
+    groups: dict[tuple, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.model, cell.recipe), []).append(cell)
+        groups.setdefault((cell.model, getattr(cell, by)), []).append(cell)
     return list(groups.values())
 
 

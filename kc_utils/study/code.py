@@ -4,8 +4,6 @@ Tables of which a result uses single rows are left out of it (`TABLES`): a new m
 result outdated. What uses a row adds it to what it depends on, as `cells.making` does.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ Processes share the work one group at a time (a model and a recipe), so that eve
 is reported at the end; the rest goes on. Stopped in any way, the same command goes on from the finished evaluations.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import subprocess
@@ -13,16 +11,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from kc_utils.errors import BadResult, KCError, MissingData
+from kc_utils.errors import BadResult, KCError
+from kc_utils.models.registry import resolve
 from kc_utils.places import cores as all_cores
-from kc_utils.places import disk_message, project_dir, results_dir, write_text
-from kc_utils.probing.probe import Probe
+from kc_utils.places import project_dir, results_dir, write_text
 from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, chosen, grouped
 from kc_utils.study.execution import environment, error_file, processes
@@ -34,33 +31,20 @@ OPERATIONS_A_SECOND = 2e10  # of one core, before anything is measured
 
 def plan(study: Study) -> list[dict]:
     """Return one row per distinct evaluation: run, model, recipe, questions, whether it is done, estimated seconds."""
-    seen: dict[Cell, str] = {}
-    for run in study.runs:
-        for cell in run.cells:
-            seen.setdefault(cell, run.id)
+    first = {cell: run.id for run in reversed(study.runs) for cell in run.cells}
     fresh = store.is_empty()
-    rate = OPERATIONS_A_SECOND if fresh else measured_rate(seen)
+    rate = OPERATIONS_A_SECOND if fresh else measured_rate(study.cells)
     rows = []
-    for cell, run_id in seen.items():
+    for cell in study.cells:
         done = not fresh and store.has(cell.key)
         row = {
-            "run": run_id,
+            "run": first[cell],
             "model": cell.model,
             "recipe": cell.recipe,
-            "questions": _questions(cell.probe),
-            "done": done,
+            "questions": estimate.questions(cell.probe),
         }
-        rows.append(row | {"estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1)})
+        rows.append(row | {"done": done, "estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1)})
     return rows
-
-
-@lru_cache(maxsize=256)
-def _questions(probe: Probe) -> int:
-    facts, queries = probe.factset(), 0
-    for fact in facts.facts:
-        offered = 1 if fact.statement else len(facts.relations[fact.relation].templates)
-        queries += offered if probe.templates == "all" else min(int(probe.templates), offered)
-    return queries * len(probe.protocols) + len(probe.tasks) * (probe.task_limit or estimate.ITEMS_OF_A_TASK)
 
 
 def measured_rate(cells) -> float:
@@ -95,7 +79,10 @@ def compute_study(
     waiting = [cell for cell in cells if not store.has(cell.key)]
     before, failed = len(cells) - len(waiting), []
     if waiting:
-        prepare_models(study)
+        from kc_utils.models.loading import folder_of  # loads torch
+
+        for model in study.models:  # before the first evaluation, so that parallel ones find it ready
+            folder_of(resolve(model))
         groups = sorted(grouped(waiting), key=lambda group: -sum(map(estimate.operations, group)))
         cores = cores or all_cores()
         bar = {"total": len(cells), "initial": before, "desc": study.name, "disable": not show_progress}
@@ -138,15 +125,6 @@ def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
     return len(group) - len(failed), failed
 
 
-def prepare_models(study: Study) -> None:
-    """Fetch and convert every model before the first evaluation, so that parallel ones find it ready."""
-    from kc_utils.models.loading import folder_of
-    from kc_utils.models.registry import resolve
-
-    for model in study.models:
-        folder_of(resolve(model))
-
-
 def run_study(name: str, cores: int | None = None, show_progress: bool = True) -> Study:
     """Compute and execute everything of a study that is not done. Raises BadResult with the first error of the runs."""
     study = load_study(name)
@@ -159,7 +137,9 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
     if ready:
         log = _snakemake(study, ready, cores or all_cores(), show_progress)
         if left := [run for run in ready if not run.output.is_file()]:
-            raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {_why(left[0], log)}")
+            file = error_file(left[0].output)
+            why = file.read_text(encoding="utf-8").strip() if file.is_file() else f"see {log}"
+            raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {left[0].id}: {why}")
     if done.failed:
         raise BadResult(
             f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed; first, {done.failed[0]}"
@@ -177,11 +157,8 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", str(cores), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
     command += ["--quiet", "all", "--", *outputs]
-    try:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log = log_file.open("w", encoding="utf-8")
-    except OSError as error:
-        raise MissingData(disk_message(log_file, error)) from error
+    write_text(log_file, "")  # refused here where the disk is full
+    log = log_file.open("w", encoding="utf-8")
     bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", disable=not show_progress, file=sys.stderr)
     with log, bar, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         try:
@@ -193,8 +170,3 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
                     return log_file
         finally:
             process.terminate()
-
-
-def _why(run: Run, log_file: Path) -> str:
-    file = error_file(run.output)
-    return f"{run.id}: {file.read_text(encoding='utf-8').strip() if file.is_file() else f'see {log_file}'}"

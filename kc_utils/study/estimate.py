@@ -6,9 +6,7 @@ read once for each model and recipe. The result is an order of magnitude, for fl
 for 16 bits.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -40,13 +38,26 @@ def card(name: str) -> dict[str, float]:
     return cards()[name]
 
 
+def _prompts(probe: Probe) -> Iterator[tuple]:
+    """Yield each fact, what states it, and how many of these are prompts."""
+    facts = probe.factset()
+    for fact in facts.facts:
+        texts = [fact.statement] if fact.statement else facts.relations[fact.relation].templates
+        yield fact, texts, len(texts) if probe.templates == "all" else min(int(probe.templates), len(texts))
+
+
+@lru_cache(maxsize=256)
+def questions(probe: Probe) -> int:
+    """Count the questions of a probe."""
+    queries = sum(count for _, _, count in _prompts(probe))
+    return queries * len(probe.protocols) + len(probe.tasks) * (probe.task_limit or ITEMS_OF_A_TASK)
+
+
 @lru_cache(maxsize=256)
 def tokens_of(probe: Probe, family: str) -> float:
     """Count the tokens of a probe, roughly; what candidates share counts once, but for encoders."""
     facts, total = probe.factset(), 0.0
-    for fact in facts.facts:
-        texts = [fact.statement] if fact.statement else facts.relations[fact.relation].templates
-        count = len(texts) if probe.templates == "all" else min(int(probe.templates), len(texts))
+    for fact, texts, count in _prompts(probe):
         length = (len(texts[0]) + len(fact.subject) + len(fact.answers[0])) / CHARACTERS_A_TOKEN + 2
         wrong = max(0, len(facts.relations[fact.relation].answer_space) - 1)
         wrong = wrong if probe.alternatives == "all" else min(int(probe.alternatives), wrong)
@@ -88,10 +99,8 @@ def by_model(cells: Iterable[Cell], gpu: str) -> list[dict]:
         solved = 4 * size.parameters * sum(calibration(g[0].recipe) for g in groups) / (1e12 * SOLVER_UTILISATION)
         passes = PASSES * 4 * size.parameters / (1e9 * on["bandwidth_gb_s"]) + size.stored_bytes / (1e9 * DISK_GB_S)
         tokens = sum(tokens_of(cell.probe, family) for group in groups for cell in group)
-        once, each = (
-            len(groups) * passes + solved / on["tflops_32"],
-            2 * size.parameters * tokens / (1e12 * UTILISATION),
-        )
+        once = len(groups) * passes + solved / on["tflops_32"]
+        each = 2 * size.parameters * tokens / (1e12 * UTILISATION)
         memory = 4.4 * size.parameters / 1e9 + ACTIVATIONS_GB
         lines.append({
             "model": model, "family": family, "evaluations": sum(map(len, groups)), "recipes": len(groups),

@@ -1,23 +1,23 @@
 """Start processes, and execute notebooks in them: what takes long runs beside this process."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from kc_utils.errors import BadResult, KCError
 from kc_utils.places import complete_or_absent, project_dir, write_text
 
 PLACES = ("KC_RESULTS", "KC_REFERENCE", "KC_CACHE", "KC_DATA")
 """Folders that the environment may name: a notebook runs in a folder of its own."""
+environment = partial(patch.dict, os.environ)
+"""Set, within a `with`, what processes that are started there find in their environment."""
 
 
 def error_file(output: Path) -> Path:
@@ -68,13 +68,11 @@ def execute(notebook: Path, parameters: dict, output: Path) -> None:
     failed.unlink(missing_ok=True)
 
 
-@contextmanager
-def processes(count: int, threads: int | None = None) -> Iterator[ProcessPoolExecutor]:
+def processes(count: int, threads: int | None = None) -> ProcessPoolExecutor:
     """Start a pool of processes, each with so many threads of torch, which do not survive a fork: they are started afresh, and
     end when this process does, however it ends."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
-        yield pool
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads,))
 
 
 def _begin(threads: int | None) -> None:
@@ -88,15 +86,3 @@ def _begin(threads: int | None) -> None:
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Set what processes that are started inside find in their environment."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})

@@ -6,8 +6,6 @@ other, in plain Python that imports the standard library alone. A notebook takes
 their family (`decoder_`, `encoder_`, `encoder_decoder_`), any other name stands for models of any family.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import hashlib
@@ -94,18 +92,13 @@ class Plan:
         ]
 
 
-def template_file(name: str) -> Path:
-    """Return the file of a notebook of the checkout. Raises BadRequest for an unknown one."""
-    folder = project_dir() / "notebooks"
-    if not (folder / f"{name}.ipynb").is_file():
-        known = sorted(p.stem for p in folder.glob("*.ipynb"))
-        raise BadRequest(f"no notebook {name!r} in {folder.name}/: there are {listed(known, 40)}")
-    return folder / f"{name}.ipynb"
-
-
 def read_notebook(name: str) -> Notebook:
-    """Read what a notebook declares. Raises BadRequest where its `parameters` or `grid` cell is absent or not plain Python."""
-    file = template_file(name)
+    """Read what a notebook of the checkout declares. Raises BadRequest for an unknown one, and where its `parameters` or `grid`
+    cell is absent or not plain Python."""
+    file = project_dir() / "notebooks" / f"{name}.ipynb"
+    if not file.is_file():
+        known = sorted(p.stem for p in file.parent.glob("*.ipynb"))
+        raise BadRequest(f"no notebook {name!r} in notebooks/: there are {listed(known, 40)}")
     return _read(file, file.stat().st_mtime_ns)
 
 
@@ -127,9 +120,10 @@ def _read(file: Path, stamp: int) -> Notebook:
             tree = ast.parse("".join(cell["source"]))
             names |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
             modules |= imports_in(tree)
-    defaults, digest = {name: space[name] for name in declared}, hashlib.sha256(content).hexdigest()
-    grid = compile(grid, "grid", "exec")
-    return Notebook(file.stem, declared, defaults, grid, frozenset(names), frozenset(modules), digest)
+    return Notebook(
+        *(file.stem, declared, {name: space[name] for name in declared}, compile(grid, "grid", "exec")),
+        *(frozenset(names), frozenset(modules), hashlib.sha256(content).hexdigest()),
+    )
 
 
 def _plain_python(source: str, where: str) -> ast.Module:
@@ -149,15 +143,10 @@ def _declared(tree: ast.Module) -> dict[str, str]:
     """Return the type as written, or nothing, of every name that a cell assigns at its top."""
     found = {}
     for node in tree.body:
-        targets = (
-            getattr(node, "targets", [getattr(node, "target", None)])
-            if isinstance(node, ast.Assign | ast.AnnAssign)
-            else ()
-        )
-        names = [
-            t.id for t in targets if isinstance(t, ast.Name) and not t.id.startswith("_") and node.value is not None
-        ]
-        found |= dict.fromkeys(names, ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "")
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+            found |= {t.id: kind for t in targets if isinstance(t, ast.Name) and not t.id.startswith("_")}
     return found
 
 
@@ -188,8 +177,8 @@ def plan(name: str, given: Mapping | None = None) -> Plan:
     values = notebook.values(given or {})
     space = _run(notebook.grid, dict(values), f"{name}.ipynb, cell `grid`")
     try:
-        recipes = _texts(space.get("recipes"), "recipes", "cell `grid` defines them")
-        recipes = tuple(r for r in dict.fromkeys(str(Recipe.parse(r)) for r in recipes) if r != "none")
+        recipes = map(Recipe.parse, _texts(space.get("recipes"), "recipes", "cell `grid` defines them"))
+        recipes = tuple(r for r in dict.fromkeys(map(str, recipes)) if r != "none")
         several = "cell `parameters` declares model, or models"
         models = (values["model"],) if "model" in values else _texts(values.get("models"), "models", several)
         if len(set(models)) < len(models) or not models:
@@ -245,19 +234,16 @@ def check(notebook: str, variables: dict):
         return Markdown("\n".join(map(_about_model, [variables[name] for name in ("model",) if name in variables])))
     known = read_notebook(notebook)
     if "In" in variables:  # in Jupyter: what papermill wrote; else all variables that no cell assigns
-        given = {
-            name for code in variables["In"] if code.startswith("# Parameters") for name in _declared(ast.parse(code))
-        }
+        written = [code for code in variables["In"] if code.startswith("# Parameters")]
+        given = set(_declared(ast.parse("\n".join(written))))
     else:
         plain = (str, int, float, bool, list, tuple, type(None))
         given = {n for n, v in variables.items() if isinstance(v, plain) and not n.startswith("_")} - known.names
     values = {name: variables[name] for name in variables if name in known.declared or name in given}
     found = plan(notebook, values)
     variables.update({name: found.values[name] for name in values})
-    lines = [*map(_about_model, found.models), *map(_about_probe, found.probes.values())]
-    return Markdown(
-        "\n".join([*lines, f"- **Recipes**: {len(found.recipes)}, and the uncompressed model, on the same facts"])
-    )
+    compared = f"- **Recipes**: {len(found.recipes)}, and the uncompressed model, on the same facts"
+    return Markdown("\n".join([*map(_about_model, found.models), *map(_about_probe, found.probes.values()), compared]))
 
 
 def _about_model(model: str) -> str:
@@ -272,11 +258,9 @@ def _about_model(model: str) -> str:
 def _about_probe(probe: Probe) -> str:
     facts, parts = probe.factset(), []
     if len(facts):
-        how = [", ".join(probe.protocols), f"templates: {probe.templates}" if probe.templates != 1 else ""]
-        how += [
-            f"shots: {probe.shots}" * bool(probe.shots),
-            f"relearning: {probe.relearn_steps} steps" * bool(probe.relearn_steps),
-        ]
+        how = [", ".join(probe.protocols), f"templates: {probe.templates}" * (probe.templates != 1)]
+        how += [f"shots: {probe.shots}" * bool(probe.shots)]
+        how += [f"relearning: {probe.relearn_steps} steps" * bool(probe.relearn_steps)]
         size = f"{len(facts):,} facts of `{facts.name}` in {len(facts.by_relation())} relations"
         parts.append(f"{size} (list `{facts.sha256[:12]}`) by {'; '.join(filter(None, how))}")
     parts += [f"{probe.task_limit or 'all'} items of task `{task}`" for task in probe.tasks]

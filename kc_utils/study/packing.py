@@ -5,8 +5,6 @@ their bits zero; bytes of equal significance are stored side by side (BYTE_STREA
 stored as they were found, before any rounding.
 """
 
-from __future__ import annotations
-
 import io
 import json
 

@@ -1,11 +1,11 @@
 """What a result was made with: versions, hardware, time."""
 
-from __future__ import annotations
-
 import platform
+import re
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 from kc_utils.places import cores
 
@@ -52,11 +52,6 @@ def now() -> str:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    file = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:(.*)", file.read_text(encoding="utf-8") if file.is_file() else "", re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()

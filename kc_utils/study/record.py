@@ -3,11 +3,9 @@
     results/reference/STUDY/record.json             every file of the record with its hash, size and number of evaluations
     results/reference/STUDY/MODEL/PROBE.parquet     rows of all recipes of one model and probe, and what made them
 
-`find` finds an evaluation by key: it was made with this very code, these versions, weights and facts, and stands for a
-computation here. `Record.results` and `kc.results` take whatever made it: the published pages stay what they are when code or a
-library moves on, need neither weights nor benchmark data, and say what made their rows (`Record.making`); `kc verify` measures
-whether the numbers still come out. A file that is absent, cut or altered gives no rows, and `Record.problems` says so in one
-line. Only what `record.json` lists is read.
+`find` finds an evaluation by key: made with this very code, these versions, weights and facts, it stands for a computation here.
+`Record.results` and `kc.results` take whatever made it, so that published pages stay what they are when code or a library moves
+on. A file that is absent, cut or altered gives no rows, and `Record.problems` says so. Only what `record.json` lists is read.
 """
 
 from __future__ import annotations
@@ -104,7 +102,7 @@ class Record:
 
     def results(self) -> dict[Cell, CellResult]:
         """Return every recorded evaluation with its rows, whatever code made it."""
-        return {file.cell(recipe): file.result(recipe) for file in self.files for recipe in file.cells}
+        return {cell: file.result(cell.recipe) for cell, file in self.cells.items()}
 
     @property
     def cells(self) -> dict[Cell, RecordedFile]:
@@ -113,8 +111,8 @@ class Record:
     def making(self) -> dict[str, list]:
         """Return what made these results: days, versions of the packages that scores depend on, processors (accelerators
         where models were evaluated on one), seconds of all."""
-        made = [file.made(recipe) for file in self.files for recipe in file.cells]
-        versions = [file.depends_on(recipe)["versions"] for file in self.files for recipe in file.cells]
+        made = [file.made(cell.recipe) for cell, file in self.cells.items()]
+        versions = [file.depends_on(cell.recipe)["versions"] for cell, file in self.cells.items()]
         packages = dict.fromkeys(p for v in versions for p in v)
         return {
             "days": sorted({m["at"][:10] for m in made}),
@@ -128,10 +126,9 @@ class Record:
         from kc_utils.study.cells import making
 
         other = {"code": 0, "versions": 0}
-        for file in self.files:
-            for recipe in file.cells:
-                then, now = file.depends_on(recipe), making(file.model, recipe, file.probe.instruments)
-                other = {what: n + (then[what] != now[what]) for what, n in other.items()}
+        for cell, file in self.cells.items():
+            then, now = file.depends_on(cell.recipe), making(cell.model, cell.recipe, cell.probe.instruments)
+            other = {what: n + (then[what] != now[what]) for what, n in other.items()}
         return other
 
 
@@ -185,9 +182,8 @@ def read_listing(file: Path) -> list[dict]:
             dict(entry["cells"])
         return listing["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MissingData(
-            f"the list of recorded files {here} is damaged ({' '.join(repr(error).split())[:100]}): restore it with git"
-        ) from error
+        reason = " ".join(repr(error).split())[:100]
+        raise MissingData(f"the list of recorded files {here} is damaged ({reason}): restore it with git") from error
 
 
 def _file_with(key: str) -> tuple[RecordedFile | None, str]:
@@ -246,9 +242,8 @@ def content_of(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise MissingData(
-            f"recorded rows {name} are absent ({error.strerror or error}): restore them with git"
-        ) from error
+        reason = error.strerror or error
+        raise MissingData(f"recorded rows {name} are absent ({reason}): restore them with git") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise MissingData(f"recorded rows {name} are damaged (another hash than listed): restore them with git")
     return content

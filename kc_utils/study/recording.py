@@ -5,12 +5,11 @@ today's code would make it of the same weights and facts: what is compared withi
 and devices may differ, since studies are computed on several machines; they are recorded with every evaluation.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +17,10 @@ import pandas as pd
 
 from kc_utils.errors import BadRequest, BadResult, MissingData, listed
 from kc_utils.models.registry import resolve
-from kc_utils.places import complete_or_absent, finished_dir, reference_dir, write_text
+from kc_utils.places import complete_or_absent, finished_dir, project_dir, reference_dir, write_text
 from kc_utils.probing.probe import Probe
 from kc_utils.study import packing, record, store
-from kc_utils.study.cells import Cell
+from kc_utils.study.cells import Cell, grouped
 from kc_utils.study.record import FORMAT, INDEX, CellResult, RecordedFile
 from kc_utils.study.rows import source_of
 from kc_utils.study.studyfile import Study
@@ -50,10 +49,7 @@ def record_study(study: Study) -> Recorded:
     Raises BadRequest for what others could not name or compute (models and texts given by path) and outside of a checkout,
     BadResult where nothing is finished, MissingData for a record that is damaged.
     """
-    folder = reference_dir()
-    if folder is None:
-        raise BadRequest("results of record belong to a checkout: change to the folder that holds studies/")
-    cells, folder = study.cells, folder / study.name
+    cells, folder = study.cells, (reference_dir() or project_dir()) / study.name
     refuse_private(cells)
     before = record.load(study.name)
     if before.problems:
@@ -63,8 +59,7 @@ def record_study(study: Study) -> Recorded:
     listing = record.read_listing(folder / INDEX) if before.files else []
     entries = {entry["file"]: entry for entry in listing}
     names = file_names(groups, {str(f.path.relative_to(folder)): (f.model, f.probe) for f in before.files})
-    files = count = dropped = 0
-    alone = []
+    files, recorded, dropped, alone = 0, 0, 0, []
     for group, wanted in groups.items():
         found = {cell: result for cell in wanted if (result := store.read_local(cell.key)) is not None}
         if not found:
@@ -79,16 +74,15 @@ def record_study(study: Study) -> Recorded:
         with complete_or_absent(folder / name) as scratch:
             scratch.write_bytes(content)
         entries[name] = {"file": name, **entry}
-        files, count, dropped = files + 1, count + len(together), dropped + lost
+        files, recorded, dropped = files + 1, recorded + len(together), dropped + lost
     if not files:
-        raise BadResult(
-            f"nothing of study {study.name} is finished beside its uncompressed model; run `kc study compute {study.name}`"
-        )
+        nothing = f"nothing of study {study.name} is finished beside its uncompressed model"
+        raise BadResult(f"{nothing}; run `kc study compute {study.name}`")
     _write_index(folder / INDEX, study, [entries[n] for n in sorted(entries)])
     size = sum(entry["bytes"] for entry in entries.values()) + (folder / INDEX).stat().st_size
-    recorded = {key for entry in entries.values() for key in entry["cells"].values()}
-    unfinished = sum(cell.key not in recorded for cell in cells)
-    return Recorded(files, count, len(cells), size, unfinished, tuple(alone), dropped)
+    there = {key for entry in entries.values() for key in entry["cells"].values()}
+    unfinished = sum(cell.key not in there for cell in cells)
+    return Recorded(files, recorded, len(cells), size, unfinished, tuple(alone), dropped)
 
 
 def keep_finished(study: Study) -> None:
@@ -113,10 +107,7 @@ def _write_index(file: Path, study: Study, entries: list[dict]) -> None:
 
 
 def _groups(cells: Iterable[Cell]) -> dict[tuple[str, Probe], list[Cell]]:
-    groups: dict[tuple[str, Probe], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.probe), []).append(cell)
-    return groups
+    return {(group[0].model, group[0].probe): group for group in grouped(cells, "probe")}
 
 
 def refuse_private(cells: Iterable[Cell]) -> None:
@@ -162,9 +153,8 @@ def file_of(group: tuple[str, Probe], results: dict[Cell, CellResult], exact: bo
     for cell, result in results.items():
         depends, made = result.record["depends_on"], result.record["made"]
         if any(depends[name] != value for name, value in same.items()):
-            raise BadResult(
-                f"{model}, {cell.recipe}: stored with other facts or weights than {next(iter(results)).recipe}"
-            )
+            other = next(iter(results)).recipe
+            raise BadResult(f"{model}, {cell.recipe}: stored with other facts or weights than {other}")
         cells[cell.recipe] = {
             "key": result.key,
             "code": depends["code"],
@@ -186,18 +176,10 @@ def file_names(
     groups: Iterable[tuple[str, Probe]], taken: dict[str, tuple[str, Probe]]
 ) -> dict[tuple[str, Probe], str]:
     """Name a file for each model and probe, with a number behind it where two would have one name."""
-    names, used = {group: name for name, group in taken.items()}, set(taken)
+    names = {group: name for name, group in taken.items()}
     for model, probe in groups:
-        if (model, probe) in names:
-            continue
-        stem = f"{_plain(model)}/{_plain(source_of(probe.model_dump()))}"
-        number = 1
-        while (name := f"{stem}{f'-{number}' if number > 1 else ''}.parquet") in used:
-            number += 1
-        names[model, probe] = name
-        used.add(name)
+        parts = (re.sub(r"[^a-z0-9+_-]+", ".", p.lower()).strip(".") for p in (model, source_of(probe.model_dump())))
+        stem = "/".join(parts)
+        numbered = (f"{stem}{f'-{number}' if number > 1 else ''}.parquet" for number in count(1))
+        names.setdefault((model, probe), next(name for name in numbered if name not in names.values()))
     return names
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9+_-]+", ".", name.lower()).strip(".")

@@ -33,7 +33,6 @@ REPORTED = (
     "compression_ratio",
 )
 """What every row carries of its recipe's report."""
-NAMED = ("origin", "model", "recipe", "facts", "probe", "shots")
 RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""
 TEXTS = ("recipe", "fact", "relation", "protocol")
@@ -105,8 +104,8 @@ def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
     for cell, result in results.items():
         probe = cell.probe.model_dump(mode="json")
         origin = f"{RECORD}{result.recorded['study']}" if result.recorded else "here"
-        named = (origin, cell.model, cell.recipe, facts_of(probe), short_hash(probe), probe["shots"])
-        parts.append(result.rows.assign(**dict(zip(NAMED, named, strict=True)), **reported(result.report)))
+        rows = _named(result.rows, origin, cell.model, probe)
+        parts.append(rows.assign(recipe=cell.recipe, **reported(result.report)))
     return _ordered(pd.concat(parts, ignore_index=True))
 
 
@@ -153,17 +152,13 @@ def results(
         if not fits(model, models) or not fits(facts_of(probe), facts):
             continue
         there.setdefault("recipes", set()).update(file.cells)
-        hashed = short_hash(probe)
         reports = {recipe: reported(own["report"]) for recipe, own in file.cells.items() if fits(recipe, recipes)}
-        if reports and taken.setdefault((model, hashed), origin) == origin:
+        if reports and taken.setdefault((model, short_hash(probe)), origin) == origin:
             rows = _unpacked(record.content_of(file.path, file.sha256))
             rows = rows[rows["recipe"].isin(reports)]
             rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
-            report_columns = {
-                name: rows["recipe"].map({r: own[name] for r, own in reports.items()}) for name in REPORTED
-            }
-            rows = rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=hashed, shots=probe["shots"])
-            parts.append(rows.assign(**report_columns))
+            done = {name: rows["recipe"].map({r: own[name] for r, own in reports.items()}) for name in REPORTED}
+            parts.append(_named(rows, origin, model, probe).assign(**done))
     if not sum(map(len, parts)):
         known = "; ".join(f"{what}: {listed(sorted(names), 8)}" for what, names in there.items()) or "nothing at all"
         raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
@@ -190,6 +185,10 @@ def _unpacked(content: bytes) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(numbers, float))
 
 
+def _named(rows: pd.DataFrame, origin: str, model: str, probe: Mapping) -> pd.DataFrame:
+    return rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=short_hash(probe), shots=probe["shots"])
+
+
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     first, last = ["model", "recipe"], ["shots", "facts", "probe", "origin"]
     return frame[[*first, *frame.columns.difference([*first, *last], sort=False), *last]]
@@ -206,8 +205,7 @@ def reported(report: Mapping) -> dict[str, float]:
 
 def source_of(probe: Mapping) -> str:
     """Name what a probe evaluates: `lama:trex`, `boolq+piqa`, `wikitext2`."""
-    text = [Path(probe["text"]).stem] if probe["text"] else []
-    return "+".join([*([probe["facts"]] if probe["facts"] else []), *probe["tasks"], *text])
+    return "+".join(filter(None, [probe["facts"], *probe["tasks"], Path(probe["text"] or "").stem]))
 
 
 def facts_of(probe: Mapping) -> str:

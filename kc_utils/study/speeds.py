@@ -4,8 +4,6 @@ Most formats are simulated in full precision, which says nothing of their speed.
 (`benchmarks/quantized_forward.py`), in `results/reference/speed.json` with their processor. Other recipes have none.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import NamedTuple

@@ -6,15 +6,13 @@ Runs may be written one by one, or as a grid of models x techniques x probes: wi
 of the registry that have such a name, be it none.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import yaml
@@ -35,28 +33,28 @@ from kc_utils.study.notebooks import Plan, plan, read_notebook
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
-class RunEntry(BaseModel):
+class Part(BaseModel):
+    """A part of a study file, which holds no other names."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class RunEntry(Part):
     notebook: str
     parameters: dict = Field(default_factory=dict)
 
 
-class Crossing(BaseModel):
+class Crossing(Part):
     """models: ids, or patterns of them; probes: by a short name, parameters that say what is evaluated; techniques: by name,
     the other parameters of its notebook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: tuple[str, ...] = Field(min_length=1)
     probes: dict[str, dict] = Field(min_length=1)
     techniques: dict[str, dict] = Field(min_length=1)
 
 
-class StudyFile(BaseModel):
+class StudyFile(Part):
     """The file as written. defaults: parameters of all runs whose notebooks have them; runs: by id; grid: further runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     about: str = ""
@@ -112,12 +110,6 @@ class Study:
     def models(self) -> list[str]:
         return list(dict.fromkeys(model for run in self.runs for model in run.plan.models))
 
-    def run(self, run_id: str) -> Run:
-        runs = {run.id: run for run in self.runs}
-        if run_id not in runs:
-            raise BadRequest(f"study {self.name} has no run {run_id!r}: it has {listed(runs, 40)}")
-        return runs[run_id]
-
 
 def load_study(name: str, fetch: bool = True) -> Study:
     """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault.
@@ -131,7 +123,12 @@ def load_study(name: str, fetch: bool = True) -> Study:
         raise BadRequest(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
     except ValidationError as error:
         raise BadRequest(f"{file}: {explain(error, StudyFile)}") from error
-    entries = _all_runs(written, file)
+    crossed = runs_of(written.grid)
+    if twice := sorted(set(crossed) & set(written.runs)):
+        raise BadRequest(f"{file}: {listed(twice)} is named among the runs and by the grid")
+    entries = written.runs | crossed
+    if not entries:
+        raise BadRequest(f"{file}: names no runs")
     if not fetch:
         check_data(file.stem, [{**written.defaults, **entry.parameters} for entry in entries.values()])
     runs, used = [], set()
@@ -144,7 +141,7 @@ def load_study(name: str, fetch: bool = True) -> Study:
             runs.append(Run(file.stem, run_id, plan(entry.notebook, {**shared, **entry.parameters})))
         except KCError as error:
             raise type(error)(f"{file.name}, run {run_id}: {error}") from error
-        used |= set(shared)
+        used.update(shared)
     if idle := sorted(set(written.defaults) - used):
         raise BadRequest(f"{file.name}, defaults: no notebook of this study has a parameter {listed(idle)}")
     return Study(file.stem, written.title, written.about, tuple(runs))
@@ -164,20 +161,9 @@ class _UniqueKeys(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise yaml.YAMLError(f"{listed(twice)} is written twice{node.start_mark}")
         return super().construct_mapping(node, deep)
-
-
-def _all_runs(written: StudyFile, file: Path) -> dict[str, RunEntry]:
-    """The runs written one by one, then those of the grid."""
-    crossed = runs_of(written.grid)
-    if twice := sorted(set(crossed) & set(written.runs)):
-        raise BadRequest(f"{file}: {listed(twice)} is named among the runs and by the grid")
-    if not crossed and not written.runs:
-        raise BadRequest(f"{file}: names no runs")
-    return {**written.runs, **crossed}
 
 
 def runs_of(grid: Iterable[Crossing]) -> dict[str, RunEntry]:
@@ -199,10 +185,8 @@ def runs_of(grid: Iterable[Crossing]) -> dict[str, RunEntry]:
 
 def matching(models: Iterable[str]) -> list[str]:
     """Return ids as they are, and patterns with `*` as the ids of the registry that they match."""
-    found: list[str] = []
-    for model in models:
-        found += fnmatch.filter(registry(), model) if "*" in model else [model]
-    return list(dict.fromkeys(found))
+    found = [fnmatch.filter(registry(), model) if "*" in model else [model] for model in models]
+    return list(dict.fromkeys(chain.from_iterable(found)))
 
 
 def absent(parameters: Iterable[dict]) -> dict[str, str]:
@@ -220,8 +204,7 @@ def absent(parameters: Iterable[dict]) -> dict[str, str]:
 
 def check_data(study: str, parameters: Iterable[dict]) -> None:
     """Raise MissingData in one line where a study needs what is not on this machine."""
-    found = absent(parameters)
-    if found:
-        (name, why), others = next(iter(found.items())), list(found)[1:]
-        more = f" (and {len(others)} more: {', '.join(others)})" if others else ""
+    if found := absent(parameters):
+        (name, why), *others = found.items()
+        more = f" (and {len(others)} more: {', '.join(dict(others))})" if others else ""
         raise MissingData(f"study {study} needs {name}{more}, not on this machine: {why}")

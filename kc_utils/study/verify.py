@@ -11,8 +11,6 @@ whether answers turned, or scores moved, more one way than the other. Either sum
 |sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted. Fewer than ten facts cannot fail it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import sys
@@ -35,14 +33,12 @@ from kc_utils.study.studyfile import check_data
 
 QUESTION = ["protocol", "fact", "template"]
 """What names a question in the rows of an evaluation."""
-
-
 NATS, SHARE, TYPICAL, TURNED = 0.02, 0.001, 0.01, 0.005
 """How far the worst score may be off in nats, with a share of that score added; the median score; the share of answers that may
 turn, one at least."""
 Z = 3.0
 NOISY = ("int8", "llm-int8", "gptq")
-"""Methods whose rounding depends on sums of float32."""
+"""Methods whose rounding depends on sums of float32: another machine gives another draw of it."""
 BY_ANSWER, IN_DISTRIBUTION, NO = "answer by answer", "in distribution", "no"
 
 
@@ -56,8 +52,8 @@ class Check:
     recipe: str
     facts: str
     n: int
-    same_code: bool
-    seconds_recorded: float
+    same_code: bool = True
+    seconds_recorded: float = 0.0
     agreement: str = NO
     why: str = ""
     turned: int = 0
@@ -77,18 +73,22 @@ class Check:
     def to_dict(self) -> dict:
         return {**asdict(self), "reproduces": self.reproduces}
 
-
-def noisy(recipe: str) -> bool:
-    """Whether another machine gives another draw of a recipe's rounding."""
-    return any(step.method in NOISY for step in Recipe.parse(recipe).steps)
+    def line(self) -> dict[str, object]:
+        """Return what a table shows of it, by column."""
+        return {name: getattr(self, name) for name in ("model", "recipe", "facts", "n")} | {
+            "answers turned": f"{self.turned} (up to {self.turned_allowed})",
+            "typical, largest difference": f"{self.typical:.4f}, {self.largest:.4f} nats",
+            "same code": "yes" if self.same_code else "no",
+            "seconds": self.seconds,
+            "agrees": self.agreement if self.agreement == BY_ANSWER else f"{self.agreement}: {self.why}",
+        }
 
 
 def sample(found: record.Record, size: int, seed: int, models: Sequence[str] = ()) -> list[Cell]:
     """Draw so many recorded evaluations, by seed and by what they are, so that one that is added moves no other."""
 
-    def rank(cell: Cell) -> str:
-        text = f"{seed}/{cell.model}/{cell.recipe}/{cell.probe.model_dump_json()}"
-        return hashlib.sha256(text.encode()).hexdigest()
+    def rank(cell: Cell) -> bytes:
+        return hashlib.sha256(f"{seed}/{cell.model}/{cell.recipe}/{cell.probe.model_dump_json()}".encode()).digest()
 
     return sorted(chosen(found.cells, f"the record of {found.study}", models), key=rank)[:size]
 
@@ -105,9 +105,8 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, mod
     if found.problems:
         raise MissingData("; ".join(found.problems[:2]))
     if not found.files:
-        raise MissingData(
-            f"study {study} has no results of record; there are those of {listed(record.studies(reference_dir())) or 'none'}"
-        )
+        there = listed(record.studies(reference_dir())) or "none"
+        raise MissingData(f"study {study} has no results of record; there are those of {there}")
     cells = sample(found, size, seed, models)
     check_data(study, [cell.probe.model_dump() for cell in cells])
     files, checks = found.cells, []
@@ -125,11 +124,11 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
     """Compute one recorded evaluation and compare."""
     before = file.result(cell.recipe)
     then, now = before.record["depends_on"], cell.depends_on
-    seconds = sum(before.record["made"]["seconds"].values())
-    known = _named(cell) | {"same_code": before.key == cell.key, "seconds_recorded": round(seconds, 1)}
+    seconds = round(sum(before.record["made"]["seconds"].values()), 1)
+    known = {"same_code": before.key == cell.key, "seconds_recorded": seconds}
     for what, name in (("facts", "facts"), ("asked", "tasks or texts"), ("model", "weights")):
         if then[what] != now[what]:
-            return Check(**known, n=len(before.rows), why=f"the {name} here are not those of the record")
+            return _of(cell, n=len(before.rows), **known, why=f"the {name} here are not those of the record")
     try:
         made, waited = models.of(cell)
         begin = time.perf_counter()
@@ -137,60 +136,57 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
     except MissingData:
         raise
     except KCError as error:
-        return Check(**known, n=len(before.rows), why=f"it cannot be computed here: {error}")
+        return _of(cell, n=len(before.rows), **known, why=f"it cannot be computed here: {error}")
     spent = sum(waited.values()) + time.perf_counter() - begin
     return compare(cell, rows, before.rows, seconds=round(spent, 1), **known)
 
 
 def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> Check:
     """Compare fresh rows with recorded ones. known: further fields of the `Check`."""
-    known = {"same_code": True, "seconds_recorded": 0.0} | _named(cell) | known
     both = recorded.merge(rows, on=QUESTION, how="inner", suffixes=("_then", ""))
-    if len(both) != len(recorded) or len(both) != len(rows):
+    if not len(both) == len(recorded) == len(rows):
         why = f"{len(recorded)} recorded and {len(rows)} fresh questions share {len(both)}"
-        return Check(**known | {"seconds": 0.0}, n=len(recorded), why=why)
+        return _of(cell, n=len(recorded), **known | {"seconds": 0.0}, why=why)
     there = {c: both[c].notna() for c in ("correct", "correct_then", "score", "score_then")}
     answered, scored = there["correct"] & there["correct_then"], there["score"] & there["score_then"]
     right, was = (both.loc[answered, c].astype(int) for c in ("correct", "correct_then"))
     score, then = (both.loc[scored, c].astype(float) for c in ("score", "score_then"))
     moved, turned = score - then, int((right != was).sum())
-    off, allowed = moved.abs().to_numpy(), max(1, math.floor(TURNED * len(both)))
-    typical, largest = (float(np.median(off)), float(off.max())) if len(off) else (0.0, 0.0)
-    z = {
-        "answers": _net((right - was).groupby(both.loc[answered, "fact"]).sum()),
-        "scores": _net(moved.groupby(both.loc[scored, "fact"]).sum()),
-    }
+    off, allowed = moved.abs(), max(1, math.floor(TURNED * len(both)))
+    typical, largest = (float(off.median()), float(off.max())) if len(off) else (0.0, 0.0)
+    z = {"answers": _net(right - was, both["fact"]), "scores": _net(moved, both["fact"])}
     why = []
     if turned > allowed:
         why.append(f"{turned} answers turned, {allowed} may")
-    if (off > NATS + SHARE * then.abs().to_numpy() + packing.STEP / 2).any():
+    if (off > NATS + SHARE * then.abs() + packing.STEP / 2).any():
         why.append(f"a score is {largest:.2f} nats off")
     if typical > TYPICAL + packing.STEP / 2:
         why.append(f"scores are {typical:.2f} nats off in the middle")
     agreement = NO if why else BY_ANSWER
-    if why and noisy(cell.recipe):
+    if why and any(step.method in NOISY for step in Recipe.parse(cell.recipe).steps):
         one_way = [f"{what} moved one way, by {size:.1f} standard errors" for what, size in z.items() if size > Z]
         agreement = NO if one_way else IN_DISTRIBUTION
         why += one_way
     if unlike := sum(int((there[c] != there[f"{c}_then"]).sum()) for c in ("correct", "score")):
         agreement = NO
         why.append(f"{unlike} answers or scores are there in one of the two alone")
-    accuracy, recorded_accuracy = (float(values.mean()) if len(values) else None for values in (right, was))
-    return Check(
-        **known, n=len(both), turned=turned, turned_allowed=allowed, largest=largest, typical=typical, accuracy=accuracy,
-        accuracy_recorded=recorded_accuracy, z_answers=z["answers"], z_scores=z["scores"], agreement=agreement,
+    accuracy, before = (float(values.mean()) if len(values) else None for values in (right, was))
+    return _of(
+        cell, **known, n=len(both), turned=turned, turned_allowed=allowed, largest=largest, typical=typical, accuracy=accuracy,
+        accuracy_recorded=before, z_answers=z["answers"], z_scores=z["scores"], agreement=agreement,
         why="; ".join(why),
     )  # fmt: skip
 
 
-def _net(moved: pd.Series) -> float:
+def _net(moved: pd.Series, facts: pd.Series) -> float:
     """|sum| / sqrt(sum of squares) of what each fact moved; 0 where none did."""
-    size = float(np.sqrt((moved.astype(float) ** 2).sum()))
+    moved = moved.groupby(facts.reindex(moved.index)).sum()
+    size = float(np.linalg.norm(moved.to_numpy(float)))
     return abs(float(moved.sum())) / size if size else 0.0
 
 
-def _named(cell: Cell) -> dict:
-    return {"model": cell.model, "recipe": cell.recipe, "facts": source_of(cell.probe.model_dump())}
+def _of(cell: Cell, **found) -> Check:
+    return Check(cell.model, cell.recipe, source_of(cell.probe.model_dump()), **found)
 
 
 def failures(checks: Sequence[Check]) -> str:

@@ -88,12 +88,6 @@ def test_the_key_can_be_a_file_name(trained):
     assert int(key, 16) >= 0
 
 
-def test_the_baseline_asks_the_same(trained):
-    cell = Cell.of(trained.id, "magnitude@all=0.5", PROBE)
-    assert cell.baseline == Cell.of(trained.id, "none", PROBE)
-    assert cell.baseline.baseline == cell.baseline
-
-
 def test_what_is_unknown_is_refused_before_anything_runs(trained):
     for recipe in ("magnitude@all=1.0", "magnitude@everything=0.5", "prune@all=0.5", "rtn@all=5", ""):
         with pytest.raises(BadRequest):

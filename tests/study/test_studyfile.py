@@ -47,9 +47,7 @@ def test_cells_that_runs_share_are_counted_once(study):
     run = {"notebook": "decoder_pruning", "parameters": {"scopes": ["all"], "sparsities": [0.5]}}
     loaded = load_study(study(runs={"one": run, "two": run}))
     assert len(loaded.cells) == 2
-    assert loaded.run("two").cells == loaded.run("one").cells
-    with pytest.raises(BadRequest, match="no run 'three': it has one, two"):
-        loaded.run("three")
+    assert loaded.runs[0].cells == loaded.runs[1].cells
 
 
 WRONG_RUN = {
@@ -135,10 +133,11 @@ def test_defaults_are_for_the_notebooks_that_have_them(study, trained):
     one = {"notebook": "decoder_pruning", "parameters": {"scopes": ["all"], "sparsities": [0.5]}}
     several = {"notebook": "lab_bits", "parameters": {"models": [trained.id], "limit": 6}}
     loaded = load_study(study(runs={"one": one, "several": several}))
-    assert loaded.run("one").cells[0].probe.relations == ("capital",)
-    assert loaded.run("several").plan.models == (trained.id,)
+    first, second = loaded.runs
+    assert first.cells[0].probe.relations == ("capital",)
+    assert second.plan.models == (trained.id,)
     assert loaded.models == [trained.id]
-    assert loaded.run("one").digest != loaded.run("several").digest
+    assert first.digest != second.digest
 
 
 def crossing(**change) -> Crossing:
