@@ -32,11 +32,9 @@ OPERATIONS_A_SECOND = 2e10  # of one core, before anything is measured
 def plan(study: Study) -> list[dict]:
     """Return one row per distinct evaluation: run, model, recipe, questions, whether it is done, estimated seconds."""
     first = {cell: run.id for run in reversed(study.runs) for cell in run.cells}
-    fresh = store.is_empty()
-    rate = OPERATIONS_A_SECOND if fresh else measured_rate(study.cells)
-    rows = []
+    rate, rows = measured_rate(study.cells), []
     for cell in study.cells:
-        done = not fresh and store.has(cell.key)
+        done = store.has(cell.key)
         row = {
             "run": first[cell],
             "model": cell.model,

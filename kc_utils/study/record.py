@@ -79,7 +79,7 @@ class RecordedFile:
         return {**same, "recipe": recipe, "code": own["code"], "versions": versions[own["scoring_versions"]]}
 
     def made(self, recipe: str) -> dict:
-        """Return when, with what and how long, as `evaluate.compute` stores it."""
+        """Return when, with what and how long, as `store.compute` stores it."""
         own = self.cells[recipe]
         several = {name: self.shared[name][own[name]] for name in ("versions", "hardware")}
         return {name: own[name] for name in ("at", "seconds", "threads", "device")} | several

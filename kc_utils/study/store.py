@@ -20,7 +20,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from kc_utils.errors import KCError, MissingData
-from kc_utils.places import complete_or_absent, disk_message, reference_dir, results_dir, sha256_of
+from kc_utils.places import complete_or_absent, disk_message, results_dir, sha256_of
 from kc_utils.study import provenance, record
 from kc_utils.study.cells import Cell, grouped
 from kc_utils.study.record import CellResult
@@ -34,11 +34,6 @@ SMALL = 20_000_000
 
 def folder_of(key: str) -> Path:
     return results_dir() / "cells" / key[:2] / key
-
-
-def is_empty() -> bool:
-    """Whether nothing at all is stored or recorded, so that no key need be computed to look for it."""
-    return not any((results_dir() / "cells").glob("*/*/cell.json")) and not record.studies(reference_dir())
 
 
 def has(key: str) -> bool:
