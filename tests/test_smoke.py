@@ -230,7 +230,8 @@ def test_interactive_pages_work_from_a_file_and_on_a_phone(browser):
             visit.page.select_option("[name=fate]", label=fate)
             counts[fate] = visit.page.locator("#kc-explore tbody tr").count()
         everything = counts.pop("all")
-        assert everything > 10 and sum(counts.values()) == everything and len(set(counts.values())) > 1
+        listed = 200  # rows of a table at most; the sentence above it counts all facts
+        assert everything == min(listed, sum(counts.values())) > 10 and len(set(counts.values())) > 1
         visit.page.select_option("[name=fate]", label="all")
         relation = visit.page.locator("[name=relation] option").nth(1).inner_text()
         visit.page.select_option("[name=relation]", label=relation)

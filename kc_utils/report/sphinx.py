@@ -160,10 +160,15 @@ def open_notebook(app, pagename, templatename, context, doctree) -> None:
             button["url"] = re.sub(r"\.md$", ".ipynb", button["url"])
 
 
-def without_thebe(app, pagename, templatename, context, doctree) -> None:
-    text = lambda script: f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {}).get('body', '')}"  # noqa: E731
-    scripts = context.get("script_files", ())
-    context["script_files"] = [script for script in scripts if "thebe" not in text(script).lower()]
+def without_extra_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Leave out thebe's scripts, and the second MathJax: Jupyter Book adds every script of `_static` to every page."""
+
+    def wanted(script) -> bool:
+        name, attributes = str(getattr(script, "filename", script)), getattr(script, "attributes", {})
+        again = app.config.mathjax_path in name and "defer" not in attributes
+        return not again and "thebe" not in f"{name} {attributes.get('body', '')}".lower()
+
+    context["script_files"] = [script for script in context.get("script_files", ()) if wanted(script)]
 
 
 def setup(app) -> dict:
@@ -173,5 +178,5 @@ def setup(app) -> dict:
     app.connect("source-read", list_works)
     app.connect("html-page-context", offer_download, priority=400)  # before the theme makes its menus, at 501
     app.connect("html-page-context", open_notebook, priority=502)
-    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", without_extra_scripts, priority=900)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

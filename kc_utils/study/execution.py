@@ -7,17 +7,25 @@ import multiprocessing
 import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 from kc_utils.errors import BadResult, KCError
 from kc_utils.places import complete_or_absent, project_dir, write_text
 
 PLACES = ("KC_RESULTS", "KC_REFERENCE", "KC_CACHE", "KC_DATA")
 """Folders that the environment may name: a notebook runs in a folder of its own."""
-environment = partial(patch.dict, os.environ)
-"""Set, within a `with`, what processes that are started there find in their environment."""
+
+
+@contextlib.contextmanager
+def environment(**values: str):
+    """Set what processes that are started inside find in their environment."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def error_file(output: Path) -> Path:
