@@ -78,7 +78,7 @@ def test_a_second_start_has_nothing_to_do(study, place):
 def test_pages_are_complete_and_not_rewritten(book, study):
     pages = book / "book" / "results"
     names = {p.name for p in pages.iterdir()}
-    assert {f"{run.id}.ipynb" for run in study.runs} | {"landing.md", "landing.png", "_toc.yml"} <= names
+    assert {f"{run.id}.ipynb" for run in study.runs} | {"_toc.yml"} <= names
     for run in study.runs:
         rows = pd.read_parquet(pages / "rows" / f"{run.id}.parquet")
         assert set(rows["recipe"]) == {c.recipe for c in run.cells}

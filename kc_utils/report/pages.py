@@ -23,7 +23,6 @@ from kc_utils.places import project_dir
 from kc_utils.report import tables, teaching
 from kc_utils.report.interactive.choose import choose_page
 from kc_utils.report.interactive.explore import explore_page
-from kc_utils.report.landing import landing_figure
 from kc_utils.report.sphinx import MADE_OF, install_cell, repository
 from kc_utils.stats.names import model_name
 from kc_utils.study import store
@@ -122,7 +121,6 @@ def fragments(study: Study, results: dict) -> dict[str, str | bytes]:
     found, rows = dict(lab.fragments()), pd.DataFrame()
     with suppress(BadRequest):  # nothing at hand
         rows = rows_at_hand()
-    found |= landing_figure(study, results)
     found |= {
         "summary.md": tables.runs_table(study),
         "status.md": tables.status_tables(study, results),

@@ -1,6 +1,6 @@
 """What the book adds to Sphinx: an extension, named in `_config.yml`.
 
-- Text notebooks (chapters on techniques, findings) are executed again when the code or the results below them changed,
+- Text notebooks (chapters on techniques, findings, the start page) are executed again when the code or the results below them changed,
   which MyST-NB does not see.
 - A chapter lists the works that it cites, as text: a second bibliography of Sphinx would give every work several labels.
 - Pages that are notebooks can be downloaded, and opened on Colab and Binder where the repository has an address.
@@ -24,7 +24,7 @@ from pybtex.plugin import find_plugin
 from kc_utils.study.code import PACKAGES
 from kc_utils.study.provenance import versions
 
-EXECUTED = ("background/", "techniques/", "findings/")
+EXECUTED = ("background/", "techniques/", "findings/", "intro")
 """Pages of text that the build executes."""
 MADE_OF = "results/made_of"
 """A file under `book/` that names the rows a book is built from; `pages` writes it."""
@@ -35,29 +35,6 @@ LIBRARIES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 _CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.M | re.S)
 _SETTING = re.compile(r"^:[\w-]+:.*\n", re.M)
 _CITED = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
-INSTALL = """\
-# Installs the study where it is missing, as on Colab: a few minutes, once. Does nothing where it is installed.
-import os, subprocess, sys
-from importlib.util import find_spec
-
-if not find_spec("kc_utils"):
-    if not {address!r}:
-        raise RuntimeError("kc_utils is missing: run this notebook in the environment of a checkout (`make install`)")
-    if not os.path.isdir({clone!r}):
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1", {address!r}, {clone!r}], check=True)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "-c", {clone!r} + "/constraints.txt"]
-    if sys.version_info[:2] != (3, 11):
-        print("The study is pinned to Python 3.11; with another one numbers may differ slightly.")
-        pip.append("--ignore-requires-python")
-    loaded = [name for name in ("numpy", "pandas", "matplotlib", "torch") if name in sys.modules]
-    subprocess.run([*pip, "./" + {clone!r} + "[{extras}]"], check=True)
-    for built in {built!r}:  # compiled against the torch that is there
-        subprocess.run([*pip, "--no-build-isolation", built], check=True)
-    if loaded:
-        raise RuntimeError(f"installed, but {{loaded[0]}} was in use: restart the session and run all cells again")
-if os.path.isdir({clone!r}):
-    os.chdir({clone!r})
-"""
 
 
 def code_cells(text: str) -> list[str]:
@@ -75,7 +52,9 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     rows = Path(app.srcdir) / MADE_OF
     results = rows.read_text() if rows.is_file() else ""
     pages = [name for name in sorted(env.found_docs) if name.startswith(EXECUTED)]
-    env.kc_made_with = {name: code.hexdigest() + (results if name.startswith("findings/") else "") for name in pages}
+    env.kc_made_with = {
+        name: code.hexdigest() + (results if name.startswith(("findings/", "intro")) else "") for name in pages
+    }
     return [name for name, now in env.kc_made_with.items() if before.get(name) != now]
 
 
@@ -122,7 +101,8 @@ def install_cell(address: str, recipes: list[str] = (), tasks: bool = False) -> 
     """
     extras = "quantization,harness" if tasks else "quantization"
     built = ["gptqmodel"] if any("gptq" in recipe for recipe in recipes) else []
-    source = INSTALL.format(clone="cost-of-compression", address=address, extras=extras, built=built).rstrip()
+    template = Path(__file__).with_name("install.txt").read_text(encoding="utf-8")
+    source = template.format(clone="cost-of-compression", address=address, extras=extras, built=built).rstrip()
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["remove-cell"]})
     cell.id = "install"
     return cell

@@ -10,6 +10,7 @@ import pytest
 
 from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
+from kc_utils.report.sphinx import code_cells
 from kc_utils.stats import strata
 from kc_utils.stats.strata import curves, from_memory, milestones
 from tests.conftest import ROOT
@@ -73,9 +74,8 @@ def run(monkeypatch):
         for module in (IPython.display, demonstrations):
             monkeypatch.setattr(module, "display", lambda *objects: shown.extend(o.data for o in objects))
         space = {}
-        text = (ROOT / "book" / "findings" / f"{name}.md").read_text(encoding="utf-8")
-        for cell in re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", text, re.M | re.S):
-            exec(compile(re.sub(r"^:tags:.*\n", "", cell), name, "exec"), space)
+        for cell in code_cells((ROOT / "book" / "findings" / f"{name}.md").read_text(encoding="utf-8")):
+            exec(compile(cell, name, "exec"), space)
         return {key: getattr(value, "data", value).replace("\u00a0", " ") for key, value in glued.items()}, "".join(
             shown
         )
@@ -99,6 +99,19 @@ def test_every_chapter_answers_from_rows_and_without_any(run, name):
     assert set(re.findall(r"\{glue:text\}`(\w+)`", text)) | {f"{name}_answer"} == set(glued)
     glued, shown = run(name, [])
     assert glued[f"{name}_answer"].startswith("**No data.**") and not shown
+
+
+def test_the_start_page_joins_pruning_and_quantization(run):
+    glued, shown = run("../intro", [answers(model="lab:decoder-small-s1"), answers(), answers(origin="record of x")])
+    assert shown.count("<figure") == 2 and "Correct" not in shown and "smollm2-135m still knows" in shown
+    assert "all layers: 100 at 0, 98 at 10" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
+    assert (
+        glued["landing"].count("Uncompressed, smollm2-135m") == 1 and "first clear at 20 % sparsity" in glued["landing"]
+    )
+    assert "first clear at 4 bits" in glued["landing"]
+    for rows in ([], [answers({"none": 160, "rtn@all=4": 130})]):
+        glued, shown = run("../intro", rows)
+        assert glued["landing"].startswith("No rows at hand have both techniques") and not shown
 
 
 def test_where_a_loss_begins_follows_the_rows(run):

@@ -13,7 +13,6 @@ BOOK = ROOT / "book"
 GENERATED = BOOK / "results"
 PAGES = sorted(p for p in BOOK.rglob("*.md") if GENERATED not in p.parents)
 INCLUDED = {
-    "landing.md",
     "summary.md",
     "status.md",
     "models.md",

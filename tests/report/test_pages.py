@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from kc_utils.errors import BadResult, MissingData
 from kc_utils.models.registry import registry
 from kc_utils.probing.probe import Probe
-from kc_utils.report import landing, tables
+from kc_utils.report import tables
 from kc_utils.report.pages import Pages, contents, page_cell, without_empty_parts
 from kc_utils.study.cells import Cell
 from tests.report.test_figures import rows_of
@@ -174,18 +174,6 @@ def results_of(right: dict[str, int]) -> dict:
         )
         for recipe, part in rows.groupby("recipe", sort=False)
     }  # fmt: skip
-
-
-def test_the_landing_figure_joins_pruning_and_quantization():
-    results = results_of({"none": 160, "magnitude@all=0.2": 150, "magnitude@all=0.5": 60, "rtn@all=3": 50})
-    first, second = ([c for c in results if c.recipe == "none" or name in c.recipe] for name in ("magnitude", "rtn"))
-    pruning, rounding = run_of(), run_of("tiny-quantization", "decoder_quantization")
-    pruning.cells, rounding.cells, pruning.plan.values = first, second, {"method": "magnitude"}
-    found = landing.landing_figure(SimpleNamespace(name="tiny", runs=(pruning, rounding)), results)
-    assert found["landing.png"].startswith(b"\x89PNG") and ":alt: Retention in per cent, pruning" in found["landing.md"]
-    assert "first clear at 20\u00a0% sparsity" in found["landing.md"] and "`rtn@all=3` keeps" in found["landing.md"]
-    nothing = landing.landing_figure(SimpleNamespace(name="tiny", runs=(run_of(template="decoder_final_layer"),)), {})
-    assert set(nothing) == {"landing.md"} and "tiny" in nothing["landing.md"]
 
 
 def test_rows_of_a_page_name_model_recipe_and_probe(pages):
