@@ -132,8 +132,9 @@ class Record:
         return other
 
 
-def studies(folder: Path | None) -> list[str]:
-    """Return the studies that have results in this folder of the record, if there is one."""
+def studies(folder: Path | None = None) -> list[str]:
+    """Return the studies that have results in this folder, by default in that of the record, if there is one."""
+    folder = folder or reference_dir()
     return sorted(f.parent.name for f in folder.glob(f"*/{INDEX}")) if folder else []
 
 
