@@ -1,7 +1,7 @@
 """What the book adds to Sphinx: an extension, named in `_config.yml`.
 
-- Text notebooks (chapters on techniques, findings, the start page) are executed again when the code or the results below them changed,
-  which MyST-NB does not see.
+- Text notebooks (chapters on techniques, findings, the start page) are executed again when the code or the results below
+  them changed, which MyST-NB does not see.
 - A chapter lists the works that it cites, as text: a second bibliography of Sphinx would give every work several labels.
 - Pages that are notebooks can be downloaded, and opened on Colab and Binder where the repository has an address.
 - No page asks another host: thebe's scripts, which Jupyter Book puts into every page, are left out.
