@@ -25,7 +25,6 @@ from kc_utils.models.scopes import Matrix
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PIECE = 1 << 18  # weights looked at at once
 HALF = 16  # a key of 31 bits is 15 upper and 16 lower ones
-INFINITY = 0x7F800000  # bits of float32 infinity; NaNs are above it
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
@@ -55,16 +54,15 @@ def prune_smallest(tensors: Sequence[torch.Tensor], k: int) -> None:
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
             raise BadModel(f"weights of dtype {tensor.dtype} cannot be pruned; load the model in float32 or bfloat16")
+        if not tensor.sum(dtype=torch.float32).isfinite() and (bad := int((~tensor.isfinite()).sum())):
+            raise BadModel(f"{bad} weights are NaN or infinite; repair the model first")
     pieces = [piece for tensor in tensors for piece in tensor.detach().view(-1).split(PIECE)]
     zero_smallest(pieces, [lambda piece=piece: magnitude_bits(piece) for piece in pieces], k)
 
 
 def magnitude_bits(weights: torch.Tensor) -> np.ndarray:
-    """|w| as int32 that order as the magnitudes do. Raises BadModel for NaN and infinity."""
-    bits = weights.float().numpy().view(np.int32) & 0x7FFFFFFF
-    if bits.size and bits.max() >= INFINITY:
-        raise BadModel(f"{int((bits >= INFINITY).sum())} weights are NaN or infinite; repair the model first")
-    return bits
+    """|w| as int32 that order as the magnitudes do; the weights are finite."""
+    return weights.float().numpy().view(np.int32) & 0x7FFFFFFF
 
 
 def zero_smallest(pieces: Sequence[torch.Tensor], keys: Sequence[Callable[[], np.ndarray]], k: int) -> None:
