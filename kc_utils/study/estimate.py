@@ -7,8 +7,9 @@ for 16 bits.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
-from importlib import resources
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 
 import yaml
 
@@ -25,17 +26,12 @@ UTILISATION, SOLVER_UTILISATION, DISK_GB_S, PASSES, CALIBRATION_TOKENS = 0.3, 0.
 ACTIVATIONS_GB = 2.0
 
 
-@cache
-def cards() -> dict[str, dict[str, float]]:
-    """Return the cards of `gpus.yaml`: memory_gb, bandwidth_gb_s, tflops_16, tflops_32."""
-    return yaml.safe_load(resources.files("kc_utils.study").joinpath("gpus.yaml").read_text(encoding="utf-8"))
-
-
 def card(name: str) -> dict[str, float]:
-    """Return a card by name. Raises BadRequest for an unknown one."""
-    if name not in cards():
-        raise BadRequest(f"no card {name!r} in the table of kc_utils/study/gpus.yaml: choose {listed(cards(), 30)}")
-    return cards()[name]
+    """Return a card of `gpus.yaml`: memory_gb, bandwidth_gb_s, tflops_16, tflops_32. Raises BadRequest for an unknown one."""
+    cards = yaml.safe_load(Path(__file__).with_name("gpus.yaml").read_text(encoding="utf-8"))
+    if name not in cards:
+        raise BadRequest(f"no card {name!r} in the table of kc_utils/study/gpus.yaml: choose {listed(cards, 30)}")
+    return cards[name]
 
 
 def _prompts(probe: Probe) -> Iterator[tuple]:
@@ -74,12 +70,11 @@ def tokens_of(probe: Probe, family: str) -> float:
 
 def operations(cell: Cell) -> float:
     """Estimate the floating-point operations of an evaluation, calibration included."""
-    try:
+    parameters = 1e8  # where its shapes are not known here
+    with suppress(KCError):
         parameters = size_of(cell.model).parameters
-    except KCError:  # its shapes are not known here
-        parameters = 1e8
-    family = resolve(cell.model).family
-    return 2 * parameters * tokens_of(cell.probe, family) + 4 * parameters * calibration(cell.recipe)
+    tokens = tokens_of(cell.probe, resolve(cell.model).family)
+    return 2 * parameters * (tokens + 2 * calibration(cell.recipe))
 
 
 def calibration(recipe: str) -> int:
@@ -114,11 +109,10 @@ def by_model(cells: Iterable[Cell], gpu: str) -> list[dict]:
 def in_words(lines: list[dict], gpu: str) -> str:
     """State the sums, and how they were estimated."""
     n, disk, slow, fast = (sum(x[c] for x in lines) for c in ("evaluations", "disk_gb", "hours_32", "hours_16"))
-    memory, too_large = max(line["memory_gb"] for line in lines), [line["model"] for line in lines if not line["fits"]]
+    too_large = [line["model"] for line in lines if not line["fits"]]
     return (
         f"{n:,} evaluations of {len(lines)} models on one {gpu}: about {slow:.1f} hours in float32, in which models are "
-        f"computed here ({fast:.1f} in 16 bits); {disk:.0f} GB of disk; at most {memory:.0f} of "
-        f"{card(gpu)['memory_gb']:g} GB of memory at a time"
-        + (f", too much for {listed(too_large)}" if too_large else "")
-        + ".\nAn estimate from arithmetic, not a measurement: see kc_utils/study/estimate.py."
+        f"computed here ({fast:.1f} in 16 bits); {disk:.0f} GB of disk; at most {max(x['memory_gb'] for x in lines):.0f} of "
+        f"{card(gpu)['memory_gb']:g} GB of memory at a time{f', too much for {listed(too_large)}' if too_large else ''}.\n"
+        "An estimate from arithmetic, not a measurement: see kc_utils/study/estimate.py."
     )
