@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.lines import Line2D
 
 from kc_utils.places import project_dir
-from kc_utils.report.drawing import FAINT, INK, png, theme
+from kc_utils.report.drawing import FAINT, INK, legend_below, png, theme
 from kc_utils.report.phrases import NBSP, number, series
 from kc_utils.report.tables import figure, markdown_table
 from kc_utils.stats.claims import (
@@ -29,25 +29,6 @@ from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence
 from kc_utils.stats.names import model_name
 from kc_utils.study import record
 
-INTRO = """# The ledger of claims
-
-**Question.** Which published claims about compression and knowledge hold in the models measured here?
-
-Each claim is data in `book/claims.yaml`: the statement, the source, and the rule that decides it. The verdict is computed from
-rows when this page is built, and changes when they do. Nobody writes a verdict.
-
-- **holds**: the 95 % interval of the effect lies wholly on the side of the line that the claim needs, and no stratum is clearly
-  on the other side.
-- **does not hold**: the interval lies wholly on the other side, and no stratum is clearly on the side of the claim.
-- **undecided**: the interval holds both sides, or a stratum clearly disagrees.
-- **no data**: no rows at hand can decide it.
-
-A stratum is one model that answers the facts of one source. An effect is the mean over strata, each counting alike. The verdict
-of a claim is that of language models. [Lab models](../lab.md), which are many, small and alike, are decided apart and stand
-beside it: filled marks are language models, hollow ones lab models. The interval shows how far the effect would move with other
-facts like these. It does not cover models that were not measured, nor the source's own experiments, which used other models.
-Claims are decided one by one: of twenty intervals like these, one is expected to miss.
-"""
 CAPTION = (
     "Distance of each effect from the line of its claim; to the right of 0 it favours the claim. Bars: 95 % intervals. Colour "
     "and marker: verdict. Filled: language models; hollow: lab models."
@@ -61,7 +42,8 @@ def ledger_page(rows: pd.DataFrame) -> tuple[str, dict[str, bytes]]:
     decisions = decide_all(read_ledger(project_dir() / "book" / "claims.yaml"), Evidence(rows))
     counts = {verdict: sum(d.verdict == verdict for d in decisions) for verdict in VERDICTS}
     counted = f"Verdicts of {len(decisions)} claims: {series([f'{n} {verdict}' for verdict, n in counts.items()])}.\n"
-    parts, pictures = [INTRO, counted, summary(decisions)], {}
+    about = Path(__file__).with_name("claims.md").read_text(encoding="utf-8")
+    parts, pictures = [about, counted, summary(decisions)], {}
     if any(d.parts for d in decisions):
         pictures["claims.png"] = png(draw_all(decisions))
         said = [f"{d.claim.title}: {p.kind}, {effect_text(p, d)}, {p.verdict}" for d in decisions for p in d.parts]
@@ -206,14 +188,10 @@ def draw_all(decisions: Sequence[Decision]) -> plt.Figure:
     parts, colours = [p for d in decisions for p in d.parts], sns.color_palette("colorblind")
     marks = [(v, LOOKS[v][1], colours[LOOKS[v][0]], False) for v in LOOKS if any(p.verdict == v for p in parts)]
     marks += [(kind, "o", FAINT, kind == LAB) for kind in (LANGUAGE, LAB) if any(p.kind == kind for p in parts)]
-    faces = ["white" if hollow else colour for _, _, colour, hollow in marks]
-    pairs = zip(marks, faces, strict=True)
-    handles = [
-        Line2D([], [], color=c, marker=m, markerfacecolor=face, linestyle="none") for (_, m, c, _), face in pairs
-    ]
-    names = [name for name, *_ in marks]
-    fig.legend(handles, names, loc="lower center", ncols=len(names), frameon=False, bbox_to_anchor=(0.5, 0))
-    fig.tight_layout(rect=(0, 0.34 / fig.get_figheight(), 1, 1))
+    for name, marker, ink, hollow in marks:
+        look = {"color": ink, "marker": marker, "markerfacecolor": "white" if hollow else ink}
+        ax.plot([], [], linestyle="none", label=name, **look)
+    legend_below(fig)
     return fig
 
 

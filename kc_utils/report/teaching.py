@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import html
 import re
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
+from kc_utils.report.interactive import source
 
 
 class _Strict(BaseModel):
@@ -146,14 +145,8 @@ def _quiz(questions: tuple[Question, ...], name: str) -> str:
             f'<p class="kc-quiz-said" aria-live="polite"></p>'
             f"<details><summary>Answer</summary><p>{_inline(right.text)}. {_inline(right.why)}</p></details></fieldset>"
         )
-    return f"```{{raw}} html\n{chr(10).join(shown)}\n<script>{_script()}</script>\n```\n"
+    return f"```{{raw}} html\n{chr(10).join(shown)}\n<script>{source('quiz.js')}</script>\n```\n"
 
 
 def _inline(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
-
-
-@cache
-def _script() -> str:
-    file = resources.files("kc_utils.report.interactive").joinpath("quiz.js")
-    return file.read_text(encoding="utf-8")

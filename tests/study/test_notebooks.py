@@ -126,7 +126,7 @@ WRONG = {
     "no templates": ({"templates": 0}, "templates"),
     "unknown facts": ({"facts": "lore"}, "unknown facts 'lore'"),
     "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
-    "no relations": ({"relations": []}, "relations: .*at least one"),
+    "no relations": ({"relations": []}, "relations: .*at least 1 item"),
     "no model folder": ({"model": "path:/nowhere"}, r"no config\.json"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Pages that answer to their reader: scripts and the data that they show, in one file each that needs no server."""
+"""Pages that answer to their reader: controls, scripts and the data that they show, in one file each that needs no server."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 from importlib import resources
 
 
-def data(name: str, value) -> str:
-    """A script element that holds a value as JSON, to be read by its id."""
+def source(name: str) -> str:
+    """The text of a file of this folder."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def page(name: str, value, *libraries: str) -> str:
+    """The controls of a page, a value as JSON with the id `kc-NAME-data`, and the scripts behind what they share."""
     text = json.dumps(value).replace("</", "<\\/")  # which would end the script element, in whatever string it stands
-    return f'<script type="application/json" id="{name}">{text}</script>\n'
-
-
-def scripts(*names: str) -> str:
-    """The scripts of this folder, one after the other, behind what they share."""
-    folder = resources.files(__package__)
-    sources = (folder.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in ("shared", *names))
-    return "".join(f"<script>{source}</script>\n" for source in sources)
+    scripts = (*libraries, source("shared.js"), source(f"{name}.js"))
+    shown = f'<script type="application/json" id="kc-{name}-data">{text}</script>\n'
+    return source(f"{name}.html") + shown + "".join(f"<script>{script}</script>\n" for script in scripts)

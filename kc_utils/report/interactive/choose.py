@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
-from kc_utils.report.interactive import data, scripts
+from kc_utils.report.interactive import page
 from kc_utils.report.phrases import percent
 from kc_utils.report.tables import markdown_table
 from kc_utils.stats.compare import compare
@@ -21,18 +21,6 @@ MEGABYTE = 1e6
 NO_KNOWLEDGE = ("lab:strangers", "lab:rule")
 """Sources without a fact that a model could have learned."""
 NOTHING = "No facts were evaluated under enough recipes of a model for a choice among them.\n"
-_CONTROLS = """<div id="kc-choose" class="kc-choose" hidden>
-<form onsubmit="return false">
-<label>Model <select name="model"></select></label>
-<label>Facts <select name="question"></select></label>
-<label>Against <select name="axis"></select></label>
-<label>Budget (MB) <input name="budget" type="number" min="0" step="1" inputmode="decimal"></label>
-</form>
-<div class="kc-answer" aria-live="polite"></div>
-<div class="kc-plot" role="img" aria-label="Knowledge kept in per cent against the size of the model in megabytes, one point
-for each compressed model; the table below lists those that none beats"></div>
-</div>
-"""
 
 
 def choose_page(rows: pd.DataFrame) -> tuple[str, str]:
@@ -45,8 +33,7 @@ def choose_page(rows: pd.DataFrame) -> tuple[str, str]:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
     frame, measured = with_times(frame)
     shown = json.loads(frame.to_json(orient="records", double_precision=5))
-    plotly = f"<script>{get_plotlyjs()}</script>\n"
-    return _CONTROLS + data("kc-choose-data", shown) + plotly + scripts("choose"), table(frame) + measured
+    return page("choose", shown, get_plotlyjs()), table(frame) + measured
 
 
 def offers(rows: pd.DataFrame) -> pd.DataFrame:

@@ -5,26 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from kc_utils.probing.sources import facts as facts_of
-from kc_utils.report.interactive import data, scripts
+from kc_utils.report.interactive import page
 from kc_utils.report.tables import markdown_table
 from kc_utils.stats.names import CLOSED_BOOK, model_name, short_protocol
 
 SHOWN = ("worldfacts", "lab")
 """Sources whose facts may be shown: those built by this project."""
 NOTHING = "No facts whose text may be shown here were evaluated under a recipe.\n"
-_CONTROLS = """<div id="kc-explore" class="kc-choose" hidden>
-<form onsubmit="return false">
-<label>Model <select name="model"></select></label>
-<label>Facts <select name="question"></select></label>
-<label>Recipe <select name="recipe"></select></label>
-<label>Relation <select name="relation"></select></label>
-<label>Show <select name="fate"></select></label>
-</form>
-<div class="kc-answer" aria-live="polite"></div>
-<div class="kc-scroll"><table><thead><tr><th>relation</th><th>subject</th><th>answer</th><th>under this recipe</th></tr></thead>
-<tbody></tbody></table></div>
-</div>
-"""
 
 
 def explore_page(rows: pd.DataFrame) -> tuple[str, str]:
@@ -33,7 +20,7 @@ def explore_page(rows: pd.DataFrame) -> tuple[str, str]:
     if not found:
         return f"<p>{NOTHING.strip()}</p>\n", NOTHING
     most = max(found, key=lambda one: len(one["facts"]))
-    return _CONTROLS + data("kc-explore-data", found) + scripts("explore"), table(most)
+    return page("explore", found), table(most)
 
 
 def fates(rows: pd.DataFrame) -> list[dict]:
