@@ -1,7 +1,5 @@
 """The whole way to the book: study, pages, strict build."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

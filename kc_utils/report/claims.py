@@ -1,7 +1,5 @@
 """The ledger of claims as a page: each claim, its source, the rule that decides it, and what the rows at hand say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 All is shown as HTML, so that a chapter looks alike in the book and when it is opened as a notebook.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape

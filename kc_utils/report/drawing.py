@@ -1,7 +1,5 @@
 """What figures are drawn with: one look, lines with intervals, reference lines, a legend below, the content in words."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -4,8 +4,6 @@ Everything is written under `book/results/`, which is not tracked; a page whose 
 so that a second build has nothing to do.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

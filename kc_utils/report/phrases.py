@@ -3,8 +3,6 @@
 A loss is called clear where `kc_utils.stats.compare` calls it so; nothing here decides anything.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

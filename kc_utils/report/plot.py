@@ -3,8 +3,6 @@
 Every function returns a `Picture`, which a notebook shows with caption and alternative text, or None for an empty table.
 """
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

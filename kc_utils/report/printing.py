@@ -1,7 +1,5 @@
 """The book as one PDF: all of it on one page (Sphinx's `singlehtml`), printed by Chromium with the book's print stylesheet."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

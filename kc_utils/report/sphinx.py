@@ -7,8 +7,6 @@
 - No page asks another host: thebe's scripts, which Jupyter Book puts into every page, are left out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Tables of pages and notebooks: a comparison with all its numbers, and what was run, on what, of which models."""
 
-from __future__ import annotations
-
 import platform
 
 import pandas as pd

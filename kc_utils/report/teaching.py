@@ -4,8 +4,6 @@ Each chapter has one source, `book/teaching/NAME.yaml`, and gets two fragments f
 the code of every solution and look for the numbers that its answer states.
 """
 
-from __future__ import annotations
-
 import html
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weight matrices as pictures: the corner of a large one before and after a recipe, or all numbers of small ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

@@ -12,8 +12,6 @@ In simulations with 100 to 500 facts, intervals of differences and retentions ho
 98 to 99 where fewer than about five facts flip. A retention has none where one baseline in a hundred does not beat chance.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

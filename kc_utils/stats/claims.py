@@ -12,8 +12,6 @@ Language models and lab models, which are many, small and alike, are decided apa
 lab. The verdict of a claim is that of language models; where none of them has the rows, that of lab models.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

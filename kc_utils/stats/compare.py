@@ -5,8 +5,6 @@ draw (`bootstrap`); losses McNemar's exact test, corrected by Holm's method over
 A loss is *clear* where the corrected p lies below 0.05 and accuracy fell. Overlapping intervals decide nothing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

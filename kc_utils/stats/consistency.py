@@ -5,8 +5,6 @@ it is right or not. The prediction is the chosen candidate in a closed set, the 
 that are not numbers predict nothing (-1), which agrees with nothing.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -4,8 +4,6 @@ A stratum is one model that answers the facts of one source. Of several probes t
 used, of several alike that of the first origin, and there the largest sample. Recipes are resampled on the same facts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ compared with other intervals by Franco et al. 2019), and the normal quantile to
 facts and true accuracies of 5 to 90 % these intervals hold the truth in 93 to 97 of 100 samples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

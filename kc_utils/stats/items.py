@@ -4,8 +4,6 @@ A question is a protocol, a fact and a template. Every function of `kc_utils.sta
 cannot be counted is refused in one place. Facts are what is drawn again: the templates of one fact stay together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A fact is *known* where the uncompressed model answers it rightly, and *lost* wh
 of the known were guessed: look at `compare` by the same groups, too, whose retention is corrected for chance.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Names of protocols, scopes, methods and precisions in tables and figures, their order, and the fields of a recipe."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import lru_cache

@@ -4,8 +4,6 @@ Jin et al. (2024, arXiv 2310.04680) tell recall from in-context processing so: a
 is still answered was forgotten; where both are lost the model no longer reads.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

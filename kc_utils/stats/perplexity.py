@@ -1,7 +1,5 @@
 """Perplexity of a compressed model beside the uncompressed one, on the same windows of the same text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

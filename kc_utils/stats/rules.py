@@ -4,8 +4,6 @@ A rule is data in `book/claims.yaml`: its kind and its settings. A stratum (a mo
 where it has every recipe of one amount at least, and where the uncompressed model knows more than chance.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import partial

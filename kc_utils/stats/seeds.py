@@ -4,8 +4,6 @@ A *line* is a family, with its size where several sizes are compared. The interv
 values: with three seeds it is wide, as it has to be; with one there is none.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

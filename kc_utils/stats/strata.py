@@ -4,8 +4,6 @@ Lab models that differ in their seed make one curve, whose interval speaks of ot
 other facts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Pages that answer to their reader: controls, scripts and the data that they show, in one file each that needs no server."""
 
-from __future__ import annotations
-
 import json
 from importlib import resources
 

@@ -1,7 +1,5 @@
 """The practitioner's page: an interactive chart of knowledge kept against size, and a table beside it for print."""
 
-from __future__ import annotations
-
 import json
 import math
 

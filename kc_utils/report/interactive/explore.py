@@ -1,7 +1,5 @@
 """The fact explorer: pick a relation and a recipe, and see which facts survived, were lost, or appeared."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from kc_utils.probing.sources import facts as facts_of
