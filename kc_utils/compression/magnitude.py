@@ -23,7 +23,7 @@ from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import Matrix
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-PIECE = 1 << 18  # weights looked at at once
+PIECE = 1 << 16  # weights looked at at once
 HALF = 16  # a key of 31 bits is 15 upper and 16 lower ones
 
 
