@@ -114,7 +114,8 @@ def checked_folder(name: str) -> Path:
 def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, float]]:
     """{name: {value, low, high, n}} of one model for each field of `Recall`. load: of the world that it was trained on."""
     from kc_lab import world
-    from kc_utils.probing.probe import Probe, evaluate
+    from kc_utils.probing.evaluate import evaluate
+    from kc_utils.probing.probe import Probe
 
     def rows(**fields):
         return evaluate(model, tokenizer, family, Probe(**fields)).rows

@@ -19,7 +19,7 @@ from kc_utils.study.code import code_hash
 from kc_utils.study.provenance import SCORING_PACKAGES, versions
 from kc_utils.study.rows import fits
 
-CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.probing.probe", "kc_utils.study.measure")
+CODE = ("kc_utils.models.loading", "kc_utils.compression.apply", "kc_utils.probing.evaluate", "kc_utils.study.measure")
 
 
 @dataclass(frozen=True)

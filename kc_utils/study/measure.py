@@ -17,7 +17,8 @@ from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import KCError
 from kc_utils.models.loading import Loaded, load, place
 from kc_utils.probing.causal import NextToken
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.evaluate import evaluate
+from kc_utils.probing.probe import Probe
 
 
 @dataclass(frozen=True)

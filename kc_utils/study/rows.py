@@ -154,9 +154,9 @@ def results(
         there.setdefault("recipes", set()).update(file.cells)
         reports = {recipe: reported(own["report"]) for recipe, own in file.cells.items() if fits(recipe, recipes)}
         if reports and taken.setdefault((model, short_hash(probe)), origin) == origin:
-            rows = _unpacked(record.content_of(file.path, file.sha256))
-            rows = rows[rows["recipe"].isin(reports)]
-            rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
+            rows = _unpacked(record.content_of(file.path, file.sha256), reports)
+            if protocols:
+                rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
             done = {name: rows["recipe"].map({r: own[name] for r, own in reports.items()}) for name in REPORTED}
             parts.append(_named(rows, origin, model, probe).assign(**done))
     if not sum(map(len, parts)):
@@ -176,10 +176,13 @@ def _at_hand(study: str | None) -> Iterator[tuple[str, RecordedFile]]:
                     yield prefix + name, record.opened(folder / name / entry["file"], entry["sha256"])
 
 
-def _unpacked(content: bytes) -> pd.DataFrame:
-    """The rows of a packed file without the scores of single candidates; scores are of another type in other files."""
-    source = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(TEXTS))
-    table = source.read(columns=[name for name in source.schema_arrow.names if name != packing.LIST])
+def _unpacked(content: bytes, recipes: Iterable[str]) -> pd.DataFrame:
+    """The rows of these recipes in a packed file, without the scores of single candidates; other files hold scores of another
+    type."""
+    file = pa.BufferReader(content)
+    columns = [name for name in pq.read_schema(file).names if name != packing.LIST]
+    wanted = [("recipe", "in", list(recipes))]
+    table = pq.read_table(file, columns=columns, filters=wanted, read_dictionary=list(TEXTS))
     frame = table.to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get, ignore_metadata=True)
     numbers = [name for name in (*packing.SCORES, "correct_norm") if name in frame]
     return frame.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(numbers, float))
