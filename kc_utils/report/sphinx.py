@@ -1,20 +1,24 @@
 """What the book adds to Sphinx: an extension, named in `_config.yml`.
 
 - Text notebooks (chapters on techniques, findings, the start page) are executed again when the code or the results below
-  them changed, which MyST-NB does not see.
+  them changed, which MyST-NB does not see; all of them beforehand, one on each core.
 - A chapter lists the works that it cites, as text: a second bibliography of Sphinx would give every work several labels.
 - Pages that are notebooks can be downloaded, and opened on Colab and Binder where the repository has an address.
 - No page asks another host: thebe's scripts, which Jupyter Book puts into every page, are left out.
 """
 
 import hashlib
+import logging
 import os
 import re
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import nbformat
 import yaml
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
 from nbformat import NotebookNode
 from pybtex.database import BibliographyData, parse_file
 from pybtex.plugin import find_plugin
@@ -54,6 +58,20 @@ def outdated(app, env, added, changed, removed) -> list[str]:
         name: code.hexdigest() + (results if name.startswith(("findings/", "intro")) else "") for name in pages
     }
     return [name for name, now in env.kc_made_with.items() if before.get(name) != now]
+
+
+def execute_together(app, env, docnames: list[str]) -> None:
+    """Execute the text notebooks that are about to be read, one on each core, for MyST-NB to find: Sphinx's event
+    `env-before-read-docs`. One that fails is left to MyST-NB, which executes it again and reports what stopped it."""
+    cache = get_cache(env.mystnb_config.execution_cache_path)
+    cache.clear_cache()
+    files = [env.doc2path(name) for name in docnames if name.startswith(EXECUTED)]
+    texts = [file for file in files if file.endswith(".md") and code_cells(Path(file).read_text(encoding="utf-8"))]
+    for file in texts:
+        cache.add_nb_to_project(file, read_data={"name": "myst_nb_md", "type": "plugin"})
+    if texts:
+        together = load_executor("local-parallel", cache, logger=logging.getLogger(__name__))
+        together.run_and_cache(filter_uris=texts, timeout=app.config.nb_execution_timeout)
 
 
 def list_works(app, docname: str, source: list[str]) -> None:
@@ -118,11 +136,14 @@ def know_repository(app, config) -> None:
 
 
 def offer_download(app, pagename, templatename, context, doctree) -> None:
-    """Offer a text notebook as the executed notebook, too, in the theme's menu of downloads."""
+    """Offer a text notebook as the executed notebook, too, in the theme's menu of downloads. MyST-NB writes it without what
+    it found in the cache."""
     executed = Path(app.outdir).parent / "jupyter_execute" / f"{pagename}.ipynb"
     if not pagename.startswith(EXECUTED) or not executed.is_file():
         return
     book = nbformat.read(executed, as_version=4)
+    with suppress(KeyError):  # not executed in this build
+        _, book = get_cache(app.env.mystnb_config.execution_cache_path).merge_match_into_notebook(book)
     book.cells = [install_cell(app.config.kc_repository), *(c for c in book.cells if c.get("id") != "install")]
     nbformat.write(book, executed)  # the theme copies it once more
     target = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
@@ -153,6 +174,7 @@ def setup(app) -> dict:
     app.add_config_value("kc_repository", "", "html", [str])
     app.connect("config-inited", know_repository)
     app.connect("env-get-outdated", outdated)
+    app.connect("env-before-read-docs", execute_together)
     app.connect("source-read", list_works)
     app.connect("html-page-context", offer_download, priority=400)  # before the theme makes its menus, at 501
     app.connect("html-page-context", open_notebook, priority=502)

@@ -217,7 +217,9 @@ def test_scopes_are_counted_as_by_hand(executed):
 
 def test_the_build_executes_chapters_and_nothing_else():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    assert config["execute"]["execute_notebooks"] == "force"  # `cache` would not see that kc_utils changed
+    assert (
+        config["execute"]["execute_notebooks"] == "cache"
+    )  # which each build fills anew, see tests/report/test_sphinx.py
     assert config["execute"]["exclude_patterns"] == ["results/*.ipynb"]
     assert config["sphinx"]["config"]["nb_execution_raise_on_error"] is True
     assert "kc_utils.report.sphinx" in config["sphinx"]["extra_extensions"]
