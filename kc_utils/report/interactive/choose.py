@@ -49,7 +49,8 @@ def offers(rows: pd.DataFrame) -> pd.DataFrame:
     whole = [part for _, part in rows.groupby(keys, sort=False, observed=True) if {"none"} < set(part["recipe"])]
     if not whole:
         return pd.DataFrame()
-    found = pd.concat([compare(part).assign(source=part["facts"].iloc[0]) for part in whole], ignore_index=True)
+    tables = [compare(part).assign(source=part["facts"].iloc[0]).dropna(axis="columns", how="all") for part in whole]
+    found = pd.concat(tables, ignore_index=True)
     found = found.dropna(subset=["bytes_compressed", "retention"])
     most = found.groupby(["model", "source", "protocol"])["n"].transform("max")
     found = found[found["n"] == most].drop_duplicates(["model", "source", "protocol", "recipe"])

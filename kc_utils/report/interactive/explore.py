@@ -27,7 +27,8 @@ def fates(rows: pd.DataFrame) -> list[dict]:
 
     rows: of `kc.results` or `kc.evaluate`. Language models come first, and the largest sample of a model.
     """
-    rows = rows[rows["protocol"].isin(CLOSED_BOOK) & rows["facts"].str.partition(":")[0].isin(SHOWN)]
+    own = [source for source in rows["facts"].unique() if source.partition(":")[0] in SHOWN]
+    rows = rows[rows["protocol"].isin(CLOSED_BOOK) & rows["facts"].isin(own)]
     found: dict[tuple, dict] = {}
     for (model, source, protocol, _), part in rows.groupby(
         ["model", "facts", "protocol", "probe"], sort=False, observed=True
@@ -40,7 +41,8 @@ def fates(rows: pd.DataFrame) -> list[dict]:
         known = known[known.index.isin(correct.index)]
         triples = tuple((r.relation.replace("_", " "), r.subject, r.answers[0]) for r in known.itertuples())
         key = (model_name(model), f"{source}, {short_protocol(protocol)}, {len(known)} facts", triples)
-        right = {recipe: "".join("01"[bool(x)] for x in correct.loc[known.index, recipe]) for recipe in correct}
+        digits = correct.loc[known.index].astype(int).astype(str)
+        right = {recipe: "".join(digits[recipe]) for recipe in digits}
         found.setdefault(key, {}).update(right)
     whole = [{"model": m, "question": q, "facts": facts, "right": right} for (m, q, facts), right in found.items()]
     return sorted(whole, key=lambda one: (one["model"].startswith("lab:"), one["model"], -len(one["facts"])))
