@@ -15,30 +15,24 @@ from kc_utils.models.loading import load
 from kc_utils.models.scopes import select
 from tests.models.architectures import TINY, logits, tiny
 
-FAMILIES = ["bert", "roberta", "distilbert", "albert", "electra", "t5", "flan-t5, lamini", "bart", "llama",
-            "llama, tied", "qwen2", "gemma", "opt", "gpt2", "gpt_neox"]  # fmt: skip
-SAVEABLE = ["magnitude@head=0.5", "random@head=0.3", "random-rows@head=0.2", "rows-l1@head=0.2", "magnitude@all=0.5",
-            "rtn@all=4,group=8", "2:4@all+rtn@head=4,group=8"]  # fmt: skip
+RECIPES = ("magnitude@head=0.5", "random@all=0.3+random-rows@head=0.2", "rows-l2@all=0.3+rows-l1@head=0.2",
+           "rtn@feed_forward=3,group=8", "2:4@all+rtn@head=4,group=8")  # fmt: skip
 
 
-def reloaded(model, folder):
-    model.save_pretrained(folder)
-    return type(model).from_pretrained(folder).eval()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TINY)
 def test_saved_and_loaded_models_give_the_same_logits(name, tmp_path):
     whole = logits(tiny(name))
-    for number, recipe in enumerate(SAVEABLE):
+    for number, recipe in enumerate(RECIPES):
         model = tiny(name)
-        apply(model, Recipe.parse(recipe))
+        assert apply(model, Recipe.parse(recipe)).weights_touched > 0
         scores = logits(model)
-        assert not torch.equal(scores, whole), recipe
-        again = reloaded(model, tmp_path / str(number))
-        assert torch.equal(logits(again), scores), recipe
+        assert bool(scores.isfinite().all()) and not torch.equal(scores, whole), recipe
+        model.save_pretrained(tmp_path / str(number))
+        again = type(model).from_pretrained(tmp_path / str(number)).eval()
+        torch.testing.assert_close(logits(again), scores, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TINY)
 def test_pruning_the_head_leaves_the_embedding_alone(name):
     model, before = tiny(name), tiny(name)
     report = apply(model, Recipe.parse("magnitude@head=0.5"))
@@ -69,13 +63,10 @@ def test_report_counts(name):
     assert report.weights_model == sum(p.numel() for p in model.parameters())
     assert report.weights_touched == sum(m.numel for m in [*attention, *feed_forward])
     assert report.touched_fraction == report.weights_touched / report.weights_model
-    zeros = sum(int((m.weight == 0).sum()) for m in [*attention, *feed_forward])
-    assert (report.zeros, report.sparsity) == (zeros, zeros / report.weights_touched)
+    zeros = {m.name: int((m.weight == 0).sum()) for m in [*attention, *feed_forward]}
+    assert {m.name: m.zeros for m in report.per_matrix} == zeros
+    assert (report.zeros, report.sparsity) == (sum(zeros.values()), sum(zeros.values()) / report.weights_touched)
     assert report.sparsity_model == sum(int((p == 0).sum()) for p in model.parameters()) / report.weights_model
-    assert {m.name: m.zeros for m in report.per_matrix} == {
-        m.name: int((m.weight == 0).sum()) for m in [*attention, *feed_forward]
-    }
-    assert [s.step for s in report.steps] == ["magnitude@attention=0.5", "rtn@feed_forward=4,group=8"]
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["recipe"] == "magnitude@attention=0.5+rtn@feed_forward=4,group=8"
     assert plain["steps"][0]["sparsity"] == report.steps[0].sparsity
@@ -97,8 +88,7 @@ def test_bits_of_each_encoding_by_hand():
 
 
 @pytest.mark.parametrize(
-    "second",
-    ["rtn@all=4,group=8", "rtn@all=8,sym=true", "rtn@all=3,group=tensor", "int8@all", "int4-weight@all,group=8"],
+    "second", ["rtn@all=4,group=8", "rtn@all=3,group=tensor", "int8@all", "int4-weight@all,group=8"]
 )
 @pytest.mark.parametrize("name", ["llama", "gpt2", "albert", "bart"])
 def test_what_was_pruned_is_still_zero_after_quantization(name, second):
@@ -108,25 +98,6 @@ def test_what_was_pruned_is_still_zero_after_quantization(name, second):
     assert both.bits_per_weight < alone.bits_per_weight
     assert both.steps[0].zeros == alone.zeros  # measured right after the step
     assert both.steps[1].zeros == both.zeros  # and after the last one
-
-
-def test_none_touches_nothing():
-    model = tiny("gpt2")
-    report = apply(model, Recipe.parse("none"))
-    assert (report.recipe, report.touched_fraction, report.steps) == ("none", 0, ())
-    assert report.bits_per_weight is None
-    assert torch.equal(logits(model), logits(tiny("gpt2")))
-    assert model.config.tie_word_embeddings
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_every_method_runs_on_every_architecture(name):
-    steps = "magnitude@all=0.3 random@attention=0.3 rows-l2@all=0.3 random-rows@head=0.1 2:4@attention "
-    for step in (steps + "rtn@feed_forward=3 int8@attention").split():
-        model = tiny(name)
-        report = apply(model, Recipe.parse(step))
-        assert report.weights_touched > 0
-        assert bool(logits(model).isfinite().all())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -176,7 +147,8 @@ def test_bytes_of_the_whole_model_by_hand():
     head = apply(tiny("llama, tied"), Recipe.parse("rows-l1@head=0.5"))  # untied: the embedding stays as it was
     assert head.bytes_compressed == 2 * elements + 40 // 8 + 2 * 40 * 16 // 2
     assert head.compression_ratio < 1
-    assert apply(tiny("llama"), Recipe.parse("none")).compression_ratio == 1
+    none = apply(tiny("llama"), Recipe.parse("none"))
+    assert (none.compression_ratio, none.touched_fraction, none.bits_per_weight, none.steps) == (1, 0, None, ())
 
 
 def test_compress_gives_a_compressed_copy_with_its_report(trained):

@@ -10,14 +10,8 @@ from kc_utils.errors import BadRequest, BadResult
 from kc_utils.models.stored import quantized
 from tests.compression.test_int8 import difference_beside
 from tests.models.architectures import tiny
-from tests.models.wide import wide
 
 ROWS, INPUTS, OUTPUTS = 9, 192, 40
-
-
-def layer():
-    torch.manual_seed(1)
-    return nn.Linear(INPUTS, OUTPUTS).eval()
 
 
 def nf4_values():
@@ -31,7 +25,8 @@ def nf4_values():
 
 @pytest.mark.parametrize("group", [32, 64])
 def test_nf4_against_the_definition(group):
-    linear = layer()
+    torch.manual_seed(1)
+    linear = nn.Linear(INPUTS, OUTPUTS).eval()
     bias = linear.bias.detach()
     blocks = linear.weight.detach().double().reshape(-1, group)
     largest = blocks.abs().amax(1, keepdim=True)
@@ -59,13 +54,6 @@ def test_llm_int8_depends_on_the_batch_by_its_outliers_alone():
         found[threshold] = difference_beside(model, [30, 31, 30, 32, 30, 33])
     assert found[0] < 1e-6
     assert found[6] > 1e-4
-
-
-def test_bits_are_those_of_values_and_scales():
-    assert apply(wide("llama, tied"), Recipe.parse("nf4@attention.query")).bits_per_weight == 4 + 32 / 64
-    double = apply(wide("llama, tied"), Recipe.parse("nf4@attention.query,double=true"))
-    assert double.bits_per_weight == 4 + 8 / 64 + 64 / (64 * 64)
-    assert apply(wide("llama, tied"), Recipe.parse("llm-int8@attention.query")).bits_per_weight == 8 + 32 / 64
 
 
 def test_a_group_that_does_not_divide_the_inputs_is_refused_because_the_library_computes_it_wrongly():

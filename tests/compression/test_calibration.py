@@ -36,13 +36,6 @@ def test_no_probed_fact_is_in_the_text():
             assert not any(both <= paragraph for paragraph in words), fact
 
 
-def test_the_hash_names_the_text_that_was_read():
-    assert calibration.sha256(2) == calibration.sha256(2) != calibration.sha256(3)
-    assert calibration.texts(3)[:2] == calibration.texts(2)
-    with pytest.raises(BadRequest, match="samples=41: the calibration text has 40 paragraphs"):
-        calibration.texts(41)
-
-
 @pytest.mark.parametrize(("name", "longest"), [("llama", 22), ("gpt2", 22), ("t5", 90)])
 def test_the_batch_fits_the_positions_of_the_model_and_is_padded_on_the_right(name, longest):
     text = calibration.batch(tiny(name), Words(), 5)
@@ -91,26 +84,6 @@ def test_the_walk_gives_what_each_paragraph_by_itself_gives(name):
     assert seen.keys() == alone.keys()
     for key, pieces in alone.items():
         torch.testing.assert_close(seen[key], torch.cat(pieces), rtol=1e-3, atol=1e-4)
-
-
-def test_a_change_is_read_by_the_matrices_after_it_and_shared_inputs_are_one_tensor():
-    model = tiny("llama")
-    plain, changed = {}, {}
-    text = calibration.batch(model, Words(), 2)
-    chosen = select(model, "all[0]")
-    calibration.walk(model, chosen, text, lambda matrix, inputs: plain.update({matrix.role: inputs}))
-
-    def zero_value(matrix, inputs):
-        changed[matrix.role] = inputs
-        if matrix.role == "attention.value":
-            matrix.weight.zero_()
-
-    calibration.walk(model, chosen, text, zero_value)
-    assert plain["attention.query"] is plain["attention.key"] is plain["attention.value"]
-    assert plain["feed_forward.up"] is plain["feed_forward.gate"]
-    assert torch.equal(changed["attention.value"], plain["attention.value"])
-    assert (changed["attention.output"] == 0).all() and (plain["attention.output"] != 0).any()
-    assert not torch.equal(changed["feed_forward.up"], plain["feed_forward.up"])
 
 
 def test_a_text_that_was_changed_is_refused(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Dynamic int8, and weights of 8 and 4 bits, against their definitions and the libraries."""
 
-import warnings
-
 import pytest
 import torch
 from torch import nn
@@ -14,15 +12,6 @@ from kc_utils.errors import BadRequest, BadResult
 from kc_utils.models.scopes import select
 from kc_utils.models.stored import quantized
 from tests.models.architectures import logits, tiny
-
-ENGINES = ("torchao", "torch")
-
-
-def quantize(model, engine, per_channel=True):
-    if engine == "torch":
-        int8.by_torch(model, ["0"], per_channel)
-    else:
-        int8.by_torchao(model, ["0"], int8.dynamic_int8("channel" if per_channel else "tensor"))
 
 
 @pytest.mark.parametrize("method", ["int8@attention", "llm-int8@attention"])
@@ -49,7 +38,7 @@ def difference_beside(model, neighbour):
 
 def test_scores_do_not_depend_on_the_batch_in_torchao_and_do_in_torch():
     found = {}
-    for engine in ENGINES:
+    for engine in ("torchao", "torch"):
         model = tiny("llama")
         model.model.embed_tokens.weight.data[30] *= 50  # a token with large activations, in the neighbour only
         apply(model, Recipe.parse(f"int8@all,engine={engine}"))
@@ -62,7 +51,7 @@ STEPS = ("int8@all,per=tensor", "int8@all,engine=torch", "int8-weight@all,group=
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "albert", "t5", "bart"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "albert", "t5", "bart"])
 def test_every_matrix_of_the_scope_is_replaced_and_nothing_else(name, step):
     model = tiny(name)
     whole = logits(model)
@@ -70,33 +59,25 @@ def test_every_matrix_of_the_scope_is_replaced_and_nothing_else(name, step):
     report = apply(model, Recipe.parse(step))
     assert {n for n, m in model.named_modules() if quantized(m)} == scoped
     assert report.steps[0].matrices == len(scoped) == len(report.per_matrix)
-    assert 0 <= report.bits_per_weight - report.steps[0].bits < 10
     error = float((logits(model) - whole).norm() / whole.norm())
     assert 0 < error < 0.6
 
 
-def test_it_is_what_quantize_dynamic_does():
-    ours, theirs = tiny("llama"), tiny("llama")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs.model = torch.ao.quantization.quantize_dynamic(theirs.model, {nn.Linear}, torch.qint8)
-    apply(ours, Recipe.parse("int8@all,engine=torch,per=tensor"))
-    assert torch.equal(logits(ours), logits(theirs))
-
-
-def test_it_is_what_torchao_does():
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+def test_it_is_what_the_libraries_do_by_themselves():
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-    ours, theirs = tiny("llama"), tiny("llama")
-    quantize_(theirs.model, Int8DynamicActivationInt8WeightConfig())
-    apply(ours, Recipe.parse("int8@all"))
-    assert torch.equal(logits(ours), logits(theirs))
+    for recipe in ("int8@all,engine=torch,per=tensor", "int8@all"):
+        ours, theirs = tiny("llama"), tiny("llama")
+        if "engine" in recipe:
+            theirs.model = torch.ao.quantization.quantize_dynamic(theirs.model, {nn.Linear}, torch.qint8)
+        else:
+            quantize_(theirs.model, Int8DynamicActivationInt8WeightConfig())
+        apply(ours, Recipe.parse(recipe))
+        assert torch.equal(logits(ours), logits(theirs))
 
 
-FIRST = ["int8@all", "int8@all,engine=torch", "int8-weight@all", "int4-weight@all,group=8", "llm-int8@all"]
-
-
-@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("first", ["int8@all", "int8@all,engine=torch", "int4-weight@all,group=8", "llm-int8@all"])
 @pytest.mark.parametrize("second", ["magnitude@attention=0.5", "int8@attention"])
 def test_nothing_comes_after_it_on_the_same_matrix(first, second):
     model = tiny("llama")
@@ -115,6 +96,8 @@ def test_other_dtypes():
     model = tiny("llama").bfloat16()
     apply(model, Recipe.parse("int8@all"))
     assert logits(model).dtype == torch.bfloat16
+    report = apply(tiny("llama").bfloat16(), Recipe.parse("int4-weight@attention.query,group=8"))
+    assert report.bits_per_weight == 4 + (16 + 8) / 8, "scales are bfloat16 too"
     with pytest.raises(BadRequest, match="float64; load the model in float32, bfloat16, float16"):
         apply(tiny("llama").double(), Recipe.parse("int8@all"))
 
@@ -130,35 +113,24 @@ def test_a_module_that_is_no_linear_is_refused(method):
         apply(model, Recipe.parse(f"{method}@all"))
 
 
-def test_what_torch_skips_is_an_error():
+def test_what_a_library_skips_is_an_error(monkeypatch):
     with pytest.raises(BadResult, match="replaced 0 of 1 modules"):
         int8.by_torch(nn.Sequential(Conv1D(3, 4)), ["0"])
-
-
-def test_what_torchao_skips_is_an_error(monkeypatch):
     monkeypatch.setattr(int8, "by_torchao", lambda model, names, config: None)
     with pytest.raises(BadResult, match=r"layers\.0\.self_attn\.q_proj\.weight was not quantized"):
         apply(tiny("llama"), Recipe.parse("int8@attention"))
 
 
-@pytest.mark.parametrize("inner", [1, 64, 1024, 1025, 5000])
-@pytest.mark.parametrize("values", ["random", "largest", "smallest", "alternating"])
-def test_products_by_float32_are_exact(inner, values):
-    torch.manual_seed(0)
-    shapes = (7, inner), (inner, 9)
-    a, b = {
-        "random": lambda: [torch.randint(-128, 128, s, dtype=torch.int8) for s in shapes],
-        "largest": lambda: [torch.full(s, 127, dtype=torch.int8) for s in shapes],
-        "smallest": lambda: [torch.full(s, -128, dtype=torch.int8) for s in shapes],
-        "alternating": lambda: [(torch.arange(s[0] * s[1]) % 2 * 255 - 128).to(torch.int8).reshape(s) for s in shapes],
-    }[values]()
-    found = int8.exact_product(a, b)
-    assert found.dtype == torch.int32
-    assert (found.long() == a.long() @ b.long()).all()
+@pytest.mark.parametrize("inner", [64, 1025, 5000])
+def test_products_by_float32_are_exact(inner):
+    """Of numbers at random, of the largest, and of the smallest, whose sums are too large for float32."""
+    random = torch.randint(-128, 128, (7, inner), dtype=torch.int8)
+    for a in (random, torch.full_like(random, 127), torch.full_like(random, -128)):
+        found = int8.exact_product(a, a.t())
+        assert found.dtype == torch.int32 and torch.equal(found.long(), a.long() @ a.t().long())
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
-@pytest.mark.parametrize("per", ["channel", "tensor"])
+@pytest.mark.parametrize(("name", "per"), [("llama", "channel"), ("gpt2", "tensor"), ("bert", "channel")])
 def test_processors_without_int8_instructions_get_the_same_scores(name, per, monkeypatch):
     found = []
     for there in (True, False):
@@ -171,11 +143,6 @@ def test_processors_without_int8_instructions_get_the_same_scores(name, per, mon
 
 
 ROWS, INPUTS, OUTPUTS = 9, 96, 40
-
-
-def layer():
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
 
 
 def groups_of(weight, group):
@@ -214,7 +181,8 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_rounded_weights_against_the_definition(name):
     config, definition, group, bits = CONFIGS[name]
-    model = layer()
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
     bias = model[0].bias.detach()
     wanted, scale = definition(model[0].weight, group, bits)
     int8.by_torchao(model, ["0"], config())
@@ -225,15 +193,6 @@ def test_rounded_weights_against_the_definition(name):
     assert int((steps > 0.01).sum()) <= len(scale) + 10
     x = torch.randn(ROWS, INPUTS)
     torch.testing.assert_close(model(x).double(), x.double() @ weight.t() + bias, rtol=0, atol=1e-5)
-
-
-def test_bits_are_those_of_values_and_scales():
-    report = apply(tiny("llama"), Recipe.parse("int4-weight@attention.query,group=8"))
-    assert report.bits_per_weight == 4 + (32 + 8) / 8
-    report = apply(tiny("llama").bfloat16(), Recipe.parse("int4-weight@attention.query,group=8"))
-    assert report.bits_per_weight == 4 + (16 + 8) / 8
-    report = apply(tiny("llama"), Recipe.parse("int8-weight@attention.query"))
-    assert report.bits_per_weight == 8 + (32 + 8) / 16
 
 
 @pytest.mark.parametrize("step", ["int4-weight@all", "int4-weight@feed_forward,group=16", "int8-weight@all,group=7"])

@@ -1,5 +1,6 @@
 """Magnitude pruning against torch.nn.utils.prune and against plain sorting."""
 
+import math
 import os
 import subprocess
 import sys
@@ -7,10 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torch import nn
 from torch.nn.utils import prune
 
 from kc_utils.compression import magnitude
@@ -18,7 +18,7 @@ from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadModel, BadRequest
 from kc_utils.models.scopes import select
-from tests.models.architectures import logits, tiny
+from tests.models.architectures import tiny
 
 FINITE = st.floats(-4, 4, width=32)
 VALUES = st.one_of(FINITE, st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, -1e-40]))  # with ties and denormals
@@ -66,8 +66,7 @@ def test_many_weights_in_several_pieces(kind, share, monkeypatch):
         weights[torch.arange(30_000) % 10 != 0] = 0
     elif kind == "bfloat16":
         weights = weights.bfloat16()
-    parts = [weights[:6999].clone(), weights[6999:].clone().view(-1, 11)]
-    k = round(share * 30_000)
+    parts, k = [weights[:6999].clone(), weights[6999:].clone().view(-1, 11)], round(share * 30_000)
     magnitude.prune_smallest(parts, k)
     keep = kept_by_sorting([weights.float().numpy()], k)
     np.testing.assert_array_equal(flat(parts), np.where(keep, weights.float().numpy(), 0))
@@ -80,32 +79,6 @@ def test_mixed_dtypes_share_one_cut():
     tensors = [torch.tensor([1.001]), torch.tensor([1.0078125], dtype=torch.bfloat16)]  # neighbours in bfloat16
     magnitude.prune_smallest(tensors, 1)
     assert [float(t) for t in tensors] == [0, 1.0078125]
-
-
-@settings(max_examples=40)
-@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=50), st.data())
-def test_the_kth_smallest_key(numbers, data):
-    k = data.draw(st.integers(1, len(numbers)))
-    keys = np.array(numbers, np.int32)
-    cut, ties = magnitude.kth_smallest([lambda: keys[:7].copy(), lambda: keys[7:].copy()], k)
-    assert cut == sorted(numbers)[k - 1]
-    assert ties == k - sum(n < cut for n in numbers)
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.995]))
-def test_global_mask_equals_torch(seed, sparsity):
-    ours, theirs = linears(seed), linears(seed)
-    tensors = [m.weight.detach() for m in ours]
-    magnitude.prune_smallest(tensors, round(sparsity * sum(t.numel() for t in tensors)))
-    prune.global_unstructured([(m, "weight") for m in theirs], pruning_method=prune.L1Unstructured, amount=sparsity)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.weight.detach(), b.weight.detach(), rtol=0, atol=0)
-
-
-def linears(seed):
-    torch.manual_seed(seed)
-    return [nn.Linear(17, 33), nn.Linear(64, 9), nn.Linear(5, 200)]
 
 
 @pytest.mark.parametrize("per", ["model", "layer"])
@@ -124,10 +97,8 @@ def test_recipe_equals_torch_on_models(name, per):
     expected = theirs.state_dict()
     assert expected.keys() == ours.state_dict().keys()
     assert all(torch.equal(weight, expected[key]) for key, weight in ours.state_dict().items())
-    touched = report.weights_touched
-    assert report.zeros == (
-        round(0.37 * touched) if per == "model" else sum(round(0.37 * m.numel) for m in report.per_matrix)
-    )
+    together = [report.weights_touched] if per == "model" else [m.numel for m in report.per_matrix]
+    assert report.zeros == sum(round(0.37 * n) for n in together)
 
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=VALUES), st.floats(0, 0.999))
@@ -146,26 +117,15 @@ def test_per_row_means_output_neurons_of_a_conv1d_too():
     assert (stored == 0).sum(0).tolist() == [4] * stored.shape[1]
 
 
-@pytest.mark.parametrize("per", ["model", "layer", "row"])
-def test_nothing_changes_at_a_sparsity_of_zero(per):
-    model = tiny("llama")
-    report = apply(model, Recipe.parse(f"magnitude@all=0,per={per}"))
-    assert report.zeros == 0
-    assert torch.equal(logits(model), logits(tiny("llama")))
-
-
-@pytest.mark.parametrize("scope", ["attention", "feed_forward"])
-def test_a_budget_in_weights_is_met_exactly(scope):
+def test_a_budget_in_weights_is_met_exactly():
     model = tiny("llama")
     with pytest.raises(BadRequest, match="weights only; ask for fewer"):
-        apply(model, Recipe.parse(f"magnitude@{scope},weights=10k"))
-    report = apply(model, Recipe.parse(f"magnitude@{scope},weights=500"))
-    assert report.zeros == 500
-    assert sum(int((m.weight == 0).sum()) for m in select(model, scope)) == 500
+        apply(model, Recipe.parse("magnitude@attention,weights=10k"))
+    assert apply(model, Recipe.parse("magnitude@attention,weights=500")).zeros == 500
+    assert sum(int((m.weight == 0).sum()) for m in select(model, "attention")) == 500
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("dtype", magnitude.DTYPES)
+@pytest.mark.parametrize(("bad", "dtype"), [*zip([math.nan, math.inf, -math.inf], magnitude.DTYPES, strict=True)])
 def test_weights_that_are_not_finite_are_refused(bad, dtype):
     weight = torch.ones(3, 5, dtype=dtype)
     weight[1, 2] = bad
@@ -181,14 +141,14 @@ from kc_utils.compression import magnitude
 def resident(field):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-weights = [torch.randn(4_000_000) for _ in range(5)]
+weights = [torch.randn(2_000_000) for _ in range(5)]
 magnitude.prune_smallest([torch.randn(1000)], 500)
 ctypes.CDLL(None).malloc_trim(0)
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 before = resident("VmRSS")
-for k in (10_000_000, 16_000_000, 5_000_000):  # the last cut lies among weights that are zero already
+for k in (5_000_000, 8_000_000, 2_500_000):  # the last cut lies among weights that are zero already
     magnitude.prune_smallest(weights, k)
-print((resident("VmHWM") - before) / 80_000_000)
+print((resident("VmHWM") - before) / 40_000_000)
 """
 
 

@@ -21,13 +21,6 @@ def drawn(sizes, k, seed):
     return {name: t == 0 for name, t in tensors.items()}
 
 
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.floats(0, 1), st.integers(0, 2**40))
-def test_random_pruning_is_exact(sizes, share, seed):
-    named = {f"m{i}": (s,) for i, s in enumerate(sizes)}
-    k = round(share * sum(sizes))
-    assert sum(int(z.sum()) for z in drawn(named, k, seed).values()) == k
-
-
 def test_random_pruning_depends_on_seed_and_names_and_not_on_order():
     sizes = {"a": (pruning.DRAWN + 3,), "b": (40, 50)}
     first = drawn(sizes, 9000, 1)
@@ -36,16 +29,14 @@ def test_random_pruning_depends_on_seed_and_names_and_not_on_order():
     assert all(torch.equal(first[n], again[n]) for n in sizes)
     assert not torch.equal(first["a"], other["a"])
     more = drawn(sizes, 12000, 1)
+    assert [sum(int(z.sum()) for z in some.values()) for some in (first, more, drawn(sizes, 0, 1))] == [9000, 12000, 0]
     assert all(bool((more[n] | ~first[n]).all()) for n in sizes)  # the larger draw holds the smaller
 
 
 def test_the_draw_is_that_of_the_stored_results():
     """Rows of earlier runs hold good only while the same seed draws the same weights."""
-    gone = drawn({"a": (50,), "b": (3, 20)}, 6, 1)
-    assert {name: mask.flatten().nonzero().flatten().tolist() for name, mask in gone.items()} == {
-        "a": [10, 12],
-        "b": [11, 24, 30, 34],
-    }
+    gone = [mask.flatten().nonzero().flatten().tolist() for mask in drawn({"a": (50,), "b": (3, 20)}, 6, 1).values()]
+    assert gone == [[10, 12], [11, 24, 30, 34]]
     assert pruning.random_rows(20, 4, 3, "head").tolist() == [13, 16, 6, 17]
 
 
@@ -64,14 +55,11 @@ def test_rows_equal_torch(method, order, amount):
 def test_random_rows():
     model = tiny("bart")
     report = apply(model, Recipe.parse("random-rows@head=0.2,seed=3"))
-    weight = model.lm_head.weight
-    gone = (weight == 0).all(1)
+    gone = (model.lm_head.weight == 0).all(1)
     assert int(gone.sum()) == 8 == report.zeros // 16
-    assert bool((weight[~gone] != 0).all())
-    other = tiny("bart")
-    apply(other, Recipe.parse("random-rows@head=0.2,seed=4"))
-    assert not torch.equal(gone, (other.lm_head.weight == 0).all(1))
+    assert bool((model.lm_head.weight[~gone] != 0).all())
     assert set(pruning.random_rows(40, 8, 3, "lm_head.weight").tolist()) == set(gone.nonzero().flatten().tolist())
+    assert set(pruning.random_rows(40, 8, 4, "lm_head.weight").tolist()) != set(gone.nonzero().flatten().tolist())
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.sampled_from([(2, 4), (4, 8), (1, 2), (3, 5)]), st.integers(0, 3))

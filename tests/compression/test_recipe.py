@@ -5,20 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kc_utils.compression.methods import METHODS, Count, method
+from kc_utils.compression.methods import METHODS, method
 from kc_utils.compression.recipe import Recipe, Step, modules_of
 from kc_utils.errors import BadRequest
 from kc_utils.models.roles import SCOPES
 
 CANONICAL = [
     ("none", "none"),
-    ("magnitude@attention=0.5", "magnitude@attention=0.5"),
     (" magnitude@attention = 0.50 ", "magnitude@attention=0.5"),
     ("magnitude@all=0.5,per=model", "magnitude@all=0.5"),
     ("magnitude@all=.5,preset=paper,per=layer", "magnitude@all=0.5,per=layer,preset=paper"),
     ("random@head=0.3,seed=0", "random@head=0.3"),
     ("random-rows@head=2e-1", "random-rows@head=0.2"),
-    ("2:4@all", "2:4@all"),
     ("rtn@feed_forward=4,group=64", "rtn@feed_forward=4"),
     ("rtn@feed_forward=4,sym=True,group=channel", "rtn@feed_forward=4,group=channel,sym=true"),
     ("magnitude@all=0.4 + int8@all", "magnitude@all=0.4+int8@all"),
@@ -27,7 +25,6 @@ CANONICAL = [
     ("int4-weight@all,group=32,sym=True", "int4-weight@all,group=32,sym=true"),
     ("nf4@head,group=64,double=TRUE", "nf4@head,double=true"),
     ("magnitude@attention,weights=10000000", "magnitude@attention,weights=10M"),
-    ("magnitude@attention.qkv[0-3]=0.5", "magnitude@attention.qkv[0-3]=0.5"),
     ("magnitude@attention.qkv[3-3]=0.5", "magnitude@attention.qkv[3]=0.5"),
 ]
 
@@ -38,6 +35,17 @@ def test_canonical_text(text, canonical):
     assert str(recipe) == canonical
     assert Recipe.parse(canonical) == recipe
     assert hash(Recipe.parse(canonical)) == hash(recipe)
+
+
+GROUP = st.one_of(st.just("channel"), st.integers(1, 5000))
+OPTIONS = {
+    "rtn": {"group": st.one_of(st.just("tensor"), GROUP), "sym": st.booleans()},
+    "int8": {"per": st.sampled_from(["tensor", "channel"]), "engine": st.sampled_from(["torch", "torchao"])},
+    "int8-weight": {"group": GROUP},
+    "int4-weight": {"group": GROUP},
+    "nf4": {"group": st.sampled_from([32, 64, 128]), "double": st.booleans()},
+    "llm-int8": {"threshold": st.integers(0, 20)},
+}
 
 
 @st.composite
@@ -51,18 +59,7 @@ def steps(draw):
     options = {"preset": draw(st.sampled_from(["paper", "consistent"]))}
     if "seed" in kind.options:
         options["seed"] = draw(st.integers(0, 10**9))
-    if name == "rtn":
-        options |= {"group": draw(st.one_of(st.sampled_from(["tensor", "channel"]), st.integers(1, 5000)))}
-        options |= {"sym": draw(st.booleans())}
-    if name == "int8":
-        options["per"] = draw(st.sampled_from(["tensor", "channel"]))
-        options["engine"] = draw(st.sampled_from(["torch", "torchao"]))
-    if name in ("int8-weight", "int4-weight"):
-        options["group"] = draw(st.one_of(st.just("channel"), st.integers(1, 5000)))
-    if name == "nf4":
-        options |= {"group": draw(st.sampled_from([32, 64, 128])), "double": draw(st.booleans())}
-    if name == "llm-int8":
-        options["threshold"] = draw(st.integers(0, 20))
+    options |= {option: draw(values) for option, values in OPTIONS.get(name, {}).items()}
     if kind.amount is None:
         return Step(name, scope, None, options)
     if name in ("rtn", "gptq"):
@@ -80,13 +77,6 @@ def test_a_recipe_reads_back_from_its_text(found):
     again = Recipe.parse(str(recipe))
     assert again == recipe
     assert str(again) == str(recipe)
-
-
-@given(st.integers(1, 10**13))
-def test_counts_are_exact_and_never_longer_than_digits(number):
-    text = Count().write(number)
-    assert Count().read(text) == number
-    assert len(text) <= len(str(number))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +103,8 @@ def test_counts_are_exact_and_never_longer_than_digits(number):
         ("none+int8@all", "none stands alone"),
         ("random@head=0.3,seed=-1", "whole number of at least 0"),
         ("rtn@all=5", "one of 2, 3, 4, 8"),
-        ("rtn@all=4.0", "one of 2, 3, 4, 8"),
+        ("gptq@all=4.0", "one of 2, 3, 4, 8"),
+        ("gptq@all=4,group=tensor", "a group is channel, or a whole number"),
         ("rtn@all=4,group=0", "tensor, channel"),
         ("rtn@all=4,sym=yes", "true or false"),
         ("int8@all=8", "takes no amount"),

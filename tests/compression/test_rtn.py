@@ -2,8 +2,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kc_utils.compression import rtn
 from kc_utils.compression.apply import apply
@@ -24,7 +22,7 @@ def by_hand(group, bits, sym):
     if sym:
         high = max(-low, high)
         low = -high
-    scale = half((high - low) / top)
+    scale = half((high - low) / top) or 1.0
     zero = (top + 1) // 2 if sym else min(max(round(-low / scale), 0), top)
     return [scale * (min(max(round(x / scale) + zero, 0), top) - zero) for x in group]
 
@@ -35,6 +33,8 @@ def by_hand(group, bits, sym):
 def test_against_a_plain_loop(bits, sym, group):
     torch.manual_seed(bits)
     weight = torch.randn(7, 13) * 0.02
+    pruned = torch.rand(7, 13) < 0.4
+    weight[pruned] = 0
     width = 13 if group in ("channel", 64) else group
     if group == "tensor":
         expected = torch.tensor(by_hand(weight.flatten().tolist(), bits, sym)).view(7, 13)
@@ -47,36 +47,14 @@ def test_against_a_plain_loop(bits, sym, group):
     torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-9)
     assert grid.scale.numel() == grid.zero.numel() == number
     assert torch.equal(grid.weight(grid.integers(weight)), weight)  # the grid and whole numbers are all there is to it
-    assert levels == most_levels(weight, width if group != "tensor" else None)
+    assert levels == most_levels(weight, width if group != "tensor" else None) <= 2**bits
+    assert bool((weight[pruned] == 0).all())
 
 
 def most_levels(weight, width):
     if width is None:
         return len(weight.unique())
     return max(len(set(row[i : i + width].tolist())) for row in weight for i in range(0, weight.shape[1], width))
-
-
-@given(st.sampled_from([2, 3, 4, 8]), st.sampled_from([3, 8, "channel", "tensor"]), st.booleans(), st.integers(0, 99))
-def test_levels_error_and_zeros(bits, group, sym, seed):
-    torch.manual_seed(seed)
-    weight = torch.randn(6, 24)
-    weight[torch.rand(6, 24) < 0.4] = 0
-    before = weight.clone()
-    levels, _ = rtn.quantize_(weight, bits, group, sym)
-    assert levels <= 2**bits
-    assert bool((weight[before == 0] == 0).all())  # what was pruned stays pruned
-    width = {"channel": 24, "tensor": None}.get(group, group)
-    assert most_levels(weight, width) == levels
-    span = 2 * before.abs().max() if sym else before.max() - before.min()
-    assert float((weight - before).abs().max()) <= 1.01 * float(span) / (2**bits - 1)
-
-
-def test_rounding_twice_changes_nothing_on_an_exact_grid():
-    weight = torch.arange(16.0).view(1, 16) / 8 - 1
-    before = weight.clone()
-    levels, grid = rtn.quantize_(weight, 4, "channel")
-    assert (levels, grid.scale.item(), grid.zero.item()) == (16, 0.125, 8)
-    assert torch.equal(weight, before)
 
 
 def test_zero_and_tiny_groups_stay_finite():

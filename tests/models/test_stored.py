@@ -27,19 +27,20 @@ KINDS = {  # recipe: library, bits of a value, scales, bits of scales and zero p
 }
 
 
-def made_by(recipe: str) -> tuple[nn.Module, torch.Tensor]:
-    """A quantized Linear (128, 64), and the weight that it was made of."""
+def made_by(recipe: str) -> tuple[nn.Module, torch.Tensor, int]:
+    """A quantized Linear (128, 64), the weight that it was made of, and the bytes that are reported of it."""
     model = wide("bert")
     name = "bert.encoder.layer.0.intermediate.dense"
     weight = model.get_submodule(name).weight.detach().clone()
-    apply(model, Recipe.parse(recipe))
-    return compute_in_full(model).get_submodule(name), weight
+    (nbytes,) = (m.nbytes for m in apply(model, Recipe.parse(recipe)).per_matrix if m.name == f"{name}.weight")
+    return compute_in_full(model).get_submodule(name), weight, nbytes
 
 
 @pytest.mark.parametrize("recipe", KINDS)
 def test_the_view_describes_the_module_before_and_after_a_forward_pass(recipe):
-    module, weight = made_by(recipe)
+    module, weight, nbytes = made_by(recipe)
     library, bits, groups, overhead, error = KINDS[recipe]
+    assert nbytes == (OUTPUTS * INPUTS * bits + overhead) / 8
     held = quantized(module)
     assert (held.library, held.value_bits, held.groups, held.overhead_bits) == (library, bits, groups, overhead)
     assert held.shape == (OUTPUTS, INPUTS) == tuple(held.integers().shape) == tuple(held.weight().shape)
@@ -56,7 +57,7 @@ def test_the_view_describes_the_module_before_and_after_a_forward_pass(recipe):
 
 @pytest.mark.parametrize("recipe", ["int8-weight@all,group=32", "int4-weight@all", "nf4@all", "nf4@all,double=true"])
 def test_the_weight_is_what_the_module_multiplies_with(recipe):
-    module, _ = made_by(recipe)
+    module, *_ = made_by(recipe)
     with torch.no_grad():
         products = module(torch.eye(INPUTS)) - module(torch.zeros(1, INPUTS))
     torch.testing.assert_close(products.t(), quantized(module).weight(), rtol=0, atol=1e-6)
@@ -66,7 +67,7 @@ def test_the_weight_is_what_the_module_multiplies_with(recipe):
 def test_the_layout_of_fast_cpus_is_read_too(recipe):
     from bitsandbytes.functional import _convert_weight_packed_for_cpu
 
-    module, _ = made_by(recipe)
+    module, *_ = made_by(recipe)
     integers, weight = quantized(module).integers(), quantized(module).weight()
     module.weight.data, _ = _convert_weight_packed_for_cpu(module.weight.data, module.weight.quant_state)
     for _ in range(2):  # reading does not change it
@@ -75,7 +76,7 @@ def test_the_layout_of_fast_cpus_is_read_too(recipe):
 
 
 def test_four_bit_layers_compute_in_full():
-    module, _ = made_by("nf4@all")
+    module, *_ = made_by("nf4@all")
     module.support_avx512bf16_for_cpu = True  # as transformers makes it on a CPU that has it
     compute_in_full(nn.Sequential(module))
     x = torch.randn(5, INPUTS)
