@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -8,7 +6,7 @@ import transformers
 from torch import nn
 
 from kc_utils.errors import BadModel, BadRequest
-from kc_utils.models.roles import ARCHITECTURES, SCOPES, Architecture, Scope
+from kc_utils.models.roles import ARCHITECTURES, Architecture, Scope
 from kc_utils.models.scopes import matrices, scopes, select
 from tests.models.architectures import BLOCK_MATRICES, TINY, tiny
 
@@ -79,8 +77,7 @@ def test_the_paper_takes_the_head_only_when_quantizing_and_leaves_the_output_to_
 
 def test_parts_and_layers_of_an_encoder_decoder():
     model = tiny("bart")  # 2 encoder layers, 3 decoder layers
-    counts = {"encoder.attention": 8, "decoder.self_attention": 12, "decoder.cross_attention": 12}
-    counts |= {"decoder.attention": 24, "decoder": 24 + 6}
+    counts = {"encoder.attention": 8, "decoder.self_attention": 12, "decoder.attention": 24, "decoder": 24 + 6}
     assert {scope: len(select(model, scope)) for scope in counts} == counts
     assert all("encoder_attn" in m.name for m in select(model, "decoder.cross_attention"))
     assert {m.layer for m in select(model, "all[1-2]")} == {1, 2}
@@ -92,7 +89,6 @@ def test_parts_and_layers_of_an_encoder_decoder():
     ("name", "scope", "message"),
     [
         ("llama", "decoder.cross_attention", "has no such matrix; it has all, attention"),
-        ("llama", "encoder", "has no such matrix"),
         ("llama", "attention[2-3]", "layers of this llama model are 0 to 1"),
         ("gpt2", "attention.query", "use attention.qkv"),
         ("phi3", "feed_forward.gate", "use feed_forward"),
@@ -112,11 +108,6 @@ def test_a_scope_that_no_model_has(scope):
         Scope.parse(scope)
 
 
-def test_scope_names_read_back():
-    assert all(str(Scope.parse(name)) == name for name in SCOPES)
-    assert (str(Scope.parse("all[3-3]")), str(Scope.parse("all[03-12]"))) == ("all[3]", "all[3-12]")
-
-
 def test_a_tied_head_is_one_matrix_and_still_selectable():
     model = tiny("llama, tied")
     assert [m.role for m in matrices(model) if m.numel == 40 * 16] == ["embedding"]
@@ -128,12 +119,10 @@ def test_a_tied_head_is_one_matrix_and_still_selectable():
 def test_the_table_of_scopes():
     model = tiny("llama, tied")
     table = scopes(model).set_index("scope")
-    assert (table.loc["all", "matrices"], table.loc["all", "weights"]) == (
-        14,
-        2 * (16 * 16 * 2 + 2 * 8 * 16 + 3 * 16 * 24),
-    )
+    weights = 2 * (16 * 16 * 2 + 2 * 8 * 16 + 3 * 16 * 24)
+    assert table.loc["all", ["matrices", "weights"]].tolist() == [14, weights]
     every = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
-    assert table.loc["all", "share"] == pytest.approx(table.loc["all", "weights"] / every)
+    assert table.loc["all", "share"] == pytest.approx(weights / every)
     assert table.loc[["all", "embedding"], "share"].sum() == pytest.approx(1)
     assert table.loc["head", "tied"] and not table.loc["embedding", "selectable"]
     assert "decoder.attention" not in table.index  # the same as attention here
@@ -166,14 +155,3 @@ def test_a_matrix_without_a_role_is_refused():
     model.model.layers[0].adapter = nn.Linear(16, 16)
     with pytest.raises(BadModel, match=r"model\.layers\.0\.adapter\.weight"):
         matrices(model)
-
-
-def test_a_7b_model_resolves_on_the_meta_device():
-    with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(transformers.LlamaConfig())  # the default shape is Llama-7B's
-    assert sum(m.numel for m in select(model, "all")) == 32 * (4 * 4096**2 + 3 * 4096 * 11008)
-
-
-def test_scope_names_need_no_torch():
-    code = "import sys; from kc_utils.models.roles import Scope; Scope.parse('all'); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
