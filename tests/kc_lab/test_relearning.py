@@ -8,7 +8,7 @@ import torch
 
 from kc_lab import relearning
 from kc_lab.models import fresh
-from kc_lab.relearning import FEWEST, evaluated_after, measure, trainable
+from kc_lab.relearning import FEWEST, measure, trainable
 from kc_lab.tokenizer import as_transformers
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
@@ -64,13 +64,6 @@ def test_too_few_lost_facts_and_relations_without_strangers_are_not_trained_on(t
     monkeypatch.setattr(relearning, "FEWEST", 1000)
     rows = measure(model, tokenizer, "decoder", PROBE)
     assert rows.empty and {"step", "set", "protocol", "fact"} <= set(rows)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 8, 20])
-def test_both_sets_are_evaluated_at_every_power_of_two_and_at_the_end(steps):
-    found = evaluated_after(steps)
-    assert (found[0], found[-1]) == (0, steps)
-    assert all(step == steps or step & (step - 1) == 0 for step in found)
 
 
 @pytest.mark.parametrize(("recipe", "held"), [("magnitude@all=0.5", True), ("rtn@all=2", False)])

@@ -20,14 +20,6 @@ def test_the_world_is_the_one_that_the_checkpoints_were_trained_on():
     assert world.unseen().sha256[:16] == RULE
 
 
-def test_every_name_belongs_to_one_table_and_is_no_word_of_a_template():
-    tables = {kind: world.table(kind) for kind in world.KINDS}
-    assert {kind: len(table) for kind, table in tables.items()} == world.WORDS["sizes"]
-    names = [name for table in tables.values() for name in table]
-    assert len(names) == len(set(names))
-    assert not set(names) & {w for r in world.relations().values() for t in r.templates for w in t.rstrip(".").split()}
-
-
 def test_everybody_has_each_attribute_once_and_a_larger_load_holds_a_smaller_one():
     people, more = world.people(1), world.people(3)
     assert set(Counter(f.subject for f in people.facts).values()) == {len(world.ABOUT_PEOPLE)}
