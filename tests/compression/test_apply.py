@@ -1,6 +1,7 @@
 """Whole recipes on models: untying, saving and loading, reports, errors."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -100,16 +101,12 @@ def test_what_was_pruned_is_still_zero_after_quantization(name, second):
     assert both.steps[1].zeros == both.zeros  # and after the last one
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("where", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])
-def test_a_model_with_weights_that_are_not_finite_is_refused(bad, where):
-    model = tiny("llama")
-    model.get_parameter(where).data.view(-1)[3] = bad
-    with pytest.raises(BadModel, match=f"{where}: 1 of"):
-        apply(model, Recipe.parse("none"))
-
-
-def test_a_model_on_the_meta_device_is_refused():
+def test_a_model_without_weights_or_with_some_that_are_not_finite_is_refused():
+    for where, bad in (("model.layers.1.mlp.up_proj.weight", math.nan), ("model.norm.weight", math.inf)):
+        model = tiny("llama")
+        model.get_parameter(where).data.view(-1)[3] = bad
+        with pytest.raises(BadModel, match=f"{where}: 1 of"):
+            apply(model, Recipe.parse("none"))
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=1))
     with pytest.raises(BadModel, match="meta device"):

@@ -1,4 +1,4 @@
-"""GPTQ against gptqmodel's solver on the same Hessian, and against optimum's walk through a model."""
+"""GPTQ against gptqmodel's solver on the same Hessian, and the walk through a model against steps on its parts."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from kc_utils.errors import BadModel, BadRequest, BadResult
 from kc_utils.models.scopes import matrices, select
 from tests.compression.test_calibration import Words
 from tests.models.architectures import tiny
+from tests.models.wide import wide
 
 
 def rounded(model, recipe):
@@ -93,49 +94,17 @@ def test_against_gptqmodel_on_the_same_hessian(settings):
     assert ((grid.scale - scale).abs() < 1e-6).double().mean() > 0.9
 
 
-def test_against_optimum_on_a_model():
-    """Its GPTQQuantizer, by its public interface, walks the blocks and rounds all of them; only the grid differs."""
-    import_readers()
-    from optimum.gptq import GPTQQuantizer
-
-    ours, theirs, plain = wide(), wide(), wide()
-    stages = [["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], ["self_attn.o_proj"],
-              ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"]]  # fmt: skip
-    text = calibration.batch(ours, Words(), 12)
-    paragraphs, unpacked = [], {}
-    for ids, real in zip(text["input_ids"], text["attention_mask"], strict=True):
-        one = ids[: int(real.sum())].unsqueeze(0)
-        paragraphs.append({"input_ids": one, "attention_mask": torch.ones_like(one)})
-    with torch._dynamo.config.patch(disable=True):  # kernels would be compiled for minutes
-        GPTQQuantizer(
-            4, paragraphs, group_size=32, damp_percent=0.1, sym=True, act_group_aware=True, model_seqlen=64, backend="torch",
-            block_name_to_quantize="model.layers", module_name_preceding_first_block=[], modules_in_block_to_quantize=stages,
-        ).quantize_model(theirs)  # fmt: skip
-        for m in select(ours, "all"):
-            path = m.name.removesuffix(".weight")
-            unpacked[path] = theirs.get_submodule(path).dequantize_weight().t().float()
-            theirs.set_submodule(path, torch.nn.Linear(m.inputs, m.outputs, bias=False))
-            theirs.get_submodule(path).weight.data = unpacked[path]
-    rounded(ours, "gptq@all=4,group=32,samples=12")
-    for name in stages[0]:  # they read what no rounding has touched; later on, one weight that differs changes others
-        found = ours.get_submodule(f"model.layers.0.{name}").weight
-        assert ((found - unpacked[f"model.layers.0.{name}"]).abs() < 1e-3).double().mean() > 0.95
-    ids = text["input_ids"][:, :20]
+def test_a_matrix_is_solved_for_its_inputs_of_all_tokens():
+    model, seen = wide("llama"), []
+    module, text = model.model.layers[0].self_attn.q_proj, calibration.batch(model, Words(), 4)
+    hook = module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
-        errors = [float((model(ids).logits - plain(ids).logits).norm()) for model in (ours, theirs)]
-    assert errors[0] == pytest.approx(errors[1], rel=0.1)
-
-
-def wide():
-    """Two blocks with 160 inputs of the last matrix: more than the 128 columns that are taken at once."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=40, hidden_size=64, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+        model(**text)
+    hook.remove()
+    x = seen[0][text["attention_mask"].bool()]
+    expected, _ = gptq.solve(module.weight.detach(), gptq.columns_of(x.t() @ x / len(x), 32, 0.1), 4, True)
+    rounded(model, "gptq@attention.query[0]=4,group=32,samples=4,damp=0.1,sym=true")
+    assert ((module.weight - expected).abs() < 1e-6).double().mean() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -209,7 +178,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     for threads in (1, 2):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        model = wide()
+        model = wide("llama")
         rounded(model, "gptq@all=4,group=32,samples=4")
         torch.set_num_threads(before)
         found.append(weights(model))
