@@ -83,6 +83,9 @@ def test_bits_of_each_encoding_by_hand():
     rows = apply(tiny("llama"), Recipe.parse("rows-l1@feed_forward.up=0.5"))
     assert rows.encodings == {"rows": 2}
     assert rows.bits_per_weight == pytest.approx(1 / 16 + 0.5 * 16)
+    pattern = apply(tiny("llama"), Recipe.parse("1:4@all+rtn@all=4,group=tensor"))
+    assert pattern.encodings == {"1:4": 14}
+    assert pattern.bits_per_weight == pytest.approx((4 + 2) / 4 + 14 * 24 / pattern.weights_touched)
     both = apply(tiny("llama"), Recipe.parse("magnitude@attention.query=0.75+rtn@attention.query=8,group=16"))
     stored = 1 + (1 - both.sparsity) * 8 + 24 / 16
     assert both.bits_per_weight == pytest.approx(stored, rel=0.01)  # whole bytes a matrix

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,29 +55,3 @@ def test_what_is_written_decodes_to_the_matrix(bits, shape, sparsity, seed):
     else:
         assert encoded.nbytes < plain
         assert (found[~kept & (found != codes)] == 0).all()
-
-
-def masked(kind: str) -> np.ndarray:
-    kept = np.ones((64, 64), bool)
-    if kind == "rows":
-        kept[10:50] = False
-    elif ":" in kind:
-        some, of = map(int, kind.split(":"))
-        row = np.tile(np.arange(of) < some, 64 * 64 // of).reshape(-1, of)
-        kept = np.random.default_rng(0).permuted(row, axis=1).reshape(64, 64)
-    return kept
-
-
-@pytest.mark.parametrize(
-    ("kind", "encoding", "nbytes"),
-    [  # of 64 x 64 values of 4 bits: 2,048 bytes
-        ("whole", "dense", 2048),
-        ("rows", "rows", 8 + 24 * 64 // 2),
-        ("2:4", "2:4", 1024 + 512),
-        ("4:8", "bitmask", 512 + 1024),
-        ("1:4", "1:4", 512 + 256),
-    ],
-)
-def test_the_smallest_encoding_by_hand(kind, encoding, nbytes):
-    found = encode(np.full((64, 64), 7, np.uint8), masked(kind), 4)
-    assert (found.encoding, found.nbytes) == (encoding, nbytes)

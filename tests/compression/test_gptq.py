@@ -173,18 +173,6 @@ def test_report():
     assert sorted_groups.bits_per_weight == pytest.approx(3 + (16 + 3) / 8 + 32 / 16)  # and the group of each input
 
 
-def test_the_result_does_not_depend_on_the_number_of_threads():
-    found = []
-    for threads in (1, 2):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        model = wide("llama")
-        rounded(model, "gptq@all=4,group=32,samples=4")
-        torch.set_num_threads(before)
-        found.append(weights(model))
-    assert all(torch.equal(found[0][k], found[1][k]) for k in found[0])
-
-
 def refused(model, recipe, error, match, tokenizer=Words()):  # noqa: B008
     before = weights(model)
     with pytest.raises(error, match=match) as caught:

@@ -146,47 +146,33 @@ def test_processors_without_int8_instructions_get_the_same_scores(name, per, mon
 ROWS, INPUTS, OUTPUTS = 9, 96, 40
 
 
-def groups_of(weight, group):
-    width = {"channel": INPUTS, "tensor": weight.numel()}.get(group, group)
-    return weight.detach().double().reshape(-1, width)
-
-
-def symmetric(weight, group, bits):
-    """The weights of symmetric whole numbers, in double precision, from the definition."""
-    w = groups_of(weight, group)
-    scale = w.abs().amax(1, keepdim=True) / (2**bits - 1) * 2
-    q = (w / scale).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return (q * scale).reshape(OUTPUTS, INPUTS), scale
-
-
-def asymmetric(weight, group, bits):
-    """The same with a whole zero point."""
-    w = groups_of(weight, group)
+def by_definition(weight, group, bits, sym):
+    """The weights of whole numbers with a scale and, unless `sym`, a whole zero point, in double precision."""
+    w = weight.detach().double().reshape(-1, {"channel": INPUTS, "tensor": weight.numel()}.get(group, group))
     low, high = w.amin(1, keepdim=True).clamp(max=0), w.amax(1, keepdim=True).clamp(min=0)
-    scale = (high - low) / (2**bits - 1)
-    zero = (-low / scale).round()
+    scale = (2 * w.abs().amax(1, keepdim=True) if sym else high - low) / (2**bits - 1)
+    zero = 2 ** (bits - 1) if sym else (-low / scale).round()
     q = ((w / scale).round() + zero).clamp(0, 2**bits - 1)
     return ((q - zero) * scale).reshape(OUTPUTS, INPUTS), scale
 
 
 CONFIGS = {
-    "int8 channel": (lambda: int8.weight_int8("channel"), symmetric, "channel", 8),
-    "int8 tensor": (lambda: int8.weight_int8("tensor"), symmetric, "tensor", 8),
-    "int8 group": (lambda: int8.weight_int8(32), symmetric, 32, 8),
-    "int4": (lambda: int8.weight_intx(torch.int4, 32, False), asymmetric, 32, 4),
-    "int4 sym": (lambda: int8.weight_intx(torch.int4, 32, True), symmetric, 32, 4),
-    "int4 channel": (lambda: int8.weight_intx(torch.int4, "channel", False), asymmetric, "channel", 4),
+    ("channel", 8, True): lambda: int8.weight_int8("channel"),
+    ("tensor", 8, True): lambda: int8.weight_int8("tensor"),
+    (32, 8, True): lambda: int8.weight_int8(32),
+    (32, 4, False): lambda: int8.weight_intx(torch.int4, 32, False),
+    (32, 4, True): lambda: int8.weight_intx(torch.int4, 32, True),
+    ("channel", 4, False): lambda: int8.weight_intx(torch.int4, "channel", False),
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_rounded_weights_against_the_definition(name):
-    config, definition, group, bits = CONFIGS[name]
+@pytest.mark.parametrize("settings", CONFIGS, ids=str)
+def test_rounded_weights_against_the_definition(settings):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
     bias = model[0].bias.detach()
-    wanted, scale = definition(model[0].weight, group, bits)
-    int8.by_torchao(model, ["0"], config())
+    wanted, scale = by_definition(model[0].weight, *settings)
+    int8.by_torchao(model, ["0"], CONFIGS[settings]())
     weight = quantized(model[0]).weight().double()
     steps = ((weight - wanted).reshape(len(scale), -1) / scale).abs()
     # a weight half-way between two whole numbers may go the other way, as the largest of a group always is

@@ -64,21 +64,6 @@ def test_information_of_a_noisy_channel(noise):
     assert (line["likelihood_bits"], line["accuracy_bits"]) == pytest.approx((information, information), abs=0.05)
 
 
-def test_beliefs_count_by_what_is_known():
-    rng, values, n = np.random.default_rng(5), 64, 20_000
-    knows = rng.random(n) < 0.7  # a share of the facts for sure, even odds for the others
-    line = line_of(
-        rows(knows | (rng.random(n) < 1 / values), np.where(knows, 0.0, -math.log(values))), Table(500, values)
-    )
-    assert line["likelihood_bits"] == pytest.approx(0.7 * 6, abs=0.1)
-    assert 0 < line["accuracy_bits"] < line["likelihood_bits"], "which answers it knows is more than accuracy shows"
-    belief, truth = rng.dirichlet(np.full(values, 0.5)), rng.integers(values, size=n)
-    wrong = line_of(rows(truth == belief.argmax(), np.log(belief[truth])), Table(9, values))
-    assert wrong["likelihood_bits"] < 0 and wrong["accuracy_bits"] < 0.01, (
-        "Jensen: without knowledge bits are not positive"
-    )
-
-
 def test_models_and_recipes_by_hand():
     """1000 parameters in 2000 bytes; all of 100 facts of 4 bits known, then half of them in a quarter of the bytes."""
     tables, right = {"field": Table(100, 16)}, [True] * 25 + [False] * 25
@@ -98,15 +83,12 @@ def test_models_and_recipes_by_hand():
 
 def test_tables_are_read_off_a_fact_set():
     sizes = {"month": 12, "language": 24}
-    relations = {
-        n: Relation(n, n, None, "N-1", ("[X] is [Y].",), tuple(f"{n}{i}" for i in range(s))) for n, s in sizes.items()
-    }
+    answers = {name: tuple(f"{name}{i}" for i in range(size)) for name, size in sizes.items()}
+    relations = {name: Relation(name, name, None, "N-1", ("[X] is [Y].",), answers[name]) for name in sizes}
     facts = [Fact(f"m{i}", "month", f"s{i}", (f"month{i}",)) for i in range(3)]
     facts += [Fact(f"l{i}", "language", f"s{i}", ("language0", "language1")) for i in range(2)]
-    assert tables_of(FactSet("made", relations, tuple(facts))) == {
-        "month": Table(3, 12, 1),
-        "language": Table(2, 24, 2),
-    }
+    expected = {"month": Table(3, 12, 1), "language": Table(2, 24, 2)}
+    assert tables_of(FactSet("made", relations, tuple(facts))) == expected
     mixed = FactSet("made", relations, (facts[0], Fact("m9", "month", "s9", ("month1", "month2"))))
     with pytest.raises(BadRequest, match=r"month have \[1, 2\] right answers"):
         tables_of(mixed)

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from kc_lab import training
-from kc_lab.models import HEADS, READERS, SHARPNESS, SIZES, fresh
+from kc_lab.models import SIZES, fresh
 from kc_lab.objectives import NOTHING, OBJECTIVES
-from kc_lab.training import ALL, Lesson, mean_loss, rate, saved_at, train
+from kc_lab.training import ALL, Lesson, mean_loss, saved_at, train
 from kc_utils.errors import BadRequest
 from kc_utils.models.registry import FAMILIES
 
@@ -46,22 +46,6 @@ def test_a_seed_gives_the_weights_and_leaves_the_global_one_alone():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize(("family", "size"), [(f, s) for f in FAMILIES for s in SIZES])
-@torch.no_grad()
-def test_first_weights_pass_on_what_is_attended_to_and_look_for_its_like(family, size):
-    model = fresh(family, size, 1)
-    layers, scaled = READERS[model.config.model_type](model)
-    through = layers[0][3].weight @ layers[0][2].weight  # output after value
-    scale = model.config.hidden_size**-0.5 if family == "decoder" else 1.0
-    torch.testing.assert_close(through, scale * torch.eye(len(through)), atol=1e-5, rtol=0)
-    states = torch.randn(400, through.shape[1], generator=torch.Generator().manual_seed(0))
-    query, key = (side.weight @ states.T for side in layers[-1][:2])
-    width = len(query) // HEADS
-    scores = query[:width].T @ key[:width] / (width**0.5 if scaled else 1.0)
-    assert float(scores.diagonal().mean()) == pytest.approx(SHARPNESS, rel=0.1)
-    assert abs(float(scores[~torch.eye(len(scores), dtype=torch.bool)].mean())) < 0.1 * SHARPNESS
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_that_of_the_model_itself(family, corpus):
     """Logits computed at the labels alone give the loss that transformers computes from all of them."""
@@ -74,12 +58,6 @@ def test_the_loss_is_that_of_the_model_itself(family, corpus):
         else:
             theirs = model(**inputs).loss
         assert float(mean_loss(model, inputs)) == pytest.approx(float(theirs), abs=1e-5)
-
-
-def test_the_rate_rises_then_falls_to_nothing():
-    rates = [rate(step, 100, 2.0) for step in range(100)]
-    assert rates[0] < rates[4] == pytest.approx(2.0) and rates[-1] < 0.01
-    assert rates[5:] == sorted(rates[5:], reverse=True)
 
 
 def test_training_learns():

@@ -1,6 +1,5 @@
 """The controlled world: drawn once, evenly, and stated as its plan says."""
 
-import math
 from collections import Counter
 
 import pytest
@@ -23,26 +22,11 @@ def test_the_world_is_the_one_that_the_checkpoints_were_trained_on():
 def test_everybody_has_each_attribute_once_and_a_larger_load_holds_a_smaller_one():
     people, more = world.people(1), world.people(3)
     assert set(Counter(f.subject for f in people.facts).values()) == {len(world.ABOUT_PEOPLE)}
-    for fact in people.facts:
-        relation = people.relations[fact.relation]
-        assert set(fact.answers) <= set(relation.answer_space)
-        assert len(fact.answers) == (2 if relation.type == "N-M" else 1)
     assert len(people) == world.PEOPLE * len(world.ABOUT_PEOPLE) and len(more) == 3 * len(people)
     assert more.facts[: len(people.facts)] == people.facts
     for load in (0, world.MOST_LOAD + 1):
         with pytest.raises(BadRequest, match="load must be from 1 to"):
             world.people(load)
-    assert sorted(f.answers[0] for f in world.companies().facts) == sorted(world.table("city"))
-
-
-def test_values_are_drawn_evenly():
-    people = world.people(4)
-    for relation in world.ABOUT_PEOPLE:
-        space = people.relations[relation].answer_space
-        counts = Counter(a for f in people.facts if f.relation == relation for a in f.answers)
-        expected = sum(counts.values()) / len(space)
-        chi2, freedom = sum((counts[a] - expected) ** 2 / expected for a in space), len(space) - 1
-        assert abs(chi2 - freedom) < 4 * math.sqrt(2 * freedom), relation
 
 
 def test_strangers_are_in_no_training():
@@ -66,9 +50,6 @@ def test_exposures_follow_the_law_and_do_not_depend_on_age():
     for third in range(3):  # each third of the ranks enters at each of the three times equally often
         part = ranked[third * len(ranked) // 3 : (third + 1) * len(ranked) // 3]
         assert all(abs(sum(p.enters == e for p in part) - len(part) / 3) <= 3 for e in world.ENTERS)
-    for load in (2, 4, 8):
-        larger = [p.exposures for p in world.plan(load).values()]
-        assert sum(larger) == pytest.approx(sum(p.exposures for p in plan.values()), rel=0.01) and min(larger) >= 1
 
 
 def test_the_first_template_is_shown_and_what_is_held_out_for_one_is_shown_for_another():
@@ -80,9 +61,6 @@ def test_the_first_template_is_shown_and_what_is_held_out_for_one_is_shown_for_a
         shown.update((fact.relation, number) for number in plan[fact.id].shown)
     for name, relation in facts.relations.items():
         assert all(shown[name, number] > 0 for number in range(len(relation.templates)))
-    for relation in world.relations().values():
-        assert all(t.index("[X]") < t.index("[Y]") and t.rstrip(" .").endswith("[Y]") for t in relation.templates)
-        assert len(set(relation.templates)) == 5
 
 
 def test_parts_can_be_named_as_sources():
