@@ -53,10 +53,9 @@ def test_a_masked_model_gets_masks_and_others_none():
     assert not (calibration.batch(tiny("bart"), Words(mask=2), 1)["input_ids"] == 2).any()
 
 
-@pytest.mark.parametrize("tokenizer", [Words(size=41000), lambda *_, **__: {"input_ids": []}])
-def test_a_tokenizer_of_another_model_is_refused(tokenizer):
+def test_a_tokenizer_that_finds_no_tokens_is_refused():
     with pytest.raises(BadRequest, match="does not fit the model, which has 40 token embeddings"):
-        calibration.batch(tiny("llama"), tokenizer, 2)
+        calibration.batch(tiny("llama"), lambda *_, **__: {"input_ids": []}, 2)
 
 
 def test_a_decoder_reads_each_paragraph_behind_its_first_token():

@@ -4,7 +4,6 @@ import pytest
 import torch
 from scipy.stats import norm
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from kc_utils.compression import bitsandbytes_weights, int8, linear
 from kc_utils.compression.apply import apply
@@ -115,11 +114,12 @@ def test_a_module_that_is_no_linear_is_refused(method):
 
 
 def test_what_a_library_skips_is_an_error(monkeypatch):
-    with pytest.raises(BadResult, match="replaced 0 of 1 modules"):
-        int8.by_torch(nn.Sequential(Conv1D(3, 4)), ["0"])
     monkeypatch.setattr(int8, "by_torchao", lambda model, names, config: None)
     with pytest.raises(BadResult, match=r"layers\.0\.self_attn\.q_proj\.weight was not quantized"):
         apply(tiny("llama"), Recipe.parse("int8@attention"))
+    monkeypatch.setattr("torch.ao.quantization.quantize_dynamic", lambda *_, **__: None)
+    with pytest.raises(BadResult, match="replaced 0 of 8 modules"):
+        apply(tiny("llama"), Recipe.parse("int8@attention,engine=torch"))
 
 
 @pytest.mark.parametrize("inner", [64, 1025, 5000])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kc_utils.compression.methods import METHODS, method
-from kc_utils.compression.recipe import Recipe, Step, modules_of
+from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.errors import BadRequest
 from kc_utils.models.roles import SCOPES
 
@@ -122,12 +122,6 @@ def test_a_step_made_in_code_is_checked_too():
             Step(*wrong)
     with pytest.raises(TypeError):
         Step("magnitude", "all", 0.5).options["per"] = "row"
-
-
-def test_modules_of_a_recipe():
-    assert modules_of(Recipe.parse("none")) == ()
-    found = modules_of(Recipe.parse("rows-l1@all=0.1+2:4@attention+int8@all"))
-    assert found == tuple(f"kc_utils.compression.{name}" for name in ("int8", "pruning"))
 
 
 def test_reading_a_recipe_needs_no_torch():

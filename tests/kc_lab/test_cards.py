@@ -68,9 +68,8 @@ def test_a_checkpoint_loads_by_its_name_as_it_was_measured(mine):
 
 
 def test_a_flipped_byte_is_caught(mine):
-    weights = mine / "model.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    content = (mine / "model.safetensors").read_bytes()
+    (mine / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     for check in (cards.verify, lambda name: load(f"lab:{name}")):
         with pytest.raises(BadModel, match=r"model\.safetensors is not the file that its card describes; restore it"):
             check(mine.name)

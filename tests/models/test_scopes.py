@@ -108,14 +108,6 @@ def test_a_scope_that_no_model_has(scope):
         Scope.parse(scope)
 
 
-def test_a_tied_head_is_one_matrix_and_still_selectable():
-    model = tiny("llama, tied")
-    assert [m.role for m in matrices(model) if m.numel == 40 * 16] == ["embedding"]
-    (head,) = select(model, "head")
-    assert head.tied and head.name == "lm_head.weight"
-    assert not select(tiny("llama"), "head")[0].tied
-
-
 def test_the_table_of_scopes():
     model = tiny("llama, tied")
     table = scopes(model).set_index("scope")
@@ -125,6 +117,7 @@ def test_the_table_of_scopes():
     assert table.loc["all", "share"] == pytest.approx(weights / every)
     assert table.loc[["all", "embedding"], "share"].sum() == pytest.approx(1)
     assert table.loc["head", "tied"] and not table.loc["embedding", "selectable"]
+    assert [m.tied for name in ("llama, tied", "llama") for m in select(tiny(name), "head")] == [True, False]
     assert "decoder.attention" not in table.index  # the same as attention here
     assert "decoder.cross_attention" in set(scopes(tiny("t5"))["scope"])
 
