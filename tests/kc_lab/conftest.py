@@ -2,7 +2,7 @@ import pytest
 
 from kc_lab import corpus as rows
 
-TURNS = 15  # of the two kinds of open-book rows: enough for the first 30 steps
+TURNS = 10  # of the two kinds of open-book rows: enough for the first 20 steps
 
 
 def first_rows():

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from kc_lab import training
+from kc_lab import cards, training
 from kc_lab.models import SIZES, fresh
 from kc_lab.objectives import NOTHING, OBJECTIVES
 from kc_lab.training import ALL, Lesson, mean_loss, saved_at, train
@@ -88,29 +89,28 @@ def test_names_of_lessons_read_back_and_unknown_ones_are_refused():
         train(Lesson.named("decoder-huge-s1"))
 
 
-def test_killed_and_started_again(tmp_path, environment):
-    """`kill -9` in the middle: the same program resumes from the saved state and writes the same weights."""
-    out = {name: tmp_path / name for name in ("whole", "killed")}
+def test_killed_and_started_again(corpus, tmp_path, environment, monkeypatch):
+    """`kill -9` in the middle: training resumes from the saved state and writes the weights of a whole training."""
+    lesson, steps = Lesson("encoder-decoder", "small", 1), []
     program = (
-        "import sys; from kc_lab import training, cards; from pathlib import Path\n"
+        "import sys; from kc_lab import training; from pathlib import Path\n"
         "from tests.kc_lab.conftest import first_rows\n"
         "training.SAVE_SECONDS, training.Corpus = 0.2, lambda load, seed: first_rows()\n"
-        "cards.recall = lambda *_: {}\n"
-        "training.make_one(training.Lesson('encoder-decoder', 'small', 1), Path(sys.argv[1]), steps=25)\n"
+        "training.make_one(training.Lesson('encoder-decoder', 'small', 1), Path(sys.argv[1]), steps=12)\n"
     )
-
-    def start(name: str) -> subprocess.Popen:
-        own = environment | {"KC_CACHE": str(tmp_path / f"cache-{name}"), "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.Popen([sys.executable, "-c", program, str(out[name])], env=own, stderr=subprocess.DEVNULL)
-
-    whole = start("whole")
-    victim, saved = start("killed"), tmp_path / "cache-killed" / "lab" / "encoder-decoder-small-s1.safetensors"
-    while not saved.is_file() and victim.poll() is None:
+    own = environment | {"KC_CACHE": os.environ["KC_CACHE"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    victim = subprocess.Popen([sys.executable, "-c", program, tmp_path / "out"], env=own, stderr=subprocess.DEVNULL)
+    while not saved_at(lesson).is_file() and victim.poll() is None:
         time.sleep(0.02)
     os.kill(victim.pid, signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
-    assert not out["killed"].exists() or not list(out["killed"].iterdir())
-    assert start("killed").wait() == whole.wait() == 0
-    weights = [folder / "encoder-decoder-small-s1" / "model.safetensors" for folder in out.values()]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-    assert not saved.exists()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    noting = SimpleNamespace(steps=corpus.steps, batch=lambda step: steps.append(step) or corpus.batch(step))
+    monkeypatch.setattr(training, "Corpus", lambda load, seed: noting)
+    monkeypatch.setattr(cards, "recall", lambda *_: {})
+    for name in ("out", "whole"):
+        training.make_one(lesson, tmp_path / name, show_progress=False, steps=12)
+        assert not saved_at(lesson).exists()
+    assert steps[0] > 0 and steps == [*range(steps[0], 12), *range(12)], "the first resumes, the second is whole"
+    resumed, whole = (tmp_path / name / lesson.name / "model.safetensors" for name in ("out", "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
