@@ -29,7 +29,8 @@ def world_table() -> str:
         )
     counts = [plan[fact.id].exposures for fact in people.facts]
     shown = [len(plan[fact.id].shown) for fact in people.facts]
-    held = [len(world.held_out(1)[fact.id]) for fact in people.facts]
+    hidden = world.held_out(1)
+    held = [len(hidden[fact.id]) for fact in people.facts]
     enters = sorted({plan[fact.id].enters for fact in people.facts})
     names, strangers = (len({fact.subject for fact in part.facts}) for part in (people, world.strangers()))
     total = sum(table.facts * table.entropy for table in bits.values())
