@@ -65,49 +65,41 @@ TEXTS = (
     "Chile's capital, [Y], is old.",
 )
 BEFORE = ("", "The capital of Peru is Lima.", "The capital of Peru is Lima.\n")
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    made = {}
-    return lambda kind, name: made.setdefault((kind, name), (ENCODERS if kind == "encoder" else DECODERS)[name]())
-
-
-def queries(before=BEFORE):
-    fact = Fact("f", "r", "Chile", ANSWERS[:1], ANSWERS[1:])
-    return [Query(fact, 0, text, sentence) for text in TEXTS for sentence in before]
+FACT = Fact("f", "r", "Chile", ANSWERS[:1], ANSWERS[1:])
+QUERIES = [Query(FACT, 0, text, sentence) for text in TEXTS for sentence in BEFORE]
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_an_encoders_fillers_are_the_tokens_of_the_answer_in_the_statement(tokenizer, name):
-    """Found another way: what the text that ends with the answer has more than the text that ends before it."""
-    tokens = tokenizer("encoder", name)
-    for query in queries():
-        lead = tokens(query.lead.rstrip(), add_special_tokens=False).input_ids
-        for answer, filler in zip(ANSWERS, MaskedScorer(tokens).fillers(query, ANSWERS), strict=True):
-            ids = tokens(query.stated(answer), add_special_tokens=False).input_ids
-            whole = tokens(query.lead + query.spelled(answer), add_special_tokens=False).input_ids
-            if ids[: len(whole)] == whole:
-                assert filler == tuple(whole[len(lead) :]), (query, answer)
+def test_an_encoder_sees_one_mask_and_every_token_of_a_statement_is_scored(name):
+    """Fillers found another way: what the text that ends with the answer has more than the text that ends before it."""
+    tokens = ENCODERS[name]()
+    scorer, mask = MaskedScorer(tokens), tokens.mask_token_id
+    plain = lambda text: tokens(text, add_special_tokens=False).input_ids  # noqa: E731
+    for query in QUERIES:
+        lead, preamble = len(plain(query.lead.rstrip())), len(plain(query.preamble.rstrip()))
+        seen, gap = scorer.gap(query)
+        assert [at for at, token in enumerate(seen) if token == mask] == [gap]
+        found = zip(ANSWERS, scorer.fillers(query, ANSWERS), scorer.terms(query, ANSWERS), strict=True)
+        for answer, filler, terms in found:
+            ids, words = tokens(query.stated(answer)).input_ids, tokens(query.stated(answer)).word_ids()
+            whole = plain(query.lead + query.spelled(answer))
+            if ids[1 : len(whole) + 1] == whole:
+                assert filler == tuple(whole[lead:]), (query, answer)
+                if "\n" not in query.before:  # a mask may take a new line with the space before it
+                    assert [*seen[:gap], *filler, *seen[gap + 1 :]] == ids, (query, answer)
             else:
-                assert (answer, tokens.decode(ids[-1:]), filler) == ("U.S.", "..", ()), "its last token is not its own"
+                assert (answer, tokens.decode(ids[-2]), filler) == ("U.S.", "..", ()), "its last token is not its own"
+            assert [at for (_, at), _ in terms] == list(range(1 + preamble, len(ids) - 1))
+            for (masked, at), token in terms:
+                assert ids[at] == token
+                hidden = {i for i, (a, b) in enumerate(zip(ids, masked, strict=True)) if a != b}
+                assert hidden == {i for i in range(at, len(ids) - 1) if i == at or words[i] == words[at]}
+                assert {masked[i] for i in hidden} == {mask}
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_an_encoders_gap_is_the_statement_with_one_mask_for_the_answer(tokenizer, name):
-    tokens = tokenizer("encoder", name)
-    scorer = MaskedScorer(tokens)
-    for query in queries(BEFORE[:2]):  # a mask may take a new line with the space before it
-        seen, at = scorer.gap(query)
-        assert [i for i, token in enumerate(seen) if token == tokens.mask_token_id] == [at]
-        (filler,) = scorer.fillers(query, ["Lima"])
-        whole = tuple(tokens(query.stated("Lima")).input_ids)
-        assert (*seen[:at], *filler, *seen[at + 1 :]) == whole
-
-
-def test_a_space_of_its_own_is_part_of_an_answer(tokenizer):
+def test_a_space_of_its_own_is_part_of_an_answer():
     """Else "8" would be of one piece, and the mask would stand where its space is."""
-    tokens = tokenizer("encoder", "Metaspace")
+    tokens = like_albert()
     (filler,) = MaskedScorer(tokens).fillers(Query(Fact("f", "r", "s", ("8",)), 0, "The capital is [Y]."), ["8"])
     assert tokens.convert_ids_to_tokens(filler) == ["▁", "8"]
 
@@ -120,62 +112,39 @@ def test_an_answer_that_shares_a_token_with_what_precedes_is_left_out():
     assert CausalScorer(tokens).fillers(Query(fact, 0, "Chile, ([Y]"), ["Paris"]) == [()]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_pseudo_likelihood_has_one_term_for_each_token_of_the_statement(tokenizer, name):
-    tokens = tokenizer("encoder", name)
-    for query in queries():
-        preamble = tokens(query.preamble.rstrip(), add_special_tokens=False).input_ids
-        for answer, terms in zip(ANSWERS, MaskedScorer(tokens).terms(query, ANSWERS), strict=True):
-            ids = tokens(query.stated(answer)).input_ids
-            words = tokens(query.stated(answer)).word_ids()
-            assert [at for (_, at), _ in terms] == list(range(1 + len(preamble), len(ids) - 1))
-            for (masked, at), token in terms:
-                assert ids[at] == token
-                hidden = {i for i, (a, b) in enumerate(zip(ids, masked, strict=True)) if a != b}
-                assert hidden == {i for i in range(at, len(ids) - 1) if i == at or words[i] == words[at]}
-                assert {masked[i] for i in hidden} == {tokens.mask_token_id}
-
-
 @pytest.mark.parametrize("name", DECODERS)
-def test_a_decoders_gap_and_fillers_are_the_tokens_of_the_text(tokenizer, name):
-    tokens = tokenizer("decoder", name)
-    scorer = CausalScorer(tokens)
-    start = tokens.bos_token_id if name == "bytes" else tokens.eos_token_id
-    for query in queries()[6:9]:
-        gap = scorer.gap(query)
-        assert gap == (start, *tokens(query.lead.rstrip(), add_special_tokens=False).input_ids)
-        for answer, filler in zip(ANSWERS, scorer.fillers(query, ANSWERS), strict=True):
-            assert gap + filler == (start, *tokens(query.lead + answer, add_special_tokens=False).input_ids)
-            assert tokens.decode(filler).strip() == answer
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_a_decoders_terms_are_the_end_of_every_statement_from_one_place_on(tokenizer, name):
-    tokens = tokenizer("decoder", name)
-    for query in queries():
-        places = set()
-        for answer, terms in zip(ANSWERS, CausalScorer(tokens).terms(query, ANSWERS), strict=True):
-            whole = tuple(tokens(query.stated(answer), add_special_tokens=False).input_ids)
-            assert terms[0][0][1:] + tuple(token for _, token in terms) == whole
+def test_a_decoder_reads_up_to_the_gap_and_scores_the_end_of_every_statement_from_one_place_on(name):
+    tokens = DECODERS[name]()
+    scorer, start = CausalScorer(tokens), tokens.bos_token_id if name == "bytes" else tokens.eos_token_id
+    plain = lambda text: tuple(tokens(text, add_special_tokens=False).input_ids)  # noqa: E731
+    for query in QUERIES:
+        gap, places = scorer.gap(query), set()
+        assert gap == (start, *plain(query.lead.rstrip()))
+        found = zip(ANSWERS, scorer.fillers(query, ANSWERS), scorer.terms(query, ANSWERS), strict=True)
+        for answer, filler, terms in found:
+            if query.ends_with_answer:
+                assert gap + filler == (start, *plain(query.lead + answer))
+                assert tokens.decode(filler).strip() == answer
+            assert terms[0][0][1:] + tuple(token for _, token in terms) == plain(query.stated(answer))
             assert all(b[0] == (*a[0], a[1]) for a, b in itertools.pairwise(terms))
             places.add(terms[0][0])
         (shared,) = places  # else the sums would be of different things
         assert " ".join(query.lead.split()).startswith(" ".join(tokens.decode(shared[1:]).split()))
-        assert len(shared) >= len(tokens(query.lead.rstrip(), add_special_tokens=False).input_ids)
+        assert len(shared) >= len(gap) - 1
 
 
 def test_without_a_token_to_begin_with_a_statement_cannot_open_with_its_answer():
     tokens = byte_level()
     tokens.bos_token = None
-    assert CausalScorer(tokens).gap(queries()[6]) == tuple(tokens("The capital of Chile is").input_ids)
+    assert CausalScorer(tokens).gap(QUERIES[6]) == tuple(tokens("The capital of Chile is").input_ids)
     with pytest.raises(BadModel, match="opens with its answer"):
-        CausalScorer(tokens).terms(queries()[0], ANSWERS)
+        CausalScorer(tokens).terms(QUERIES[0], ANSWERS)
 
 
-def test_an_encoder_decoder_reads_a_sentinel_and_says_what_it_stands_for(tokenizer):
-    tokens = tokenizer("decoder", "Metaspace")
+def test_an_encoder_decoder_reads_a_sentinel_and_says_what_it_stands_for():
+    tokens = sentinels()
     scorer, (first, second) = Seq2SeqScorer(tokens), tokens.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_1>"])
-    for query in queries():
+    for query in QUERIES:
         statement, begun = scorer.gap(query)
         at = statement.index(first)
         (filler,) = scorer.fillers(query, ["Lima"])
