@@ -3,6 +3,7 @@ from functools import cache
 import pytest
 import torch
 
+from kc_utils.errors import MissingData
 from kc_utils.models.loading import load
 from kc_utils.probing.probe import evaluate
 from tests.trained import MIXED
@@ -52,3 +53,11 @@ def plain_logits(model, tokenizer, family, query):
     ids = [t for t in tokenizer(query.filled("<extra_id_0>")).input_ids if t == gap or tokenizer.decode([t]).strip()]
     begun = [tokenizer.pad_token_id, gap]
     return model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([begun])).logits[0, -1]
+
+
+def refused(call, *arguments):
+    """What the call says that refuses absent or damaged data, in one line."""
+    with pytest.raises(MissingData) as error:
+        call(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)

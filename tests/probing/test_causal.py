@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kc_utils.probing.causal import NextToken
-from kc_utils.probing.prefix_tree import as_batch, grow
+from kc_utils.probing.prefix_tree import grow
 from tests.models.architectures import LLAMA, tiny
 from tests.probing.test_logits import together, wide
 
@@ -65,6 +65,7 @@ def test_trees_give_the_scores_of_a_plain_forward_pass(name):
             found = together(predictor, sequences)
         assert predictor._trees_work
         assert (found - expected).abs().max() < 1e-4, sizes
+    assert NextToken(model).takes_trees(), "tried without any context: the answer belongs to the architecture"
 
 
 def test_each_shared_prefix_is_computed_once():
@@ -103,25 +104,11 @@ def test_a_model_that_cannot_take_trees_is_computed_plainly_with_a_warning(name)
     with pytest.warns(UserWarning, match="does not take trees"):
         found = together(predictor, sequences)
     assert (found - plainly(model, sequences)).abs().max() < 1e-4
+    with pytest.warns(UserWarning, match="does not take trees"):
+        assert not NextToken(model).takes_trees()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # warned of once
         together(predictor, sequences[:3])
-
-
-def test_every_context_is_computed_once_and_few_at_a_time():
-    sequences = contexts(count=30)
-    found = list(NextToken(MODELS["llama"](), max_nodes=8, rows=4).logits(sequences))
-    assert sorted(index for logits in found for index in logits.indices) == list(range(len(sequences)))
-    assert max(len(logits.indices) for logits in found) <= 4
-
-
-@pytest.mark.parametrize("name", [*MODELS, *NO_TREES])
-def test_a_model_is_tried_beforehand_whether_it_takes_trees(name):
-    """Without any context: the answer belongs to the architecture."""
-    predictor = NextToken((MODELS | NO_TREES)[name]())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert predictor.takes_trees() == (name in MODELS)
 
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), min_size=1, max_size=25)
@@ -162,25 +149,6 @@ def test_long_sequences_that_begin_alike_share_a_tree():
     branches = grow(many, max_nodes=10)
     assert max(map(len, branches)) <= 220
     assert sum(map(len, branches)) <= 40 * 10 + 4 * 100, "the passage once for about ten answers"
-
-
-@given(SEQUENCES, st.integers(1, 12))
-def test_a_node_sees_its_ancestors_and_itself_alone(sequences, max_nodes):
-    branches = grow(sequences, max_nodes)
-    tokens, positions, visible = as_batch(branches, pad_token=9)
-    width = max(len(b) for b in branches)
-    assert tokens.shape == positions.shape == (len(branches), width)
-    assert visible.shape == (len(branches), width, width)
-    for row, branch in enumerate(branches):
-        for i in range(width):
-            ancestors = {i}
-            node = branch.parents[i] if i < len(branch) else -1
-            while node >= 0:
-                ancestors.add(node)
-                node = branch.parents[node]
-            assert set(torch.nonzero(visible[row, i]).flatten().tolist()) == ancestors
-            assert tokens[row, i] == (branch.tokens[i] if i < len(branch) else 9)
-            assert positions[row, i] == (len(ancestors) - 1 if i < len(branch) else 0)
 
 
 def test_an_empty_sequence_is_refused_and_nothing_grows_from_nothing():

@@ -1,7 +1,5 @@
 """One prompt completed, against a plain forward pass of transformers for each family."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -42,20 +40,6 @@ def test_a_gap_may_be_marked_in_several_ways_or_be_the_end(tiny, family):
         assert complete(lm, f"The capital of France is {mark}").equals(at_end)
     if family != "decoder":
         assert not complete(lm, "In [MASK] is the capital of France.").equals(at_end)
-
-
-def test_a_decoder_reads_behind_its_begin_token(trained):
-    """As the scorers do, whatever token `opens_with` made the begin-of-sequence token."""
-    lm = load(trained.id)
-    lm = replace(lm, tokenizer=load(trained.id).tokenizer)
-    first = complete(lm, "The capital of France is")
-    lm.tokenizer.bos_token = "<pad>"
-    ids = [lm.tokenizer.pad_token_id, *lm.tokenizer("The capital of France is", add_special_tokens=False).input_ids]
-    with torch.no_grad():
-        expected = torch.softmax(lm.model(torch.tensor([ids])).logits[0, -1], dim=-1)
-    found = complete(lm, "The capital of France is ")
-    assert found["probability"].tolist() == pytest.approx(torch.topk(expected, 5).values.tolist(), abs=1e-5)
-    assert not found["probability"].equals(first["probability"])
 
 
 def test_white_space_is_shown_escaped(trained):
@@ -102,7 +86,3 @@ def test_facts_are_a_table():
         assert "[" not in row.statement and isinstance(row.answers, tuple)
     assert found.equals(facts("worldfacts", relations=["capital", "continent"], limit=20, seed=3))
     assert len(facts(relations="capital")) > 200
-    with pytest.raises(BadRequest, match="no relation flavour"):
-        facts(relations=["flavour"])
-    with pytest.raises(BadRequest, match="unknown facts 'lore'"):
-        facts("lore")

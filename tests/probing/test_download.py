@@ -9,9 +9,9 @@ import zipfile
 import pytest
 import requests
 
-from kc_utils.errors import MissingData
 from kc_utils.probing import download
 from kc_utils.probing.download import fetch, unpack
+from tests.probing.conftest import refused
 from tests.probing.loopback import serving
 
 CONTENT = random.Random(1).randbytes(1_000_000)
@@ -24,13 +24,6 @@ def fast(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
     monkeypatch.setattr(download, "TIMEOUT", 1.0)
-
-
-def refused(call):
-    with pytest.raises(MissingData) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +44,6 @@ def test_every_byte_arrives(tmp_path, manner, requests, capfd):
         ("too-long", {}, "gave up after 3 tries"),
         ("always-breaks", {}, "gave up after 3 tries"),
         ("too-short", {"sha256": SHA256}, f"has another sha256 than the expected {SHA256[:16]}"),
-        ("well", {"sha256": "0" * 64}, "has another sha256 than the expected 0000000000000000"),
         ("well", {"max_bytes": 999_999}, "more than the 999,999 bytes"),
         ("no-length", {"max_bytes": 999_999}, "more than the 999,999 bytes"),
     ],
@@ -59,81 +51,56 @@ def test_every_byte_arrives(tmp_path, manner, requests, capfd):
 def test_all_but_the_whole_file_is_refused_and_leaves_nothing(tmp_path, manner, options, says):
     with serving(file=CONTENT) as (address, seen):
         assert says in refused(lambda: fetch(f"{address}/{manner}/file", tmp_path, **options))
-    assert list(tmp_path.iterdir()) == []
     assert len(seen) <= 3
-
-
-def test_no_connection_is_one_line(tmp_path):
-    for host in ("127.0.0.1:9", "nowhere.invalid"):
-        assert "ConnectionError" in refused(lambda host=host: fetch(f"http://{host}/file", tmp_path))
+    assert "ConnectionError" in refused(fetch, f"{address}/{manner}/file", tmp_path), "the server is gone"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_https_does_not_lead_to_http():
     response = requests.Response()
     response.url, response.headers["location"] = "https://a.org/file", "http://a.org/file"
-    assert "not encrypted" in refused(lambda: download._stay_encrypted(response))
+    assert "not encrypted" in refused(download._stay_encrypted, response)
     response.headers["location"] = "https://b.org/file"
     download._stay_encrypted(response)
 
 
-def zipped(members: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(*members: tuple[str, bytes], link=False, compression=zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive of these members, the first one a symbolic link if asked."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        for name, content in members.items():
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, (name, content) in enumerate(members):
             info = zipfile.ZipInfo(name)
             info.compress_type = compression
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16 if link and number == 0 else 0
             archive.writestr(info, content)
     return stream.getvalue()
 
 
-def link(name: str, to: str) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        info = zipfile.ZipInfo(name)
-        info.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(info, to)
-        archive.writestr("data/a.txt", "a")
-    return stream.getvalue()
+def patched(content: bytes, change, *places: int) -> bytes:
+    """The content with each of these bytes changed."""
+    changed = bytearray(content)
+    for at in places:
+        changed[at] = change(changed[at])
+    return bytes(changed)
 
 
-def encrypted() -> bytes:
-    content = bytearray(zipped({"data/a.txt": b"a"}))
-    for at in (content.find(b"PK\x01\x02") + 8, content.find(b"PK\x03\x04") + 6):
-        content[at] |= 1
-    return bytes(content)
-
-
-def twice() -> bytes:
-    with pytest.warns(UserWarning, match="Duplicate"):
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("data/a.txt", "a")
-            archive.writestr("data/a.txt", "b")
-    return stream.getvalue()
-
-
-def damaged() -> bytes:
-    content = bytearray(zipped({"data/a.txt": b"some text of some length" * 50}, zipfile.ZIP_STORED))
-    content[100] ^= 1
-    return bytes(content)
-
-
+GOOD = ("data/a.txt", b"some text of some length" * 50)
+PLAIN, STORED = zipped(GOOD), zipped(GOOD, compression=zipfile.ZIP_STORED)
+FLAGS = (PLAIN.find(b"PK\x01\x02") + 8, PLAIN.find(b"PK\x03\x04") + 6)
 HOSTILE = {
-    "up": (lambda: zipped({"data/a.txt": b"a", "../evil.txt": b"e"}), "leads outside"),
-    "up inside": (lambda: zipped({"data/a.txt": b"a", "data/../../evil.txt": b"e"}), "leads outside"),
-    "absolute": (lambda: zipped({"data/a.txt": b"a", "/tmp/evil.txt": b"e"}), "leads outside"),
-    "drive": (lambda: zipped({"data/a.txt": b"a", "C:evil.txt": b"e"}), "leads outside"),
-    "backslash": (lambda: zipped({"data/a.txt": b"a", "data\\..\\..\\evil.txt": b"e"}), "leads outside"),
-    "link": (lambda: link("data/link", "/etc/passwd"), "link or device"),
-    "link not wanted": (lambda: link("link", "/etc"), "link or device"),
-    "bomb": (lambda: zipped({"data/a.txt": b"0" * 30_000_000}), "unpacks to 30,000,000 bytes"),
-    "encrypted": (encrypted, "encrypted"),
-    "twice": (twice, "one name twice"),
-    "none wanted": (lambda: zipped({"else.txt": b"a"}), "holds none of the files"),
-    "cut": (lambda: zipped({"data/a.txt": b"a" * 9999})[:-30], "no readable zip archive"),
-    "a page": (lambda: b"<html>Sign in to this network</html>", "no readable zip archive"),
-    "damaged": (damaged, "no readable zip archive"),
+    "up": (zipped(GOOD, ("data/../../evil.txt", b"e")), "leads outside"),
+    "absolute": (zipped(GOOD, ("/tmp/evil.txt", b"e")), "leads outside"),
+    "drive": (zipped(GOOD, ("C:evil.txt", b"e")), "leads outside"),
+    "backslash": (zipped(GOOD, ("data\\..\\..\\evil.txt", b"e")), "leads outside"),
+    "link": (zipped(("data/link", b"/etc/passwd"), GOOD, link=True), "link or device"),
+    "link not wanted": (zipped(("link", b"/etc"), GOOD, link=True), "link or device"),
+    "bomb": (zipped(("data/a.txt", b"0" * 30_000_000)), "unpacks to 30,000,000 bytes"),
+    "encrypted": (patched(PLAIN, lambda flags: flags | 1, *FLAGS), "encrypted"),
+    "twice": (zipped(GOOD, ("data/b.txt", b"b")).replace(b"data/b.txt", b"data/a.txt"), "one name twice"),
+    "none wanted": (zipped(("else.txt", b"a")), "holds none of the files"),
+    "cut": (PLAIN[:-30], "no readable zip archive"),
+    "a page": (b"<html>Sign in to this network</html>", "no readable zip archive"),
+    "damaged": (patched(STORED, lambda byte: byte ^ 1, 100), "no readable zip archive"),
 }
 
 
@@ -145,34 +112,32 @@ def try_unpack(tmp_path, content: bytes, **options):
 
 
 def test_only_wanted_members_are_written(tmp_path):
-    content = zipped({"data/": b"", "data/a.txt": b"a", "data/deep/er/b.txt": b"b" * 10, "other.txt": b"o"})
+    content = zipped(("data/", b""), ("data/a.txt", b"a"), ("data/deep/er/b.txt", b"b" * 10), ("other.txt", b"o"))
     assert try_unpack(tmp_path, content) == ["a.txt", "deep/er/b.txt"]
-    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    assert found == ["data.zip", "out/data/a.txt", "out/data/deep/er/b.txt"]
-    assert (tmp_path / "out/data/deep/er/b.txt").read_bytes() == b"b" * 10
+    found = {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*.txt")}
+    assert found == {"out/data/a.txt": b"a", "out/data/deep/er/b.txt": b"b" * 10}
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_archives_are_refused(tmp_path, case):
-    make, says = HOSTILE[case]
-    assert says in refused(lambda: try_unpack(tmp_path, make()))
+    content, says = HOSTILE[case]
+    assert says in refused(try_unpack, tmp_path, content)
     written = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "data.zip"]
     assert case == "damaged" or written == [], "a damaged file shows only when it is read"
     assert not (tmp_path.parent / "evil.txt").exists()
 
 
 def test_the_whole_has_a_bound_too_and_no_two_members_one_name(tmp_path):
-    content = zipped({f"data/{n}.txt": b"ab" * 300_000 for n in range(5)})
+    content = zipped(*((f"data/{n}.txt", b"ab" * 300_000) for n in range(5)))
     assert "3,000,000 bytes, more than 2,500,000" in refused(lambda: try_unpack(tmp_path, content, max_bytes=2_500_000))
     assert len(try_unpack(tmp_path, content, max_bytes=3_000_000)) == 5
-    (tmp_path / "two.zip").write_bytes(zipped({"one/a.txt": b"1", "two/a.txt": b"2"}))
+    (tmp_path / "two.zip").write_bytes(zipped(("one/a.txt", b"1"), ("two/a.txt", b"2")))
     names = lambda member: member.split("/")[1]  # noqa: E731
-    assert "two files for one name" in refused(lambda: unpack(tmp_path / "two.zip", tmp_path / "three", names))
+    assert "two files for one name" in refused(unpack, tmp_path / "two.zip", tmp_path / "three", names)
 
 
 def test_a_member_that_is_larger_than_it_claims_is_never_written_whole(tmp_path):
-    content = bytearray(zipped({"data/a.txt": b"ab" * 300_000}))
+    content = zipped(("data/a.txt", b"ab" * 300_000))
     at = content.find(b"PK\x01\x02") + 24
-    content[at : at + 4] = (100).to_bytes(4, "little")
-    refused(lambda: try_unpack(tmp_path, bytes(content)))
+    refused(try_unpack, tmp_path, content[:at] + (100).to_bytes(4, "little") + content[at + 4 :])
     assert all(p.stat().st_size <= 100 for p in (tmp_path / "out").rglob("*") if p.is_file())

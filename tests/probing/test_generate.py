@@ -8,7 +8,7 @@ from kc_utils.models.loading import load
 from kc_utils.probing import protocols
 from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.probe import evaluate
-from kc_utils.probing.protocols import NEW_TOKENS, generate, generated, is_right, normalized
+from kc_utils.probing.protocols import NEW_TOKENS, generate, generated, is_right
 from kc_utils.probing.queries import queries_of
 from kc_utils.probing.scorers import SCORERS
 from tests.trained import MIXED
@@ -22,42 +22,27 @@ def family(request):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "answer", "right"),
     [
-        (" The Hague. ", "hague"),
-        ("Tórshavn", "torshavn"),
-        ("N'Djamena", "n djamena"),
-        ("N\u2019Djamena!", "n djamena"),
-        ("Basse-Terre", "basse terre"),
-        ("A", "a"),
-        ("an", "an"),
-        ("...", ""),
-        ("Groß", "gross"),
+        ("paris, which is in France", "Paris", True),
+        ("Parisian", "Paris", False),
+        ("not Paris", "Paris", False),
+        ("", "Paris", False),
+        ("!", "!", False),
+        ("8th", "8", False),
+        ("St. Helier", "St Helier", True),
+        (" The Hague. ", "hague", True),
+        ("torshavn", "Tórshavn", True),
+        ("N\u2019Djamena!", "N'Djamena", True),
+        ("Basse-Terre", "basse terre", True),
+        ("Groß", "gross", True),
+        ("as", "As", True),
+        ("an", "an", True),
+        ("a", "an", False),
     ],
 )
-def test_texts_are_normalized(text, expected):
-    assert normalized(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "accepted", "right"),
-    [
-        ("Paris", ("Paris",), True),
-        ("paris, which is in France", ("Paris",), True),
-        ("Parisian", ("Paris",), False),
-        ("not Paris", ("Paris",), False),
-        ("", ("Paris",), False),
-        ("!", ("Paris", "!"), False),
-        ("St. Helier", ("Saint Helier", "St Helier"), True),
-        ("The Hague", ("Hague",), True),
-        ("as", ("As",), True),
-        ("an", ("an",), True),
-        ("8th", ("8",), False),
-        ("8", ("8",), True),
-    ],
-)
-def test_an_answer_is_right_at_the_beginning_of_the_text(text, accepted, right):
-    assert is_right(text, accepted) == right
+def test_an_answer_is_right_at_the_beginning_of_the_text(text, answer, right):
+    assert is_right(text, ("Lima", answer)) == right
 
 
 def greedily(family, loaded, query):
@@ -109,8 +94,8 @@ def test_a_models_own_settings_of_generation_are_ignored(trained_as, tiny, famil
 class Constant:
     """Stands for a model that generates the same tokens after every prompt."""
 
-    def __init__(self, tokens, device="cpu"):
-        self.tokens, self.device = tokens, torch.device(device)
+    def __init__(self, tokens):
+        self.tokens, self.device = tokens, torch.device("cpu")
         self.config = type("Config", (), {"model_type": "llama"})()
 
     def generate(self, input_ids, logits_processor, **rest):
@@ -121,13 +106,7 @@ class Constant:
 
 @pytest.mark.parametrize(
     ("text", "right"),
-    [
-        (" Paris.", True),
-        (" Paris, of course", True),
-        ("\n Paris", False),
-        (" Lyon\nParis", False),
-        (" St. Paris", False),
-    ],
+    [(" Paris, of course\nor Lyon", True), ("\n Paris", False), (" Lyon\nParis", False)],
 )
 def test_the_first_line_is_the_answer(tiny, text, right):
     tokenizer = tiny("decoder").tokenizer
@@ -137,18 +116,6 @@ def test_the_first_line_is_the_answer(tiny, text, right):
         Constant(tokenizer(text).input_ids), tokenizer, queries_of(facts, 1), SCORERS["decoder"](tokenizer)
     )
     assert (row["correct"], row["valid"]) == (right, True)
-
-
-@pytest.mark.parametrize("value", [float("nan"), 0.0])
-def test_a_model_of_nan_or_of_zeros_is_never_right(trained_as, family, value):
-    loaded = load(trained_as(family).id)
-    with torch.no_grad():
-        for parameter in loaded.model.parameters():
-            parameter.fill_(value)
-    with pytest.warns(UserWarning, match="60 of 60 scores are not numbers"):
-        rows = evaluate(loaded.model, loaded.tokenizer, family, FREE).rows
-    assert not rows["correct"].any()
-    assert not rows["valid"].any()
 
 
 def test_a_prompt_without_room_for_an_answer_is_refused(trained_as, family):
