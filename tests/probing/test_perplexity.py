@@ -34,8 +34,10 @@ def guide(made, ids, max_length, stride):
     return found
 
 
-@pytest.mark.parametrize(("max_length", "stride"), [(64, 32), (64, 64), (50, 7), (1024, 512), (20, 3)])
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "bloom"])
+@pytest.mark.parametrize(
+    ("kind", "max_length", "stride"),
+    [("llama", 64, 32), ("gpt2", 64, 64), ("llama", 50, 7), ("bloom", 1024, 512), ("bloom", 20, 3)],
+)
 def test_windows_are_those_of_the_guide(kind, max_length, stride):
     words = tokenizer()
     made = model(kind, len(words))
@@ -84,11 +86,6 @@ def test_nan_is_never_a_good_number():
     assert rows["valid"][0] and not rows["valid"].iloc[-1]
     assert np.isinf(rows["nll"].iloc[-1]) and np.isnan(rows["score"].iloc[-1])
     assert set(perplexity(rows).values()) == {math.inf}
-    with torch.no_grad():
-        made.lm_head.weight.fill_(math.nan)
-    with pytest.warns(UserWarning):
-        rows = score_text(made, words, "decoder", TEXT, max_length=32)
-    assert not rows["valid"].any()
 
 
 def test_a_limit_reads_the_beginning():

