@@ -6,8 +6,6 @@ import warnings
 import pytest
 import torch
 import transformers as t
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kc_utils.probing.causal import NextToken
 from kc_utils.probing.prefix_tree import grow
@@ -35,7 +33,7 @@ MODELS = {
 
 
 def contexts(seed=0, count=40, longest=15, vocabulary=40):
-    """Distinct contexts that share beginnings of many lengths."""
+    """Contexts that share beginnings of many lengths, some twice."""
     draw = torch.Generator().manual_seed(seed)
     number = lambda high: int(torch.randint(high, (1,), generator=draw))  # noqa: E731
     found = [(5,), (5, 6)]
@@ -45,7 +43,7 @@ def contexts(seed=0, count=40, longest=15, vocabulary=40):
         new = start + tuple(number(vocabulary) for _ in range(1 + number(6)))
         if len(new) <= longest and new not in found:
             found.append(new)
-    return found
+    return found + found[:5]
 
 
 def plainly(model, sequences):
@@ -109,26 +107,6 @@ def test_a_model_that_cannot_take_trees_is_computed_plainly_with_a_warning(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # warned of once
         together(predictor, sequences[:3])
-
-
-SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), min_size=1, max_size=25)
-
-
-def walk(branch, node):
-    """The tokens from the root down to a node."""
-    path = []
-    while node >= 0:
-        path.append(branch.tokens[node])
-        node = branch.parents[node]
-    return tuple(reversed(path))
-
-
-@given(SEQUENCES, st.integers(1, 12))
-def test_every_sequence_can_be_read_back(sequences, max_nodes):
-    branches = grow(sequences, max_nodes)
-    read = {index: walk(branch, node) for branch in branches for index, node in branch.ends}
-    assert read == dict(enumerate(sequences))
-    assert sum(len(b.ends) for b in branches) == len(sequences), "no sequence ends twice"
 
 
 def test_a_tree_is_cut_where_it_shares_least():

@@ -7,7 +7,6 @@ from kc_utils.errors import BadRequest
 from kc_utils.models.loading import load
 from kc_utils.probing import protocols
 from kc_utils.probing.facts import Fact, FactSet, Relation
-from kc_utils.probing.probe import evaluate
 from kc_utils.probing.protocols import NEW_TOKENS, generate, generated, is_right
 from kc_utils.probing.queries import queries_of
 from kc_utils.probing.scorers import SCORERS
@@ -128,9 +127,3 @@ def test_a_prompt_without_room_for_an_answer_is_refused(trained_as, family):
             list(generate(loaded.model, loaded.tokenizer, queries, scorer))
     else:  # relative positions
         assert len(list(generate(loaded.model, loaded.tokenizer, queries, scorer))) == 60
-
-
-def test_encoders_do_not_generate(tiny):
-    loaded = tiny("encoder")
-    with pytest.raises(BadRequest, match="an encoder does not generate text"):
-        evaluate(loaded.model, loaded.tokenizer, "encoder", FREE)

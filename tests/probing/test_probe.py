@@ -50,6 +50,19 @@ def test_unknown_facts_and_relations_name_the_known_ones():
         Probe(relations=("capital", "flavour")).factset()
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"protocols": ("generate",)}, "an encoder does not generate text"),
+        ({"facts": None, "tasks": ("boolq",)}, "family encoder does not give"),
+        ({"facts": None, "text": "wikitext2"}, "family encoder does not predict"),
+    ],
+)
+def test_what_an_encoder_cannot_do_is_refused_beforehand(asked, says):
+    with pytest.raises(BadRequest, match=says):
+        evaluate(None, None, "encoder", Probe(**asked))
+
+
 def test_one_row_for_each_fact_protocol_and_template(evaluated, family):
     rows = evaluated(family).rows
     assert not rows.duplicated(["fact", "protocol", "template"]).any()

@@ -13,7 +13,7 @@ from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.logits import Logits
 from kc_utils.probing.protocols import Cloze, Rank
 from kc_utils.probing.queries import queries_of
-from tests.probing.conftest import FAMILIES
+from tests.probing.conftest import FAMILIES, plain_logits
 from tests.trained import MIXED
 
 
@@ -27,13 +27,6 @@ def rows_of(evaluated, family, protocol):
     return rows[rows["protocol"] == protocol].set_index(["fact", "template"])
 
 
-def log_probabilities(model, **inputs):
-    """[T, vocabulary] of one plain forward pass."""
-    with torch.no_grad():
-        output = model(**{name: torch.tensor([ids]) for name, ids in inputs.items()})
-    return torch.log_softmax(output.logits[0].double(), -1)
-
-
 def test_a_model_knows_what_it_was_taught_and_not_the_rest(trained_as, evaluated, family):
     known, rows = {f.id for f in trained_as(family).facts.facts}, evaluated(family).rows
     rows = rows[rows["protocol"].isin(["cloze", "rank", "generate"])]
@@ -44,24 +37,16 @@ def test_a_model_knows_what_it_was_taught_and_not_the_rest(trained_as, evaluated
 
 
 def naive_cloze(family, loaded, query):
-    """(scores of the vocabulary at the gap, first tokens of the accepted answers, whether the main one is one token);
-    of an encoder, answers of a single piece alone."""
-    tokens, model, accepted = loaded.tokenizer, loaded.model, query.fact.accepted
-    before, after = query.text.split("[Y]")
+    """(log-probabilities at the gap, first tokens of the accepted answers, whether the main one is one token); of an
+    encoder, answers of a single piece alone."""
+    tokens, accepted = loaded.tokenizer, query.fact.accepted
     if family == "decoder":
-        text = "<s>" + before.rstrip()
-        ids = tokens(text).input_ids
-        answers = [tokens(f"{text} {a}").input_ids[len(ids) :] for a in accepted]
-        return log_probabilities(model, input_ids=ids)[-1], {a[0] for a in answers}, len(answers[0]) == 1
-    if family == "encoder":
-        ids = tokens(f"{before}[MASK]{after}").input_ids
+        text = query.lead.rstrip()
+        answers = [tokens(f"{text} {a}").input_ids[len(tokens(text).input_ids) :] for a in accepted]
+    else:
         answers = [tokens(a, add_special_tokens=False).input_ids for a in accepted]
-        scores = log_probabilities(model, input_ids=ids)[ids.index(tokens.mask_token_id)]
-        return scores, {a[0] for a in answers if len(a) == 1}, len(answers[0]) == 1
-    begun = tokens("<pad><extra_id_0>", add_special_tokens=False).input_ids
-    answers = [tokens(a, add_special_tokens=False).input_ids for a in accepted]
-    scores = log_probabilities(model, input_ids=with_sentinel(tokens, before, after), decoder_input_ids=begun)[-1]
-    return scores, {a[0] for a in answers}, len(answers[0]) == 1
+    scores = torch.log_softmax(plain_logits(loaded.model, tokens, family, query).double(), -1)
+    return scores, {a[0] for a in answers if family != "encoder" or len(a) == 1}, len(answers[0]) == 1
 
 
 def with_sentinel(tokens, before, after):
@@ -79,71 +64,60 @@ def test_cloze_equals_a_naive_loop(tiny, evaluated, family):
         if not firsts:
             assert (query.fact.id, query.template) not in found.index
             continue
-        best = max(float(scores[i]) for i in firsts)
-        rank = 1 + sum(1 for i, s in enumerate(scores.tolist()) if i not in firsts and s >= best)
+        best, predicted = float(scores[list(firsts)].max()), int(scores.argmax())
+        scores[list(firsts)] = -math.inf
+        rank = 1 + int((scores >= best).sum())
         line = found.loc[(query.fact.id, query.template)]
         assert line["rank"] == rank, query
         assert (line["correct"], line["correct_at_5"], line["correct_at_10"]) == (rank == 1, rank <= 5, rank <= 10)
         assert line["score"] == pytest.approx(best, abs=1e-4)
-        assert line["margin"] == pytest.approx(
-            best - max(s for i, s in enumerate(scores.tolist()) if i not in firsts), abs=1e-3
-        )
-        assert line["predicted_token"] == int(scores.argmax())
+        assert line["margin"] == pytest.approx(best - float(scores.max()), abs=1e-3)
+        assert (line["predicted_token"], line["single_token"]) == (predicted, single)
         assert line["chance"] == pytest.approx(len(firsts) / len(scores))
-        assert line["single_token"] == single
         assert line["popularity"] == query.fact.popularity or query.fact.popularity is None
         count += 1
     assert count == len(found)
     assert {"decoder": count == 180, "encoder": 60 < count < 160, "encoder-decoder": count == 240}[family]
 
 
-def candidates(query):
-    facts = MIXED.factset()
-    return [query.fact.answers[0], *facts.alternatives(query.fact, MIXED.alternatives, MIXED.seed)]
-
-
-def theirs(evaluator, loaded, query):
-    """lm-pub-quiz's score of every candidate: the sum over the whole statement."""
-    logging.getLogger("lm_pub_quiz").setLevel(logging.ERROR)
-    quiz = evaluator.from_model(loaded.model, tokenizer=loaded.tokenizer, device="cpu")
-    facts = MIXED.factset()
-    template = facts.relations[query.fact.relation].templates[query.template]
-    return quiz.evaluate_instance(
-        template=template, subject=query.fact.subject, answers=candidates(query), reduction="sum", batch_size=64
-    )
-
-
-def spelled_out(loaded, query):
+def spelled_out(loaded, query, candidates):
     """Scores of an encoder-decoder's candidates by teacher forcing, one at a time."""
     tokens, totals = loaded.tokenizer, []
-    statement = with_sentinel(tokens, *query.text.split("[Y]"))
-    for answer in candidates(query):
+    statement = torch.tensor([with_sentinel(tokens, *query.text.split("[Y]"))])
+    for answer in candidates:
         labels = tokens(f"<extra_id_0> {answer}<extra_id_1>", add_special_tokens=False).input_ids
         assert tokens.convert_ids_to_tokens(labels)[1] != "▁"
-        scores = log_probabilities(loaded.model, input_ids=statement, labels=labels)
+        with torch.no_grad():
+            logits = loaded.model(input_ids=statement, labels=torch.tensor([labels])).logits[0]
+        scores = torch.log_softmax(logits.double(), -1)
         totals.append(sum(float(scores[i, label]) for i, label in enumerate(labels) if i > 0))
     return totals
 
 
 def test_ranking_equals_lm_pub_quiz_or_teacher_forcing(tiny, evaluated, family):
+    """lm-pub-quiz's score of every candidate is the sum over the whole statement."""
     loaded, found = tiny(family), rows_of(evaluated, family, "rank")
     assert isinstance(loaded.tokenizer, PreTrainedTokenizerFast)
-    queries = queries_of(MIXED.factset(), "all")
+    logging.getLogger("lm_pub_quiz").setLevel(logging.ERROR)
+    if family != "encoder-decoder":
+        kind = MaskedLMEvaluator if family == "encoder" else CausalLMEvaluator
+        quiz = kind.from_model(loaded.model, tokenizer=loaded.tokenizer, device="cpu")
+    facts = MIXED.factset()
+    queries = queries_of(facts, "all")
     assert len(found) == len(queries) == 240
-    for query in queries[::5]:
-        if family == "encoder":
-            totals = theirs(MaskedLMEvaluator, loaded, query)
-        elif family == "decoder":
-            totals = theirs(CausalLMEvaluator, loaded, query)
+    for query in queries[::9]:
+        fact, template = query.fact, facts.relations[query.fact.relation].templates[query.template]
+        candidates = [fact.answers[0], *facts.alternatives(fact, MIXED.alternatives, MIXED.seed)]
+        if family == "encoder-decoder":
+            totals = spelled_out(loaded, query, candidates)
         else:
-            totals = spelled_out(loaded, query)
-        line = found.loc[(query.fact.id, query.template)]
-        if family == "decoder":  # ours begins where the answers do: what precedes is the same for all
-            assert [s - line["scores"][0] for s in line["scores"]] == pytest.approx(
-                [t - totals[0] for t in totals], abs=2e-3
+            totals = quiz.evaluate_instance(
+                template=template, subject=fact.subject, answers=candidates, reduction="sum", batch_size=64
             )
-        else:
-            assert list(line["scores"]) == pytest.approx(totals, abs=2e-3), query
+        line = found.loc[(fact.id, query.template)]
+        # a decoder's begin where the answers do: what precedes is the same for all
+        less, theirs = (line["scores"][0], totals[0]) if family == "decoder" else (0, 0)
+        assert [s - less for s in line["scores"]] == pytest.approx([t - theirs for t in totals], abs=2e-3), query
         assert line["correct"] == (totals[0] > max(totals[1:]))
         assert line["chosen"] == max(range(len(totals)), key=totals.__getitem__)
         assert line["margin"] == pytest.approx(totals[0] - max(totals[1:]), abs=2e-3)

@@ -11,7 +11,7 @@ from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.logits import Logits
 from kc_utils.probing.probe import Probe, evaluate
 from kc_utils.probing.protocols import Rank
-from kc_utils.probing.queries import Query, open_book, queries_of, statements, with_shots
+from kc_utils.probing.queries import Query, open_book, queries_of, with_shots
 from kc_utils.probing.sources import load_source
 from tests.probing.conftest import FAMILIES, plain_logits
 from tests.trained import MIXED
@@ -29,17 +29,6 @@ FACTS = FactSet(
 )  # fmt: skip
 WORLD = load_source("worldfacts").only(["capital", "borders", "continent", "official_language"])
 SAMPLE = WORLD.sample(80)
-
-
-def test_a_fact_has_the_templates_of_its_relation_or_its_own_statement():
-    assert statements(FACTS, FACTS.facts[0]) == [
-        "[Y] lies on the island.",
-        "The island has [Y] on it .",
-        "On the island lies [Y].",
-        "The island: [Y] .",
-        "Is the island where [Y] is?",
-    ]
-    assert statements(FACTS, FACTS.facts[1]) == ["In [Y] it was."]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +49,7 @@ def test_a_statement_is_filled(text, before, stated, lead):
 
 def test_templates_are_numbered_by_their_index_in_the_relation():
     mine = lambda queries: [(q.fact.id, q.template) for q in queries]  # noqa: E731
+    assert queries_of(FACTS, "all")[1].text == "The island has [Y] on it ."
     assert mine(queries_of(FACTS, "all")) == [*(("r/0", n) for n in range(5)), ("own/0", 0), ("own/1", 0)]
     assert mine(queries_of(FACTS, "all", left_to_right=True)) == [("r/0", 2), ("r/0", 3), ("own/1", 0)]
     assert mine(queries_of(FACTS, 2)) == [("r/0", 0), ("r/0", 1), ("own/0", 0), ("own/1", 0)]
@@ -94,14 +84,8 @@ def test_shots_are_true_statements_that_leave_the_answer_open(relation):
 
 def test_a_shot_does_not_name_the_answer_in_passing():
     relation = Relation("r", "r", None, "N-M", ("[X] borders [Y].",), ("b", "c"))
-    pairs = [
-        ("Spain", "France"),
-        ("France", "Italy"),
-        ("Southern France", "Italy"),
-        ("spain", "Portugal"),
-        ("Francesca", "Peru"),
-    ]
-    facts = FactSet("test", {"r": relation}, tuple(Fact(f"r/{n}", "r", s, (a,)) for n, (s, a) in enumerate(pairs)))
+    pairs = {"Spain": "France", "France": "Italy", "Southern France": "Italy", "spain": "Portugal", "Francesca": "Peru"}
+    facts = FactSet("test", {"r": relation}, tuple(Fact(f"r/{s}", "r", s, (a,)) for s, a in pairs.items()))
     assert with_shots(queries_of(facts, 1), facts, 5, 0)[0].before == "Francesca borders Peru.\n"
 
 
