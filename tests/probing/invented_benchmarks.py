@@ -25,17 +25,13 @@ def trex(folder: Path) -> None:
         first = {"uuid": f"{p}-1", "sub_label": "Lyonesse", "obj_label": "Camelot", "sub_uri": "Q1", "obj_uri": "Q2"}
         second = {"uuid": f"{p}-2", "sub_label": "Avalon", "obj_label": "Ys", "sub_uri": "Q3", "obj_uri": "Q4"}
         other = [{"masked_sentence": f"[MASK] is the {p} of Avalon."}]
+        unmasked = [{"masked_sentence": f"{p}, no mask."}]
         write(
             folder / f"TREx/{p}.jsonl",
             first | {"evidences": sentence},
             first | {"uuid": f"{p}-again", "evidences": sentence},
             second | {"evidences": other},
-            {
-                "uuid": f"{p}-3",
-                "sub_label": "Ys",
-                "obj_label": "Ys",
-                "evidences": [{"masked_sentence": f"{p}, no mask."}],
-            },
+            {"uuid": f"{p}-3", "sub_label": "Ys", "obj_label": "Ys", "evidences": unmasked},
             {"sub_label": "Old Strelsau", "obj_label": "strelsau"},
             {"sub_label": "Lyonesse", "obj_label": "Strelsau"},
         )
@@ -100,31 +96,21 @@ POPQA_COLUMNS = (
 
 
 def popqa(folder: Path) -> None:
+    asked, drowned = "What is Ann Example's occupation?", ["Cornouaille", 'the "drowned" land']
     rows = [
-        ("1", "Ann Example", "occupation", "knight", 5, ["knight", "Sir"], "What is Ann Example's occupation?"),
-        ("2", "Ann Example", "occupation", "smith", 5, ["smith"], "What is Ann Example's occupation?"),
-        (
-            "3",
-            "Ys",
-            "capital of",
-            "Cornouaille",
-            900,
-            ["Cornouaille", 'the "drowned" land'],
-            "What is Ys the capital of?",
-        ),
+        ("1", "Ann Example", "occupation", "knight", "5", ["knight", "Sir"], asked),
+        ("2", "Ann Example", "occupation", "smith", "5", ["smith"], asked),
+        ("3", "Ys", "capital of", "Cornouaille", "900", drowned, "What is Ys the capital of?"),
     ]
     lines = [POPQA_COLUMNS.split()]
     for id, subject, prop, answer, views, answers, question in rows:
-        uri = "http://www.wikidata.org/entity/"
-        lines.append(
-            [id, subject, prop, answer, "1", "2", "3", "[]", "[]", f"{uri}Q{id}0", f"{uri}Q{id}1", subject, answer]
-        )
-        lines[-1] += [str(views), "7", question, json.dumps(answers)]
+        uris = [f"http://www.wikidata.org/entity/Q{id}{n}" for n in (0, 1)]
+        first = [id, subject, prop, answer, "1", "2", "3", "[]", "[]", *uris, subject, answer]
+        lines.append([*first, views, "7", question, json.dumps(answers)])
     folder.mkdir(parents=True, exist_ok=True)
-    quoted = ['"' + cell.replace('"', '""') + '"' if '"' in cell else cell for line in lines for cell in line]
-    width = len(lines[0])
-    table = ["\t".join(quoted[at : at + width]) for at in range(0, len(quoted), width)]
-    (folder / "test.tsv").write_text("\n".join(table) + "\n", encoding="utf-8")
+    quoted = lambda cell: '"' + cell.replace('"', '""') + '"' if '"' in cell else cell  # noqa: E731
+    text = "".join("\t".join(map(quoted, line)) + "\n" for line in lines)
+    (folder / "test.tsv").write_text(text, encoding="utf-8")
 
 
 MAKERS = {"LAMA": lama, "BEAR": bear, "ParaRel": pararel, "PopQA": popqa}

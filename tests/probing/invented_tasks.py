@@ -87,7 +87,6 @@ def model(kind: str, size: int, positions: int = 1024):
     torch.manual_seed(0)
     made = {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**llama)),
-        "llama, tied": lambda: t.LlamaForCausalLM(t.LlamaConfig(**llama)),
         "gpt2": lambda: t.GPT2LMHeadModel(
             t.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=size, n_positions=positions)
         ),
@@ -99,7 +98,7 @@ def model(kind: str, size: int, positions: int = 1024):
                 encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=positions, **small,
             )
         ),
-    }[kind]().eval()  # fmt: skip
+    }[kind.removesuffix(", tied")]().eval()  # fmt: skip
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:

@@ -127,9 +127,3 @@ def test_long_sequences_that_begin_alike_share_a_tree():
     branches = grow(many, max_nodes=10)
     assert max(map(len, branches)) <= 220
     assert sum(map(len, branches)) <= 40 * 10 + 4 * 100, "the passage once for about ten answers"
-
-
-def test_an_empty_sequence_is_refused_and_nothing_grows_from_nothing():
-    with pytest.raises(ValueError, match="empty sequence"):
-        grow([(1, 2), ()])
-    assert grow([]) == []

@@ -6,13 +6,11 @@ import torch
 from kc_utils.errors import BadRequest
 from kc_utils.models.loading import load
 from kc_utils.probing import protocols
-from kc_utils.probing.facts import Fact, FactSet, Relation
+from kc_utils.probing.facts import Fact
 from kc_utils.probing.protocols import NEW_TOKENS, generate, generated, is_right
-from kc_utils.probing.queries import queries_of
+from kc_utils.probing.queries import Query, queries_of
 from kc_utils.probing.scorers import SCORERS
 from tests.trained import MIXED
-
-FREE = MIXED.model_copy(update={"protocols": ("generate",), "templates": 1})
 
 
 @pytest.fixture(params=["decoder", "encoder-decoder"])
@@ -82,48 +80,31 @@ def test_answers_do_not_depend_on_the_batch(tiny, family, monkeypatch):
 
 
 def test_a_models_own_settings_of_generation_are_ignored(trained_as, tiny, family):
-    model = load(trained_as(family).id)
-    model.model.generation_config.update(
+    changed, queries = load(trained_as(family).id), queries_of(MIXED.factset(), 1)[::3]
+    changed.model.generation_config.update(
         repetition_penalty=9.0, no_repeat_ngram_size=1, do_sample=True, temperature=9.0
     )
-    queries = queries_of(MIXED.factset(), 1)
-    assert texts_of(model, family, queries) == texts_of(tiny(family), family, queries)
-
-
-class Constant:
-    """Stands for a model that generates the same tokens after every prompt."""
-
-    def __init__(self, tokens):
-        self.tokens, self.device = tokens, torch.device("cpu")
-        self.config = type("Config", (), {"model_type": "llama"})()
-
-    def generate(self, input_ids, logits_processor, **rest):
-        scores = torch.arange(float(len(input_ids) * 9)).reshape(len(input_ids), 9)
-        logits_processor[0](input_ids, scores)
-        return torch.cat([input_ids, torch.tensor([self.tokens] * len(input_ids))], dim=1)
+    assert texts_of(changed, family, queries) == texts_of(tiny(family), family, queries)
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
-    [(" Paris, of course\nor Lyon", True), ("\n Paris", False), (" Lyon\nParis", False)],
+    ("text", "right"), [(" Paris, of course\nor Lyon", True), ("\n Paris", False), (" Lyon\nParis", False)]
 )
-def test_the_first_line_is_the_answer(tiny, text, right):
-    tokenizer = tiny("decoder").tokenizer
-    relation = Relation("r", "r", None, "1-1", ("The capital of [X] is [Y].",), ("Paris",))
-    facts = FactSet("test", {"r": relation}, (Fact("r/0", "r", "France", ("Paris",)),))
-    (row,) = generate(
-        Constant(tokenizer(text).input_ids), tokenizer, queries_of(facts, 1), SCORERS["decoder"](tokenizer)
-    )
+def test_the_first_line_is_the_answer(tiny, monkeypatch, text, right):
+    model, tokenizer = tiny("decoder").model, tiny("decoder").tokenizer
+    said = tokenizer(text, return_tensors="pt").input_ids
+    monkeypatch.setattr(model, "generate", lambda input_ids, **_: torch.cat([input_ids, said], dim=1))
+    query = Query(Fact("r/0", "r", "France", ("Paris",)), 0, "The capital of France is [Y].")
+    (row,) = generate(model, tokenizer, [query], SCORERS["decoder"](tokenizer))
     assert (row["correct"], row["valid"]) == (right, True)
 
 
-def test_a_prompt_without_room_for_an_answer_is_refused(trained_as, family):
-    loaded = load(trained_as(family).id)
-    queries = queries_of(MIXED.factset(), 1)
-    scorer = SCORERS[family](loaded.tokenizer)
-    loaded.model.config.max_position_embeddings = 20
+def test_a_prompt_without_room_for_an_answer_is_refused(tiny, family, monkeypatch):
+    model, tokenizer = tiny(family).model, tiny(family).tokenizer
+    answers = generate(model, tokenizer, queries_of(MIXED.factset(), 1)[:5], SCORERS[family](tokenizer))
+    monkeypatch.setattr(model.config, "max_position_embeddings", 20, raising=False)
     if family == "decoder":
         with pytest.raises(BadRequest, match="a prompt with its answer takes .* this model has 20 positions"):
-            list(generate(loaded.model, loaded.tokenizer, queries, scorer))
+            list(answers)
     else:  # relative positions
-        assert len(list(generate(loaded.model, loaded.tokenizer, queries, scorer))) == 60
+        assert len(list(answers)) == 5

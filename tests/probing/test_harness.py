@@ -133,14 +133,12 @@ def test_what_counts_as_right(scores, right, correct, chosen, valid):
 
 
 def test_dynamically_quantized_model_with_a_tied_embedding(words):
-    """lm-eval's own class raises KeyError for it."""
+    """Of which lm-eval's own class makes a KeyError."""
     made = model("llama, tied", len(words))
     plain = measure(made, words, "decoder", tasks(["piqa"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(made), {nn.Linear}, dtype=torch.qint8)
-    with pytest.raises(KeyError):
-        by_hflm(quantized, words, choose(["piqa"], None, 0))
     rows = measure(quantized, words, "decoder", tasks(["piqa"]), trees=True)
     assert rows["valid"].all()
     change = np.subtract(rows["scores"].tolist(), plain["scores"].tolist())

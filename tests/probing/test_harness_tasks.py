@@ -74,10 +74,8 @@ def test_the_hash_names_all_a_result_depends_on(data):
     assert len({*hashes, of("boolq", "piqa")}) == 5
 
 
-BOOLQ, WINOGRANDE = (
-    '{"question": "a", "passage": "b", "answer": %s}\n',
-    '{"sentence": "%s", "option1": "b", "option2": "c", "answer": "%s"}\n',
-)
+BOOLQ = '{"question": "a", "passage": "b", "answer": %s}\n'
+WINOGRANDE = '{"sentence": "%s", "option1": "b", "option2": "c", "answer": "%s"}\n'
 
 
 @pytest.mark.parametrize(
