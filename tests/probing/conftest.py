@@ -16,6 +16,11 @@ PROTOCOLS = {
 }
 
 
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def tiny(trained_as):
     """The tiny trained model of a family, loaded; do not change it."""
@@ -49,10 +54,15 @@ def plain_logits(model, tokenizer, family, query):
     if family == "encoder":
         ids = tokenizer(query.filled(tokenizer.mask_token)).input_ids
         return model(torch.tensor([ids])).logits[0, ids.index(tokenizer.mask_token_id)]
-    gap = tokenizer.convert_tokens_to_ids("<extra_id_0>")
-    ids = [t for t in tokenizer(query.filled("<extra_id_0>")).input_ids if t == gap or tokenizer.decode([t]).strip()]
-    begun = [tokenizer.pad_token_id, gap]
-    return model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([begun])).logits[0, -1]
+    begun = [tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("<extra_id_0>")]
+    ids = torch.tensor([with_sentinel(tokenizer, query)])
+    return model(input_ids=ids, decoder_input_ids=torch.tensor([begun])).logits[0, -1]
+
+
+def with_sentinel(tokenizer, query) -> list[int]:
+    """The tokens of a query with T5's sentinel in its gap, less those of white space alone."""
+    ids, gap = tokenizer(query.filled("<extra_id_0>")).input_ids, tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    return [token for token in ids if token == gap or tokenizer.decode([token]).strip()]
 
 
 def refused(call, *arguments):

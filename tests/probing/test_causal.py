@@ -2,6 +2,7 @@
 
 import types
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -16,20 +17,10 @@ SIZES = {
     "n_layer": 2, "n_head": 2, "vocab_size": 40, "hidden_size": 16,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-MODELS = {
-    "llama": lambda: tiny("llama"),
-    "llama, tied": lambda: tiny("llama, tied"),
-    "gpt2": lambda: tiny("gpt2"),
-    "opt": lambda: tiny("opt"),
-    "gpt_neox": lambda: tiny("gpt_neox"),
-    "qwen2": lambda: tiny("qwen2"),
-    "qwen3": lambda: tiny("qwen3"),
-    "phi3": lambda: tiny("phi3"),
-    "gemma": lambda: tiny("gemma"),
-    "gemma2, capped": lambda: wide(
-        t.Gemma2ForCausalLM, t.Gemma2Config(final_logit_softcapping=2.0, attn_logit_softcapping=1.0, **LLAMA)
-    ),
-}
+CAPPED = t.Gemma2Config(final_logit_softcapping=2.0, attn_logit_softcapping=1.0, **LLAMA)
+KNOWN = ("llama", "llama, tied", "gpt2", "opt", "gpt_neox", "qwen2", "qwen3", "phi3", "gemma")
+MODELS = {name: partial(tiny, name) for name in KNOWN}
+MODELS["gemma2, capped"] = lambda: wide(t.Gemma2ForCausalLM, CAPPED)
 
 
 def contexts(seed=0, count=40, longest=15, vocabulary=40):

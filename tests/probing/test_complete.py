@@ -9,7 +9,7 @@ from kc_utils.probing.complete import complete
 from kc_utils.probing.facts import Fact
 from kc_utils.probing.queries import Query
 from kc_utils.probing.sources import facts
-from tests.probing.conftest import FAMILIES, plain_logits
+from tests.probing.conftest import plain_logits
 
 PROMPTS = {
     "decoder": "The capital of France is",
@@ -18,7 +18,6 @@ PROMPTS = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_probabilities_are_those_of_a_plain_forward_pass(tiny, family):
     lm, prompt = tiny(family), PROMPTS[family]
     found = complete(lm, prompt, top=7)
@@ -32,7 +31,6 @@ def test_probabilities_are_those_of_a_plain_forward_pass(tiny, family):
     assert complete(lm, prompt, top=10_000)["probability"].sum() == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_a_gap_may_be_marked_in_several_ways_or_be_the_end(tiny, family):
     lm = tiny(family)
     at_end = complete(lm, "The capital of France is")

@@ -1,13 +1,14 @@
 """The items of harness tasks: from which files, their prompts, their names."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.probing.harness import tasks as tasks_module
 from kc_utils.probing.harness.evaluate import fingerprint
-from kc_utils.probing.harness.tasks import choose, lm_eval, quietly, sample
+from kc_utils.probing.harness.tasks import choose, sample
 from tests.probing.invented_tasks import TASKS, tasks, write_data
 
 
@@ -124,22 +125,14 @@ def test_impossible_requests(names, limit, message):
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("kind", "scoring", "message"),
     [
-        ({"output_type": "generate_until"}, "of kind generate_until, which is not evaluated"),
-        ({"output_type": "loglikelihood_rolling"}, "use perplexity instead"),
-        ({"output_type": "multiple_choice", "process_results": lambda doc, results: {}}, "in a way of its own"),
+        ("generate_until", None, "of kind generate_until, which is not evaluated"),
+        ("loglikelihood_rolling", None, "use perplexity instead"),
+        ("multiple_choice", lambda doc, results: {}, "in a way of its own"),
     ],
 )
-def test_tasks_of_another_kind_are_refused(config, message):
-    from datasets import Dataset
-
-    docs = [{"text": "a", "next": "b", "choices": ["b", "c"]}]
-    config |= {
-        "task": "other", "custom_dataset": lambda **_: {"test": Dataset.from_list(docs)}, "test_split": "test",
-        "doc_to_text": "text", "doc_to_target": "next", "doc_to_choice": "choices",
-    }  # fmt: skip
-    with quietly():
-        task = lm_eval("api.task").ConfigurableTask(config=config)
+def test_tasks_of_another_kind_are_refused(kind, scoring, message):
+    task = SimpleNamespace(task_name="other", OUTPUT_TYPE=kind, config=SimpleNamespace(process_results=scoring))
     with pytest.raises(BadRequest, match=message):
         tasks_module._check(task)

@@ -1,5 +1,7 @@
 """Logits of encoders at masks and of encoder-decoders after beginnings, against plain forward passes, one at a time."""
 
+from functools import partial
+
 import pytest
 import torch
 import transformers as t
@@ -22,14 +24,10 @@ def wide(kind, config):
     return model
 
 
-ENCODERS = {name: lambda name=name: tiny(name) for name in ("bert", "roberta", "distilbert", "albert", "electra")}
-ENCODER_DECODERS = {
-    "t5": lambda: tiny("t5"),
-    "flan-t5, lamini": lambda: tiny("flan-t5, lamini"),
-    "umt5": lambda: wide(t.UMT5ForConditionalGeneration, t.UMT5Config(**T5)),
-}
-MODELS = {name: (make, MaskedTokens) for name, make in ENCODERS.items()}
-MODELS |= {name: (make, GapFiller) for name, make in ENCODER_DECODERS.items()}
+ENCODERS = ("bert", "roberta", "distilbert", "albert", "electra")
+MODELS = {name: (partial(tiny, name), MaskedTokens) for name in ENCODERS}
+MODELS |= {name: (partial(tiny, name), GapFiller) for name in ("t5", "flan-t5, lamini")}
+MODELS["umt5"] = (lambda: wide(t.UMT5ForConditionalGeneration, t.UMT5Config(**T5)), GapFiller)
 
 
 def inputs_for(kind, seed=0):
@@ -148,7 +146,7 @@ def test_relative_positions_have_no_end():
 @pytest.mark.parametrize(
     ("values", "valid"),
     [
-        ([1.0, 2.0, 3.0], True),
+        ([0.0, 1.0, 2.0], True),
         ([1.0, float("-inf"), 3.0], True),
         ([1.0, float("nan"), 3.0], False),
         ([1.0, float("inf"), 3.0], False),
@@ -156,10 +154,9 @@ def test_relative_positions_have_no_end():
         ([2.0, 2.0, 2.0], False),  # predicts nothing
     ],
 )
-def test_validity_of_a_row(values, valid):
-    assert Logits.of([0], torch.tensor([values])).valid.tolist() == [valid]
-
-
-def test_log_probabilities_of_a_row():
-    logits = Logits.of([0], torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16))
-    assert torch.tensor(logits.logprob(0, [2, 0])).exp().tolist() == pytest.approx([0.66524096, 0.09003057], abs=1e-6)
+def test_validity_and_probabilities_of_a_row(values, valid):
+    logits = Logits.of([0], torch.tensor([values], dtype=torch.bfloat16))
+    assert logits.valid.tolist() == [valid]
+    if values[0] == 0:
+        found = torch.tensor(logits.logprob(0, [2, 0])).exp().tolist()
+        assert found == pytest.approx([0.66524096, 0.09003057], abs=1e-6)

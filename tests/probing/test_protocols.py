@@ -13,13 +13,8 @@ from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.logits import Logits
 from kc_utils.probing.protocols import Cloze, Rank
 from kc_utils.probing.queries import queries_of
-from tests.probing.conftest import FAMILIES, plain_logits
+from tests.probing.conftest import plain_logits, with_sentinel
 from tests.trained import MIXED
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request):
-    return request.param
 
 
 def rows_of(evaluated, family, protocol):
@@ -49,13 +44,6 @@ def naive_cloze(family, loaded, query):
     return scores, {a[0] for a in answers if family != "encoder" or len(a) == 1}, len(answers[0]) == 1
 
 
-def with_sentinel(tokens, before, after):
-    """The statement's tokens, part by part: no space of its own before the sentinel, none behind it before a stop."""
-    part = lambda text: tokens(text, add_special_tokens=False).input_ids  # noqa: E731
-    behind = part(f"of{after}")[1:] if after[:1] == "." else part(after)
-    return [*part(before.rstrip()), *part("<extra_id_0>"), *behind, tokens.eos_token_id]
-
-
 def test_cloze_equals_a_naive_loop(tiny, evaluated, family):
     loaded, found = tiny(family), rows_of(evaluated, family, "cloze")
     count = 0
@@ -83,7 +71,7 @@ def test_cloze_equals_a_naive_loop(tiny, evaluated, family):
 def spelled_out(loaded, query, candidates):
     """Scores of an encoder-decoder's candidates by teacher forcing, one at a time."""
     tokens, totals = loaded.tokenizer, []
-    statement = torch.tensor([with_sentinel(tokens, *query.text.split("[Y]"))])
+    statement = torch.tensor([with_sentinel(tokens, query)])
     for answer in candidates:
         labels = tokens(f"<extra_id_0> {answer}<extra_id_1>", add_special_tokens=False).input_ids
         assert tokens.convert_ids_to_tokens(labels)[1] != "▁"

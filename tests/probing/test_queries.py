@@ -13,7 +13,7 @@ from kc_utils.probing.probe import Probe, evaluate
 from kc_utils.probing.protocols import Rank
 from kc_utils.probing.queries import Query, open_book, queries_of, with_shots
 from kc_utils.probing.sources import load_source
-from tests.probing.conftest import FAMILIES, plain_logits
+from tests.probing.conftest import plain_logits
 from tests.trained import MIXED
 
 TEMPLATES = ("[Y] lies on [X].", "[X] has [Y] on it .", "On [X] lies [Y].", "[X]: [Y] .", "Is [X] where [Y] is?")
@@ -170,7 +170,6 @@ def test_naming_what_was_mentioned_does_not_do_and_reading_does():
     assert accuracy(read) > 0.9
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def test_twins_have_the_candidates_of_their_queries_and_the_scores_of_a_plain_forward_pass(tiny, family):
     model, tokenizer = tiny(family).model, tiny(family).tokenizer
     probe = MIXED.model_copy(update={"protocols": ("openbook", "openbook-cloze", "rank", "cloze"), "templates": 1})

@@ -16,21 +16,22 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 NAMES = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
+def with_mask(tokenizer, processor, strip=True, **training):
+    """The tokenizer, trained; its mask takes the space before it, or leaves it."""
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, show_progress=False, **training)
+    tokenizer.train_from_iterator([*corpus(), "0 1 2 3 4 5 6 7 8 9"], trainer)
+    tokenizer.post_processor = processor
+    mask = AddedToken("<mask>", lstrip=strip, special=True)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=mask, **NAMES)
+
+
 def like_roberta(trim=True, strip=True):
-    """Byte pairs; the mask takes the space before it, or leaves it."""
+    """Byte pairs."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(corpus(), trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", 2), ("<s>", 0), trim_offsets=trim, add_prefix_space=False
-    )
-    mask = AddedToken("<mask>", lstrip=strip, special=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=mask, **NAMES)
+    processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=trim, add_prefix_space=False)
+    return with_mask(tokenizer, processor, strip, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
 
 
 def like_albert():
@@ -41,11 +42,8 @@ def like_albert():
         [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation()]
     )
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, show_progress=False)
-    tokenizer.train_from_iterator([*corpus(), "0 1 2 3 4 5 6 7 8 9"], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    mask = AddedToken("<mask>", lstrip=True, special=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=mask, **NAMES)
+    ends = [("<s>", 0), ("</s>", 2)]
+    return with_mask(tokenizer, processors.TemplateProcessing("<s> $A </s>", special_tokens=ends))
 
 
 ENCODERS = {

@@ -25,8 +25,8 @@ def facts():
 
 
 @pytest.fixture(scope="module")
-def by_subject(facts):
-    return {(f.relation, f.subject): f for f in facts.facts}
+def sources(builder):
+    return builder["packages"].Sources()
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +54,20 @@ def test_the_list_is_frozen(facts):
     assert facts.sha256 == worldfacts.SHA256
     assert (len(facts), len(facts.relations)) == (4247, 23)
     assert min(Counter(f.relation for f in facts.facts).values()) >= 45
+    for relation in facts.relations.values():
+        for_decoders = [t for t in relation.templates if t.rstrip(" .").endswith("[Y]")]
+        assert len(for_decoders) >= 3 and relation.templates[0] in for_decoders, relation.id
+        assert all(" [Y]" in t for t in for_decoders), f"{relation.id}: the answer must follow a space"
 
 
-def test_the_packages_give_the_frozen_list(builder, built, facts):
+def test_the_packages_give_the_frozen_list(builder, built, sources, facts):
     factset, dropped = built
     assert factset == facts
     assert builder["build"].lines(factset) == (FOLDER / "worldfacts.jsonl").read_text(encoding="utf-8")
     assert sum(facts.filters.values()) == sum(dropped.values())
     assert set(facts.filters) <= set(builder["build"].FILTERS)
     out = sum(count for (relation, _), count in dropped.items() if relation == "capital")
-    assert len(facts.only(["capital"])) + out == len(builder["packages"].Sources().countries)
+    assert len(facts.only(["capital"])) + out == len(sources.countries)
 
 
 def test_the_card_is_up_to_date(builder, built):
@@ -87,9 +91,8 @@ def test_another_version_of_a_package_is_refused(builder, monkeypatch):
         builder["build"].build()
 
 
-def test_hand_lists_match_something(builder):
+def test_hand_lists_match_something(builder, sources):
     """A correction whose country or city is not in the data has no effect and is a spelling mistake."""
-    sources = builder["packages"].Sources()
     for table in ("names", "country_aliases", "capitals", "languages", "currencies", "demonyms", "dialling_drop"):
         assert set(sources.corrections[table]) <= set(sources.countries), table
     assert set(sources.corrections["article"]) <= set(sources.countries)
@@ -114,16 +117,8 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, monkeypatch, damage):
         worldfacts.load.cache_clear()
 
 
-def test_templates(facts):
-    for relation in facts.relations.values():
-        for_decoders = [t for t in relation.templates if t.rstrip(" .").endswith("[Y]")]
-        assert len(for_decoders) >= 3, relation.id
-        assert relation.templates[0] in for_decoders, relation.id
-        for template in for_decoders:
-            assert " [Y]" in template, f"the answer of {template!r} must follow a space"
-
-
-def test_true_facts_are_in_the_list_and_doubtful_ones_are_not(facts, by_subject):
+def test_true_facts_are_in_the_list_and_doubtful_ones_are_not(facts):
+    by_subject = {(f.relation, f.subject): f for f in facts.facts}
     for relation, answers in KNOWN["known"].items():
         for subject, answer in answers.items():
             assert answer in by_subject[relation, subject].accepted, (relation, subject)
