@@ -41,9 +41,6 @@ class Server(BaseHTTPRequestHandler):
     def breaks_once(self, content, times):
         self.answer(200, content, send=2 * len(content) // 5 if times == 1 else None)
 
-    def always_breaks(self, content, times):
-        self.answer(200, content, send=10)
-
     def too_long(self, content, times):
         """Promises more than there is."""
         self.answer(200, content, length=len(content) + 50)

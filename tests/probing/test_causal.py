@@ -100,14 +100,6 @@ def test_a_model_that_cannot_take_trees_is_computed_plainly_with_a_warning(name)
         together(predictor, sequences[:3])
 
 
-def test_a_tree_is_cut_where_it_shares_least():
-    """Five queries of 30 tokens, each with two answers of 5: none is computed twice, though the third does not fit."""
-    queries = [tuple(range(100 * n, 100 * n + 30)) for n in range(5)]
-    sequences = [query + answer for query in queries for answer in ((1,) * 5, (2,) * 5)]
-    branches = grow(sequences, max_nodes=115)  # two queries and one answer of the third
-    assert [len(b) for b in branches] == [80, 80, 40]
-
-
 def test_long_sequences_that_begin_alike_share_a_tree():
     """A long passage and its answers, each read at every token: the passage is computed once."""
     passage = tuple(range(100))

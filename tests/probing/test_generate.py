@@ -18,28 +18,17 @@ def family(request):
     return request.param
 
 
-@pytest.mark.parametrize(
-    ("text", "answer", "right"),
-    [
-        ("paris, which is in France", "Paris", True),
-        ("Parisian", "Paris", False),
-        ("not Paris", "Paris", False),
-        ("", "Paris", False),
-        ("!", "!", False),
-        ("8th", "8", False),
-        ("St. Helier", "St Helier", True),
-        (" The Hague. ", "hague", True),
-        ("torshavn", "Tórshavn", True),
-        ("N\u2019Djamena!", "N'Djamena", True),
-        ("Basse-Terre", "basse terre", True),
-        ("Groß", "gross", True),
-        ("as", "As", True),
-        ("an", "an", True),
-        ("a", "an", False),
-    ],
-)
-def test_an_answer_is_right_at_the_beginning_of_the_text(text, answer, right):
-    assert is_right(text, ("Lima", answer)) == right
+def test_an_answer_is_right_at_the_beginning_of_the_text():
+    for text, answer in [
+        ("paris, which is in France", "Paris"),
+        ("St. Helier", "St Helier"),
+        (" The Hague. ", "hague"),
+    ]:
+        assert is_right(text, ("Lima", answer)), text
+    for text in ("torshavn", "N\u2019Djamena!", "Basse-Terre", "Groß", "as", "An"):
+        assert is_right(text, ("Tórshavn", "N'Djamena", "basse terre", "gross", "As", "an")), text
+    for text in ("Parisian", "not Paris", "", "!", "8th", "a"):
+        assert not is_right(text, ("Paris", "!", "8", "an")), text
 
 
 def greedily(family, loaded, query):

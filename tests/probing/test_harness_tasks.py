@@ -87,7 +87,7 @@ WINOGRANDE = '{"sentence": "%s", "option1": "b", "option2": "c", "answer": "%s"}
         ("boolq/val.jsonl", BOOLQ % "null", "line 1: its label or answer is None"),
         ("boolq/val.jsonl", BOOLQ % '"true"', "label or answer is 'true'"),
         ("boolq/val.jsonl", "\n", "is empty"),
-        ("boolq/val.jsonl", "[1]\n", "line 1: no JSON object"),
+        ("boolq/val.jsonl", "[1]\n", "no JSON object"),
         ("boolq/val.jsonl", BOOLQ % '"\udcff"', "cannot be read"),
         ("piqa/valid-labels.lst", "0\n1\n", "holds 12 items and .* 2 labels"),
         ("piqa/valid-labels.lst", "0 1 " * 5 + "0 2", "its label is '2'"),

@@ -103,7 +103,6 @@ def test_a_limit_reads_the_beginning():
     ("given", "message"),
     [
         ({"family": "encoder"}, "family encoder does not predict"),
-        ({"family": "encoder-decoder"}, "choose a decoder"),
         ({"limit_tokens": 1}, "limit_tokens must be at least 2"),
         ({"max_length": 5000}, "windows of 5000 tokens"),
         ({"max_length": 10, "stride": 11}, "10 tokens 11 apart"),

@@ -31,20 +31,13 @@ WORLD = load_source("worldfacts").only(["capital", "borders", "continent", "offi
 SAMPLE = WORLD.sample(80)
 
 
-@pytest.mark.parametrize(
-    ("text", "before", "stated", "lead"),
-    [
-        ("[Y] lies here.", "", "The Rhine lies here.", ""),
-        ("Here lies [Y].", "", "Here lies the Rhine.", "Here lies "),
-        ("[Y] lies here.", "It is so.", "It is so. The Rhine lies here.", "It is so. "),
-        ("Here lies [Y].", "It is so.\n", "It is so.\nHere lies the Rhine.", "It is so.\nHere lies "),
-    ],
-)
-def test_a_statement_is_filled(text, before, stated, lead):
-    query = Query(FACTS.facts[0], 0, text, before)
-    assert query.stated("the Rhine") == stated
-    assert query.lead == lead
-    assert query.filled("<m>") == lead + "<m>" + text.split("[Y]")[1]
+def test_a_statement_is_filled():
+    for before, space in (("", ""), ("It is so.", " "), ("It is so.\n", "")):
+        first, last = (Query(FACTS.facts[0], 0, text, before) for text in ("[Y] lies here.", "Here lies [Y]."))
+        assert first.stated("the Rhine") == f"{before}{space}The Rhine lies here."
+        assert last.stated("the Rhine") == f"{before}{space}Here lies the Rhine."
+        assert (first.lead, last.lead) == (before + space, f"{before}{space}Here lies ")
+        assert first.filled("<m>") == f"{before}{space}<m> lies here."
 
 
 def test_templates_are_numbered_by_their_index_in_the_relation():
