@@ -49,9 +49,6 @@ class Server(BaseHTTPRequestHandler):
         """Promises less than there is: the rest is cut off."""
         self.answer(200, content, length=len(content) - 50)
 
-    def busy(self, content, times):
-        self.answer(503, b"") if times == 1 else self.answer(200, content)
-
     def silent(self, content, times):
         """Sends no more after the first bytes, once."""
         self.answer(200, content, send=100 if times == 1 else None)

@@ -26,9 +26,7 @@ def fast(monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 1.0)
 
 
-@pytest.mark.parametrize(
-    ("manner", "requests"), [("well", 1), ("no-length", 1), ("breaks-once", 2), ("busy", 2), ("silent", 2)]
-)
+@pytest.mark.parametrize(("manner", "requests"), [("well", 1), ("no-length", 1), ("breaks-once", 2), ("silent", 2)])
 def test_every_byte_arrives(tmp_path, manner, requests, capfd):
     with serving(file=CONTENT) as (address, seen):
         assert fetch(f"{address}/{manner}/file", tmp_path, sha256=SHA256).read_bytes() == CONTENT
@@ -75,17 +73,9 @@ def zipped(*members: tuple[str, bytes], link=False, compression=zipfile.ZIP_DEFL
     return stream.getvalue()
 
 
-def patched(content: bytes, change, *places: int) -> bytes:
-    """The content with each of these bytes changed."""
-    changed = bytearray(content)
-    for at in places:
-        changed[at] = change(changed[at])
-    return bytes(changed)
-
-
 GOOD = ("data/a.txt", b"some text of some length" * 50)
 PLAIN, STORED = zipped(GOOD), zipped(GOOD, compression=zipfile.ZIP_STORED)
-FLAGS = (PLAIN.find(b"PK\x01\x02") + 8, PLAIN.find(b"PK\x03\x04") + 6)
+FLAGS = [(start, start[:-2] + b"\x01\x00") for start in (PLAIN[:8], PLAIN[PLAIN.find(b"PK\x01\x02") :][:10])]
 HOSTILE = {
     "up": (zipped(GOOD, ("data/../../evil.txt", b"e")), "leads outside"),
     "absolute": (zipped(GOOD, ("/tmp/evil.txt", b"e")), "leads outside"),
@@ -94,12 +84,11 @@ HOSTILE = {
     "link": (zipped(("data/link", b"/etc/passwd"), GOOD, link=True), "link or device"),
     "link not wanted": (zipped(("link", b"/etc"), GOOD, link=True), "link or device"),
     "bomb": (zipped(("data/a.txt", b"0" * 30_000_000)), "unpacks to 30,000,000 bytes"),
-    "encrypted": (patched(PLAIN, lambda flags: flags | 1, *FLAGS), "encrypted"),
+    "encrypted": (PLAIN.replace(*FLAGS[0]).replace(*FLAGS[1]), "encrypted"),
     "twice": (zipped(GOOD, ("data/b.txt", b"b")).replace(b"data/b.txt", b"data/a.txt"), "one name twice"),
     "none wanted": (zipped(("else.txt", b"a")), "holds none of the files"),
     "cut": (PLAIN[:-30], "no readable zip archive"),
-    "a page": (b"<html>Sign in to this network</html>", "no readable zip archive"),
-    "damaged": (patched(STORED, lambda byte: byte ^ 1, 100), "no readable zip archive"),
+    "damaged": (STORED.replace(b"length", b"lenght", 1), "no readable zip archive"),
 }
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kc_utils.errors import BadRequest
-from kc_utils.probing.facts import Fact, FactSet, Relation, fill
+from kc_utils.probing.facts import Fact, FactSet, Relation
 
 
 def relation(name="r", templates=("The [X] is [Y].",), space=("a", "b", "c"), kind="N-1"):
@@ -16,12 +16,6 @@ def relation(name="r", templates=("The [X] is [Y].",), space=("a", "b", "c"), ki
 def factset(sizes: dict[str, int], space=("a", "b", "c", "d")):
     facts = [Fact(f"{r}/{i}", r, f"s{i}", (space[i % len(space)],)) for r, n in sizes.items() for i in range(n)]
     return FactSet("test", {r: relation(r, space=space) for r in sizes}, tuple(facts))
-
-
-def test_fill_takes_a_capital_at_the_start_alone():
-    assert fill("[X] borders [Y].", "the Hague") == "The Hague borders [Y]."
-    assert fill("In [X] one finds [Y].", "the Hague") == "In the Hague one finds [Y]."
-    assert fill("[X] is [Y].", "éire") == "Éire is [Y]."
 
 
 def test_broken_templates_statements_and_sets_are_refused():

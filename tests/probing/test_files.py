@@ -85,14 +85,11 @@ def test_a_wrong_place_is_refused(monkeypatch, tmp_path):
     assert "is not a folder" in missing("bear")
 
 
-@pytest.mark.parametrize(
-    ("name", "home"),
-    [("harness/boolq/val.jsonl", "google/boolq"), ("wikitext2/wiki.test.raw", "Salesforce/wikitext")],
-)
-def test_the_message_about_an_absent_file_states_what_to_put_where(name, home, tmp_path, kc_data):
-    text = refused(data_file, name)
-    for part in (name, home, str(kc_data), str(tmp_path / "cache/data"), "KC_DATA"):
-        assert part in text
+def test_the_message_about_an_absent_file_states_what_to_put_where(tmp_path, kc_data):
+    homes = {"harness/boolq/val.jsonl": "google/boolq", "wikitext2/wiki.test.raw": "Salesforce/wikitext"}
+    for name, home in homes.items():
+        text = refused(data_file, name)
+        assert all(part in text for part in (name, home, str(kc_data), str(tmp_path / "cache/data"), "KC_DATA")), text
 
 
 def test_nothing_is_fetched_when_offline(home, monkeypatch, tmp_path):

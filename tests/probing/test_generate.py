@@ -76,16 +76,14 @@ def test_a_models_own_settings_of_generation_are_ignored(trained_as, tiny, famil
     assert texts_of(changed, family, queries) == texts_of(tiny(family), family, queries)
 
 
-@pytest.mark.parametrize(
-    ("text", "right"), [(" Paris, of course\nor Lyon", True), ("\n Paris", False), (" Lyon\nParis", False)]
-)
-def test_the_first_line_is_the_answer(tiny, monkeypatch, text, right):
+def test_the_first_line_is_the_answer(tiny, monkeypatch):
     model, tokenizer = tiny("decoder").model, tiny("decoder").tokenizer
-    said = tokenizer(text, return_tensors="pt").input_ids
-    monkeypatch.setattr(model, "generate", lambda input_ids, **_: torch.cat([input_ids, said], dim=1))
     query = Query(Fact("r/0", "r", "France", ("Paris",)), 0, "The capital of France is [Y].")
-    (row,) = generate(model, tokenizer, [query], SCORERS["decoder"](tokenizer))
-    assert (row["correct"], row["valid"]) == (right, True)
+    for text, right in ((" Paris, of course\nor Lyon", True), ("\n Paris", False), (" Lyon\nParis", False)):
+        said = tokenizer(text, return_tensors="pt").input_ids
+        monkeypatch.setattr(model, "generate", lambda input_ids, said=said, **_: torch.cat([input_ids, said], dim=1))
+        (row,) = generate(model, tokenizer, [query], SCORERS["decoder"](tokenizer))
+        assert (row["correct"], row["valid"]) == (right, True), text
 
 
 def test_a_prompt_without_room_for_an_answer_is_refused(tiny, family, monkeypatch):

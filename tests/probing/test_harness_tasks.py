@@ -16,6 +16,7 @@ from tests.probing.invented_tasks import TASKS, tasks, write_data
 def data(tmp_path, monkeypatch):
     monkeypatch.setenv("KC_DATA", str(write_data(tmp_path / "data")))
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tasks_module, "_all_tasks", FewTasks)
     return tmp_path / "data" / "harness"
 
 
@@ -26,11 +27,6 @@ class FewTasks:
 
     def load(self, names):
         raise ConnectionError("no route to hub")
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch):
-    monkeypatch.setattr(tasks_module, "_all_tasks", FewTasks)
 
 
 def test_prompts_and_right_answers_are_lm_evals_own(data):
@@ -110,29 +106,23 @@ def test_the_hub_is_tried_where_no_data_folder_is_named(data, monkeypatch):
         choose(["winogrande"], None, 0)
 
 
-@pytest.mark.parametrize(
-    ("names", "limit", "message"),
-    [
+def test_impossible_requests():
+    for names, limit, says in (
         ([], None, "must be a list of names"),
         ("boolq", None, "must be a list of names"),
         (["winogrand"], None, "no task 'winogrand'; near it are winogrande"),
         (["boolq"], 0, "limit must be at least 1"),
-    ],
-)
-def test_impossible_requests(names, limit, message):
-    with pytest.raises(BadRequest, match=message):
-        choose(names, limit, 0)
+    ):
+        with pytest.raises(BadRequest, match=says):
+            choose(names, limit, 0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "scoring", "message"),
-    [
+def test_tasks_of_another_kind_are_refused():
+    for kind, scoring, says in (
         ("generate_until", None, "of kind generate_until, which is not evaluated"),
         ("loglikelihood_rolling", None, "use perplexity instead"),
         ("multiple_choice", lambda doc, results: {}, "in a way of its own"),
-    ],
-)
-def test_tasks_of_another_kind_are_refused(kind, scoring, message):
-    task = SimpleNamespace(task_name="other", OUTPUT_TYPE=kind, config=SimpleNamespace(process_results=scoring))
-    with pytest.raises(BadRequest, match=message):
-        tasks_module._check(task)
+    ):
+        task = SimpleNamespace(task_name="other", OUTPUT_TYPE=kind, config=SimpleNamespace(process_results=scoring))
+        with pytest.raises(BadRequest, match=says):
+            tasks_module._check(task)

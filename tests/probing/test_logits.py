@@ -136,20 +136,12 @@ def test_relative_positions_have_no_end():
     assert (together(GapFiller(model), inputs) - plainly(model, inputs)).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(
-    ("values", "valid"),
-    [
-        ([0.0, 1.0, 2.0], True),
-        ([1.0, float("-inf"), 3.0], True),
-        ([1.0, float("nan"), 3.0], False),
-        ([1.0, float("inf"), 3.0], False),
-        ([float("-inf")] * 3, False),
-        ([2.0, 2.0, 2.0], False),  # predicts nothing
-    ],
-)
-def test_validity_and_probabilities_of_a_row(values, valid):
-    logits = Logits.of([0], torch.tensor([values], dtype=torch.bfloat16))
-    assert logits.valid.tolist() == [valid]
-    if values[0] == 0:
-        found = torch.tensor(logits.logprob(0, [2, 0])).exp().tolist()
-        assert found == pytest.approx([0.66524096, 0.09003057], abs=1e-6)
+def test_validity_and_probabilities_of_a_row():
+    inf, row = float("inf"), torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16)
+    assert (
+        Logits.of([0], row).valid.tolist() == Logits.of([0], torch.tensor([[1.0, -inf, 3.0]])).valid.tolist() == [True]
+    )
+    for values in ([1.0, float("nan"), 3.0], [1.0, inf, 3.0], [-inf] * 3, [2.0] * 3):  # the last predicts nothing
+        assert Logits.of([0], torch.tensor([values])).valid.tolist() == [False], values
+    found = torch.tensor(Logits.of([0], row).logprob(0, [2, 0])).exp().tolist()
+    assert found == pytest.approx([0.66524096, 0.09003057], abs=1e-6)

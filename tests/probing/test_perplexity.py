@@ -15,6 +15,11 @@ from tests.probing.invented_tasks import WORDS, model, tokenizer
 TEXT = " ".join(WORDS[(7 * n * n + n) % 16] + ("\n" if n % 11 == 0 else "") for n in range(150)) + " métro 東京.\n"
 
 
+def made_for(kind="llama", **marks):
+    words = tokenizer(**marks)
+    return model(kind, len(words)), words
+
+
 def guide(made, ids, max_length, stride):
     """Sum of negative log-likelihoods and number of tokens of each window, as transformers' documentation computes them."""
     found, previous = [], 0
@@ -39,8 +44,7 @@ def guide(made, ids, max_length, stride):
     [("llama", 64, 32), ("gpt2", 64, 64), ("llama", 50, 7), ("bloom", 1024, 512), ("bloom", 20, 3)],
 )
 def test_windows_are_those_of_the_guide(kind, max_length, stride):
-    words = tokenizer()
-    made = model(kind, len(words))
+    made, words = made_for(kind)
     rows = score_text(made, words, "decoder", TEXT, max_length=max_length, stride=stride)
     expected = guide(made, words(TEXT, return_tensors="pt").input_ids, max_length, stride)
     assert rows["tokens"].tolist() == [count for _, count in expected]
@@ -52,8 +56,7 @@ def test_windows_are_those_of_the_guide(kind, max_length, stride):
 
 @pytest.mark.parametrize("marks", [{}, {"begin": True}, {"begin": True, "end": True}])
 def test_every_byte_and_word_belongs_to_one_window(marks):
-    words = tokenizer(**marks)
-    made = model("llama", len(words))
+    made, words = made_for(**marks)
     rows = score_text(made, words, "decoder", TEXT, max_length=30, stride=20)
     ids = words(TEXT, return_offsets_mapping=True)
     skipped = 0 if marks else ids.offset_mapping[1][0]  # without a begin token the text's first token is not scored
@@ -63,8 +66,7 @@ def test_every_byte_and_word_belongs_to_one_window(marks):
 
 
 def test_metrics_follow_from_the_sums():
-    words = tokenizer(begin=True)
-    made = model("llama", len(words))
+    made, words = made_for(begin=True)
     rows = score_text(made, words, "decoder", TEXT, max_length=1024)
     with torch.no_grad():
         ids = words(TEXT, return_tensors="pt").input_ids
@@ -77,8 +79,7 @@ def test_metrics_follow_from_the_sums():
 
 
 def test_nan_is_never_a_good_number():
-    words = tokenizer()
-    made = model("llama", len(words))
+    made, words = made_for()
     with torch.no_grad():  # a token of the last window alone
         made.model.embed_tokens.weight[words(" 東").input_ids[-1]] = math.nan
     with pytest.warns(UserWarning, match=r"\d of \d+ windows have scores that are not numbers"):
@@ -89,8 +90,7 @@ def test_nan_is_never_a_good_number():
 
 
 def test_a_limit_reads_the_beginning():
-    words = tokenizer()
-    made = model("llama", len(words))
+    made, words = made_for()
     few = score_text(made, words, "decoder", TEXT, limit_tokens=65, max_length=64, stride=32)
     whole = score_text(made, words, "decoder", TEXT, max_length=64, stride=32)
     assert few["tokens"].sum() == 64
@@ -99,21 +99,18 @@ def test_a_limit_reads_the_beginning():
     assert few["bytes"].sum() == len(span.encode())
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"family": "encoder"}, "family encoder does not predict"),
+def test_impossible_requests():
+    made, words = made_for()
+    for given, says in (
+        ({"family": "encoder"}, "family encoder does not predict .* choose a decoder"),
         ({"limit_tokens": 1}, "limit_tokens must be at least 2"),
         ({"max_length": 5000}, "windows of 5000 tokens"),
         ({"max_length": 10, "stride": 11}, "10 tokens 11 apart"),
         ({"stride": -1}, "-1 apart"),
         ({"text": "a"}, "fewer than two tokens"),
-    ],
-)
-def test_impossible_requests(given, message):
-    words = tokenizer()
-    with pytest.raises(BadRequest, match=message):
-        score_text(model("llama", len(words)), words, **{"family": "decoder", "text": TEXT} | given)
+    ):
+        with pytest.raises(BadRequest, match=says):
+            score_text(made, words, **{"family": "decoder", "text": TEXT} | given)
 
 
 def test_texts_by_name_and_path(tmp_path, monkeypatch):

@@ -29,17 +29,14 @@ def test_impossible_probes_are_refused():
         Probe(relations=("capital", "flavour")).factset()
 
 
-@pytest.mark.parametrize(
-    ("asked", "says"),
-    [
+def test_what_an_encoder_cannot_do_is_refused_beforehand():
+    for asked, says in (
         ({"protocols": ("generate",)}, "an encoder does not generate text"),
         ({"facts": None, "tasks": ("boolq",)}, "family encoder does not give"),
         ({"facts": None, "text": "wikitext2"}, "family encoder does not predict"),
-    ],
-)
-def test_what_an_encoder_cannot_do_is_refused_beforehand(asked, says):
-    with pytest.raises(BadRequest, match=says):
-        evaluate(None, None, "encoder", Probe(**asked))
+    ):
+        with pytest.raises(BadRequest, match=says):
+            evaluate(None, None, "encoder", Probe(**asked))
 
 
 def test_one_row_for_each_fact_protocol_and_template(tiny, evaluated, family):

@@ -95,19 +95,15 @@ def test_an_encoder_sees_one_mask_and_every_token_of_a_statement_is_scored(name)
                 assert {masked[i] for i in hidden} == {mask}
 
 
-def test_a_space_of_its_own_is_part_of_an_answer():
+def test_a_space_of_its_own_is_part_of_an_answer_and_a_shared_token_leaves_it_out():
     """Else "8" would be of one piece, and the mask would stand where its space is."""
     tokens = like_albert()
-    (filler,) = MaskedScorer(tokens).fillers(Query(Fact("f", "r", "s", ("8",)), 0, "The capital is [Y]."), ["8"])
+    (filler,) = MaskedScorer(tokens).fillers(Query(FACT, 0, "The capital is [Y]."), ["8"])
     assert tokens.convert_ids_to_tokens(filler) == ["▁", "8"]
-
-
-def test_an_answer_that_shares_a_token_with_what_precedes_is_left_out():
     tokens = like_roberta()
     tokens.add_tokens(["(Paris"])
-    fact = Fact("f", "r", "s", ("Paris",))
-    assert MaskedScorer(tokens).fillers(Query(fact, 0, "Chile, ([Y])"), ["Paris"]) == [()]
-    assert CausalScorer(tokens).fillers(Query(fact, 0, "Chile, ([Y]"), ["Paris"]) == [()]
+    assert MaskedScorer(tokens).fillers(Query(FACT, 0, "Chile, ([Y])"), ["Paris"]) == [()]
+    assert CausalScorer(tokens).fillers(Query(FACT, 0, "Chile, ([Y]"), ["Paris"]) == [()]
 
 
 @pytest.mark.parametrize("name", DECODERS)

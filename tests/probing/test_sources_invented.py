@@ -111,10 +111,8 @@ def test_popqa(data):
     first, second, third = facts.facts
     assert first.statement == "Q: What is Ann Example's occupation? A: [Y]"
     assert (first.id, first.popularity, first.subject_id, first.answer_id) == ("popqa/1", 5.0, "Q10", "Q11")
-    assert first.accepted == ("knight", "Sir")
-    assert first.other_answers == ("smith",)
-    assert second.other_answers == ("knight",)
-    assert third.aliases == ('the "drowned" land',)
+    assert (first.accepted, first.other_answers) == (("knight", "Sir"), ("smith",))
+    assert (second.other_answers, third.aliases) == (("knight",), ('the "drowned" land',))
     assert set(facts.relations) == {"occupation", "capital_of"}
 
 
@@ -136,6 +134,7 @@ DAMAGED = {
     "no column": ("popqa", "PopQA/test.tsv", "possible_answers", "answers", "lacks the columns possible_answers"),
     "answers cut": ("popqa", "PopQA/test.tsv", "land", 'land""]"\n9\tx', "line 5"),
     "popularity in words": ("popqa", "PopQA/test.tsv", "\t5\t", "\tmany\t", "line 2"),
+    "cut": ("popqa", "PopQA/test.tsv", '" land""]"\n', '" lan', "cannot be read"),
     "no answer": ("popqa", "PopQA/test.tsv", "\tknight\t1", "\t\t1", "line 2: obj is missing"),
 }
 
@@ -148,23 +147,14 @@ def test_damaged_files_are_refused_in_one_line(data, case):
     assert says in text and file in text
 
 
-def test_a_cut_table_is_refused(data):
-    file = data / "PopQA/test.tsv"
-    file.write_text(file.read_text()[:-20])
-    assert "cannot be read" in refused(load_source, "popqa")
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("lore", "choose worldfacts, lama, bear, pararel, popqa"),
-        ("lama:trek", "choose trex, google_re, conceptnet, squad, trex_sentences, google_re_sentences, sentences"),
-        ("lama:", "lama has no part ''"),
-        ("bear:big", "bear has no parts"),
-        ("worldfacts:x", "worldfacts has no parts"),
-    ],
-)
-def test_unknown_names_are_refused_with_the_known_ones(name, says):
-    for lookup in (load_source, missing):
-        with pytest.raises(BadRequest, match=says):
-            lookup(name)
+def test_unknown_names_are_refused_with_the_known_ones():
+    for name, says in {
+        "lore": "choose worldfacts, lama, bear, pararel, popqa",
+        "lama:trek": "choose trex, google_re, conceptnet, squad, trex_sentences, google_re_sentences, sentences",
+        "lama:": "lama has no part ''",
+        "bear:big": "bear has no parts",
+        "worldfacts:x": "worldfacts has no parts",
+    }.items():
+        for lookup in (load_source, missing):
+            with pytest.raises(BadRequest, match=says):
+                lookup(name)
