@@ -84,7 +84,7 @@ HOSTILE = {
     "link": (zipped(("data/link", b"/etc/passwd"), GOOD, link=True), "link or device"),
     "link not wanted": (zipped(("link", b"/etc"), GOOD, link=True), "link or device"),
     "bomb": (zipped(("data/a.txt", b"0" * 30_000_000)), "unpacks to 30,000,000 bytes"),
-    "encrypted": (PLAIN.replace(*FLAGS[0]).replace(*FLAGS[1]), "encrypted"),
+    "encrypted": (PLAIN.replace(*FLAGS[0]).replace(*FLAGS[1]), "holds an encrypted file"),
     "twice": (zipped(GOOD, ("data/b.txt", b"b")).replace(b"data/b.txt", b"data/a.txt"), "one name twice"),
     "none wanted": (zipped(("else.txt", b"a")), "holds none of the files"),
     "cut": (PLAIN[:-30], "no readable zip archive"),
