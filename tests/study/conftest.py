@@ -1,11 +1,13 @@
 """A project of the test's own: studies, small notebooks, and a place for results."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
 import yaml
 
+from kc_utils.study import engine
 from tests.conftest import ROOT
 
 PARAMETERS = """\
@@ -63,6 +65,12 @@ def project(tmp_path, monkeypatch, results):
     write("decoder_pruning", PARAMETERS, GRID, RUN, EVALUATE)
     write("lab_bits", "models: list = []\nbits: list = [4]\nlimit: int = 9\nsteps: int = None\n", SEVERAL)
     return write
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Evaluations are computed in this process: none has to be started, which takes seconds each."""
+    monkeypatch.setattr(engine, "processes", lambda *_: ThreadPoolExecutor(1))
 
 
 @pytest.fixture

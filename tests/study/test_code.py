@@ -1,3 +1,5 @@
+"""The hash of code: what makes a result is in it, comments, layout and pages are not."""
+
 import pytest
 
 from kc_utils.compression.recipe import Recipe, modules_of
@@ -91,56 +93,17 @@ def test_what_is_imported_matters_however_it_is_imported(package, line):
     assert code.code_hash(["kc_utils.outer"]) != before
 
 
-def test_the_gate_to_the_lab_is_not_followed(package, monkeypatch):
-    """Its facts and weights are hashed themselves; its instruments are named."""
-    package("lab.py", "from kc_utils.world import f")
-    package("world.py", "def f(): return 1")
-    package("outer.py", "from kc_utils.lab import f")
-    assert code.import_closure(["kc_utils.outer"]) == {"kc_utils.outer"}
-    assert code.import_closure(["kc_utils.lab"]) == {"kc_utils.lab", "kc_utils.world"}
-
-
-def test_rows_of_a_table_matter_to_those_who_use_them(package, monkeypatch):
-    monkeypatch.setattr(code, "TABLES", {"kc_utils.outer": "ROWS"})
-    package("outer.py", "x = 1\nROWS: dict = {'a': 1}\n")
-    before = code.code_hash(["kc_utils.outer"])
-    package("outer.py", "x = 1\nROWS: dict = {'a': 1, 'b': 2}\n")
-    assert code.code_hash(["kc_utils.outer"]) == before
-    package("outer.py", "x = 2\nROWS: dict = {'a': 1}\n")
-    assert code.code_hash(["kc_utils.outer"]) != before
-
-
-@pytest.mark.parametrize("module", code.TABLES)
-def test_tables_are_where_they_are_said_to_be(module):
-    name = code.TABLES[module]
-    assert code.file_of(module) is not None
-    assert any(code._is_table(node, name) for node in code._tree(module).body)
-
-
-def test_a_module_that_is_not_there(package):
-    with pytest.raises(ModuleNotFoundError, match=r"kc_utils\.absent"):
-        code.code_hash(["kc_utils.absent"])
-
-
-METHODS = {
-    "magnitude@all=0.5": {"magnitude"},
-    "random@all=0.5": {"pruning", "magnitude"},  # random pruning zeroes the smallest of random keys as magnitude does
-    "rows-l1@head=0.2": {"pruning", "magnitude"},
-    "2:4@all": {"pruning", "magnitude"},
-    "int8@all": {"int8"},
-    "magnitude@all=0.5+rtn@all=4": {"magnitude", "rtn"},
-}
-
-
-@pytest.mark.parametrize("recipe", METHODS)
-def test_a_recipe_depends_on_its_own_methods_and_no_other(recipe):
-    closure = code.import_closure((*CODE, *modules_of(Recipe.parse(recipe))))
-    methods = set().union(*METHODS.values())
-    assert {name for name in methods if f"kc_utils.compression.{name}" in closure} == METHODS[recipe]
-
-
 def test_a_result_depends_on_all_that_makes_it_and_not_on_pages():
     closure = code.import_closure(CODE)
     needed = {"compression.apply", "compression.report", "probing.probe", "probing.causal", "models.loading"}
     assert {f"kc_utils.{name}" for name in needed} <= closure
-    assert not any(name.startswith(("kc_utils.stats", "kc_utils.report", "kc_utils.cli")) for name in closure)
+    assert not any(name.startswith(("kc_utils.stats", "kc_utils.report", "kc_utils.cli", "kc_lab")) for name in closure)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "methods"),
+    [("random@all=0.5", {"pruning", "magnitude"}), ("magnitude@all=0.5+int8@all", {"int8", "magnitude"})],
+)
+def test_a_recipe_depends_on_its_own_methods_and_no_other(recipe, methods):
+    closure = code.import_closure((*CODE, *modules_of(Recipe.parse(recipe))))
+    assert {m for m in ("magnitude", "pruning", "int8", "rtn") if f"kc_utils.compression.{m}" in closure} == methods

@@ -20,13 +20,8 @@ HERE = torch.cuda.is_available()
 
 
 CHOSEN = {
-    ("", 0): "cpu",
-    ("auto", 0): "cpu",
-    ("auto", 2): "cuda",
-    ("cpu", 2): "cpu",
-    ("cuda", 1): "cuda",
-    ("cuda:1", 2): "cuda:1",
-}
+    ("", 0): "cpu", ("auto", 0): "cpu", ("auto", 2): "cuda", ("cpu", 2): "cpu", ("cuda", 1): "cuda", ("cuda:1", 2): "cuda:1",
+}  # fmt: skip
 REFUSED = {
     ("cuda", 0): "KC_DEVICE=cuda: torch sees 0 CUDA devices here; choose auto or cpu",
     ("cuda:2", 2): "sees 2 CUDA devices",
@@ -78,18 +73,12 @@ def test_the_record_states_where_a_model_was_evaluated(trained, results, monkeyp
 @pytest.mark.skipif(not HERE, reason="no CUDA device here")
 @pytest.mark.parametrize("recipe", ["none", "magnitude@all=0.3", "rtn@all=4"])
 @pytest.mark.parametrize(
-    ("model", "probe"),
-    [
-        (
-            "lab:decoder-small-s1",
-            {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", "generate", "openbook"]},
-        ),
-        ("lab:encoder-small-s1", {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", "openbook"]}),
-        ("lab:encoder-decoder-small-s1", {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", "generate"]}),
-    ],
+    ("family", "more"),
+    [("decoder", ["generate", "openbook"]), ("encoder", ["openbook"]), ("encoder-decoder", ["generate"])],
 )
-def test_an_accelerator_gives_the_processors_answers(monkeypatch, model, probe, recipe):
-    rows = {}
+def test_an_accelerator_gives_the_processors_answers(monkeypatch, family, more, recipe):
+    rows, model = {}, f"lab:{family}-small-s1"
+    probe = {"facts": "lab", "limit": 120, "protocols": ["rank", "cloze", *more]}
     for name in ("cpu", "cuda"):
         monkeypatch.setenv("KC_DEVICE", name)
         version = measure.make(model, recipe)

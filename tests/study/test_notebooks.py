@@ -8,18 +8,13 @@ import pytest
 import kc_utils as kc
 from kc_utils.errors import BadRequest, KCError, MissingData
 from kc_utils.models.registry import registry
-from kc_utils.study.notebooks import PREFIXES, plan, read_notebook
+from kc_utils.study.notebooks import plan
 from tests.conftest import ROOT
 from tests.study.conftest import GRID, PARAMETERS
 
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TECHNIQUES = ("pruning", "quantization", "pruning_then_quantization", "final_layer", "gptq")
 LAB = ("retention", "bits", "scopes", "first_to_go", "erased_or_hidden")
-
-
-def test_there_is_a_notebook_for_every_family_and_technique():
-    of_one = {f"{prefix}{technique}" for prefix in PREFIXES for technique in TECHNIQUES}
-    assert of_one | {f"lab_{name}" for name in LAB} == {f.stem for f in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -30,8 +25,6 @@ def test_every_notebook_is_valid_stripped_and_plans_its_defaults(file, in_projec
     assert all(c.outputs == [] and c.execution_count is None for c in code)
     assert not any("remove-input" in c.metadata.get("tags", ()) for c in code)
     assert [sum(tag in c.metadata.get("tags", ()) for c in code) for tag in ("parameters", "grid")] == [1, 1]
-    assert len({c.id for c in book.cells}) == len(book.cells)
-    assert book.cells[0].source.startswith("# ")
     if file.stem.startswith("lab_") and not any(model.startswith("lab:") for model in registry()):
         pytest.skip("no checkpoints of the lab here; `kc lab train --all` makes them")
     found = plan(file.stem)
@@ -54,34 +47,20 @@ def test_several_models_and_probes(project, trained_as):
     models = [trained_as(family).id for family in ("decoder", "encoder")]
     found = plan("lab_bits", {"models": models, "steps": 4, "bits": [4, 2]})
     assert list(found.probes) == ["taught", "again"] and found.notebook.family is None
-    recipes = {
-        probe: [c.recipe for c in found.cells if c.probe == p and c.model == models[1]]
-        for probe, p in found.probes.items()
-    }
-    assert recipes == {"taught": ["none", "rtn@all=4", "rtn@all=2"], "again": ["rtn@all=4", "rtn@all=2"]}
-    assert {c.model for c in found.cells} == set(models)
+    taught, again = (
+        [[c.recipe for c in found.cells if (c.probe, c.model) == (p, m)] for m in models] for p in found.probes.values()
+    )
+    assert taught == [["none", "rtn@all=4", "rtn@all=2"]] * 2 and again == [["rtn@all=4", "rtn@all=2"]] * 2
 
 
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        ("decoder_x", "decoder"),
-        ("encoder_x", "encoder"),
-        ("encoder_decoder_x", "encoder-decoder"),
-        ("lab_x", None),
-        ("own", None),
-    ],
-)
-def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained, name, family):
-    project(name, PARAMETERS, GRID)
-    assert read_notebook(name).family == family
-    if family in ("decoder", None):
-        assert plan(name, {"model": trained.id}).models == (trained.id,)
-    else:
+def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained):
+    for name in ("decoder_x", "lab_x", "own"):
+        assert plan(project(name, PARAMETERS, GRID), {"model": trained.id}).models == (trained.id,)
+    for name, family in (("encoder_x", "encoder"), ("encoder_decoder_x", "encoder-decoder")):
         with pytest.raises(
             BadRequest, match=f"^{name}: it is for models of family {family}; path:.* of family decoder"
         ):
-            plan(name, {"model": trained.id})
+            plan(project(name, PARAMETERS, GRID), {"model": trained.id})
 
 
 def test_lists_may_come_as_text_as_papermill_gives_them(project, trained):
@@ -92,29 +71,13 @@ def test_lists_may_come_as_text_as_papermill_gives_them(project, trained):
         plan("decoder_pruning", {**given, "sparsities": "[0.1, __import__('os')]"})
 
 
-def test_a_default_with_an_equals_sign_is_read(project, trained):
-    project(
-        "own",
-        f'compressions: list = ["magnitude@all=0.5"]\nlimit: int = 9\nmodel: str = "{trained.id}"',
-        "recipes = compressions",
-    )
-    assert plan("own").recipes == ("magnitude@all=0.5",)
-    assert list(read_notebook("own").declared) == ["compressions", "limit", "model"]
-
-
 WRONG = {
     "unknown parameter": ({"sparsity": [0.1]}, "has no parameter sparsity; it takes model, scopes"),
-    "unknown model": ({"model": "gpt-5"}, "unknown model 'gpt-5'"),
     "another family": ({"model": "bert-base-uncased"}, "for models of family decoder; bert-base-uncased is of family encoder"),
-    "unknown scope": ({"scopes": ["everything"]}, "everything"),
-    "unknown method": ({"method": "magic"}, "magic"),
     "sparsity 1": ({"sparsities": [1.0]}, "from 0 to below 1"),
-    "negative sparsity": ({"sparsities": [-0.1]}, "from 0 to below 1"),
-    "sparsity not a number": ({"sparsities": [float("nan")]}, "from 0 to below 1"),
     "sparsity a word": ({"sparsities": ["half"]}, "half"),
     "sparsities not a list": ({"sparsities": 0.5}, "sparsities is of type list, got 0.5"),
     "a text for an int": ({"bins": "many"}, "bins is of type int, got 'many'"),
-    "a truth for an int": ({"bins": True}, "bins is of type int, got True"),
     "a text for a float": ({"share": "half"}, "share is of type float"),
     "a number for a truth": ({"deep": 1}, "deep is of type bool, got 1"),
     "nothing for an int": ({"bins": None}, "bins is of type int, got None"),
@@ -122,10 +85,6 @@ WRONG = {
     "nothing with a right answer": ({"facts": None, "text": "wikitext2"}, "needs questions with right answers"),
     "no sparsities": ({"sparsities": []}, "no recipe"),
     "limit 0": ({"limit": 0}, "limit: .*greater than or equal to 1"),
-    "unknown protocol": ({"protocols": ["guess"]}, "protocols.0: .*'cloze'"),
-    "no templates": ({"templates": 0}, "templates"),
-    "unknown facts": ({"facts": "lore"}, "unknown facts 'lore'"),
-    "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
     "no relations": ({"relations": []}, "relations: .*at least 1 item"),
     "no model folder": ({"model": "path:/nowhere"}, r"no config\.json"),
 }  # fmt: skip
@@ -145,13 +104,10 @@ BAD_CELLS = {
     "no parameters": (("x = 1",), ("other",), "own.ipynb has no cell tagged `parameters`"),
     "no grid": ((PARAMETERS,), ("parameters",), "own.ipynb has no cell tagged `grid`"),
     "another package": ((PARAMETERS, "import numpy as np\nrecipes = []"), None, "cell `grid`: imports numpy; .*standard library"),
-    "this package": ((PARAMETERS, "from kc_utils import study"), None, "imports kc_utils"),
     "a defect": ((PARAMETERS, "recipes = [1 / 0]"), None, "cell `grid`: ZeroDivisionError: division by zero"),
     "a slip": ((PARAMETERS, "recipes = ["), None, "cell `grid`, line 1: "),
-    "a magic": ((PARAMETERS, "%time recipes = []"), None, "cell `grid`, line 1: "),
     "no recipes": ((PARAMETERS, "recipe = []"), None, "recipes are a list of texts .*got None"),
     "recipes that are no texts": ((PARAMETERS, "recipes = [0.5]"), None, r"got \[0.5\]"),
-    "the second grammar": ((PARAMETERS, "recipes = ['rtn 4']"), None, "write METHOD@SCOPE"),
     "probes that are a list": ((PARAMETERS, GRID + "\nprobes = []"), None, "probes are a dict"),
     "an unknown field of a probe": ((PARAMETERS, GRID + "\nprobes = {'a': {'fact': 1}}"), None, "'a': unknown parameter 'fact'"),
     "no model": (("sparsity: float = 0.1", "recipes = ['rtn@all=4']"), None, "declares model, or models"),
@@ -181,14 +137,7 @@ def test_the_planner_runs_two_cells_and_prints_nothing(project, trained, tmp_pat
 
 
 def test_a_notebook_checks_its_own_parameters(project, trained):
-    variables = {
-        "model": trained.id,
-        "sparsities": "[0.1, 0.5]",
-        "relations": ["capital"],
-        "_": 1,
-        "kc": kc,
-        "recipes": [],
-    }
+    variables = {"model": trained.id, "sparsities": "[0.1, 0.5]", "relations": ["capital"], "kc": kc, "recipes": []}
     text = kc.check("decoder_pruning", variables).data
     assert variables["sparsities"] == [0.1, 0.5]
     assert "`tiny-decoder` (decoder; licence local; a local folder)" in text and "20 facts of `worldfacts`" in text

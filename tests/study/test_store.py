@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kc_utils import places
-from kc_utils.errors import BadResult, MissingData
+from kc_utils.errors import MissingData
 from kc_utils.study import measure, store
 from kc_utils.study.cells import Cell
 from kc_utils.study.store import evaluate
@@ -36,18 +36,6 @@ def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_what_is_written_is_read_back(cell):
-    assert store.read(cell.key) is None
-    store.write(cell, ROWS, REPORT, MADE)
-    found = store.read(cell.key)
-    assert store.has(cell.key)
-    pd.testing.assert_frame_equal(found.rows.drop(columns="scores"), ROWS.drop(columns="scores"))
-    assert [list(s) for s in found.rows["scores"]] == [[1.0], [2.0]]
-    assert (found.report, found.record["made"]) == (REPORT, MADE)
-    assert found.record["depends_on"] == cell.depends_on
-    assert files(store.folder_of(cell.key)) == ["cell.json", "rows.parquet"]
-
-
 @pytest.mark.parametrize("file", ["rows.parquet", "cell.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "null"])
 def test_a_damaged_cell_counts_as_absent(cell, file, damage):
@@ -60,16 +48,9 @@ def test_a_damaged_cell_counts_as_absent(cell, file, damage):
         path.write_bytes(
             {"flip": bytes([content[0] ^ 1]) + content[1:], "cut": content[:-20], "empty": b"", "null": b"null"}[damage]
         )
-    assert not store.has(cell.key)
-    assert store.read(cell.key) is None
+    assert not store.has(cell.key) and store.read(cell.key) is None
     store.write(cell, ROWS, REPORT, MADE)
     assert store.has(cell.key), "and is replaced by the next result"
-
-
-def test_what_cannot_be_written_as_json_leaves_nothing(cell):
-    with pytest.raises(ValueError, match="JSON compliant"):
-        store.write(cell, ROWS, {"sparsity": float("nan")}, MADE)
-    assert files(places.results_dir()) == []
 
 
 def test_a_full_disk_leaves_earlier_results_untouched(cell, other, results, monkeypatch):
@@ -84,43 +65,16 @@ def test_a_full_disk_leaves_earlier_results_untouched(cell, other, results, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(places.Path, "write_text", full)
-        with pytest.raises(MissingData, match="No space left"):
-            store.write(cell, ROWS, REPORT, MADE)
+        for where in (cell, other):
+            with pytest.raises(MissingData, match="No space left"):
+                store.write(where, ROWS, REPORT, MADE)
+        assert {f: (results / f).read_bytes() for f in files(results)} == before
+        patch.undo()
+        patch.setattr(places.os, "replace", lambda *_: full(places.Path("cell.json")))
         with pytest.raises(MissingData, match="No space left"):
             store.write(other, ROWS, REPORT, MADE)
     assert {f: (results / f).read_bytes() for f in files(results)} == before
-    assert not store.has(cell.key)
-    assert store.has(other.key)
-
-
-def test_a_folder_that_cannot_be_put_in_place_does_not_take_the_old_one_away(tmp_path, monkeypatch):
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "old").write_text("kept")
-
-    def refuse(*_):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(places.os, "replace", refuse)
-    with pytest.raises(MissingData, match="Input/output error"), places.complete_or_absent(target) as scratch:
-        scratch.mkdir()
-        (scratch / "new").write_text("lost")
-    assert files(tmp_path) == ["folder/old"]
-    monkeypatch.undo()
-    with places.complete_or_absent(target) as scratch:
-        scratch.mkdir()
-        (scratch / "new").write_text("here")
-    assert files(tmp_path) == ["folder/new"]
-
-
-def test_results_below_a_file_cannot_be_written(cell, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("KC_RESULTS", str(tmp_path / "file" / "results"))
-    assert not store.has(cell.key)
-    for attempt in (lambda: store.write(cell, ROWS, REPORT, MADE), lambda: evaluate([cell], show_progress=False)):
-        with pytest.raises(MissingData, match=r"cannot write .*KC_RESULTS") as error:
-            attempt()
-        assert "\n" not in str(error.value)
+    assert store.has(other.key) and not store.has(cell.key)
 
 
 def test_a_lock_is_held_by_one_at_a_time(results):
@@ -161,8 +115,7 @@ def test_a_stored_cell_is_not_computed_again(cell, other, computed):
     again = evaluate([other, cell], show_progress=False)
     assert computed == ["none", "magnitude@all=0.9"]
     assert again[other].record == first[other].record
-    assert store.has(cell.key)
-    assert store.has(other.key)
+    assert store.has(cell.key) and store.has(other.key)
     assert first[other].report["sparsity"] == pytest.approx(0.9, abs=1e-4)
     assert first[other].rows["correct"].mean() < first[cell].rows["correct"].mean()
     (store.folder_of(cell.key) / "rows.parquet").write_bytes(b"PAR1")
@@ -180,23 +133,9 @@ def test_a_compressed_model_is_made_once_for_several_probes(cell, other, monkeyp
     found = evaluate(cells, show_progress=False)
     assert list(found) == cells, "in the order given, whatever the order of computing"
     assert len(loads) == 2
-    waited = [found[c].record["made"]["seconds"]["load"] for c in cells]
-    assert waited[0] > 0 < waited[1]
-    assert waited[2:] == [0, 0]
+    assert [found[c].record["made"]["seconds"]["load"] > 0 for c in cells] == [True, True, False, False]
     alone = store.compute(cells[3])
     pd.testing.assert_frame_equal(alone.rows, found[cells[3]].rows)
-
-
-def test_an_error_names_its_cell_and_keeps_the_finished_ones(cell, other, monkeypatch):
-    def less(*_, **__):
-        raise BadResult("recipe step did less than it said")
-
-    evaluate([cell], show_progress=False)
-    monkeypatch.setattr(measure, "apply", less)
-    with pytest.raises(BadResult, match=r"path:.*, magnitude@all=0.9: recipe step did less"):
-        evaluate([cell, other], show_progress=False)
-    assert store.has(cell.key)
-    assert not store.has(other.key)
 
 
 def test_provenance_is_stored_and_names_no_one(cell):

@@ -1,7 +1,6 @@
 """Study files: runs one by one and as a grid, checked as a whole before anything runs."""
 
 import pytest
-import yaml
 
 from kc_utils.errors import BadRequest, KCError, MissingData
 from kc_utils.study import studyfile
@@ -31,10 +30,6 @@ def test_every_study_of_the_project_loads(name, in_project):
         assert len({c.recipe for c in many} - {"none"}) >= 40
 
 
-def test_the_studies_that_are_promised_are_there():
-    assert {"laptop", "smoke", "benchmarks", "paper"} <= set(STUDIES)
-
-
 def test_defaults_are_overlaid_by_the_run(study, trained):
     (run,) = load_study(study(parameters={"limit": 7})).runs
     assert (run.study, run.id, run.template, run.plan.models) == ("test", "a-run", "decoder_pruning", (trained.id,))
@@ -43,19 +38,9 @@ def test_defaults_are_overlaid_by_the_run(study, trained):
     assert [c.recipe for c in run.cells] == ["none", "magnitude@all=0.5"]
 
 
-def test_cells_that_runs_share_are_counted_once(study):
-    run = {"notebook": "decoder_pruning", "parameters": {"scopes": ["all"], "sparsities": [0.5]}}
-    loaded = load_study(study(runs={"one": run, "two": run}))
-    assert len(loaded.cells) == 2
-    assert loaded.runs[0].cells == loaded.runs[1].cells
-
-
 WRONG_RUN = {
     "unknown parameter": ({"sparsity": 0.5}, "no parameter sparsity; it takes"),
-    "unknown model": ({"model": "gpt-5"}, "unknown model 'gpt-5'"),
     "sparsity 1": ({"sparsities": [1.0]}, "from 0 to below 1"),
-    "unknown relation": ({"relations": ["flavour"]}, "no relation flavour"),
-    "nothing to do": ({"sparsities": []}, "no recipe"),
     "no model folder": ({"model": "path:/nowhere"}, "no config.json"),
 }
 
@@ -76,15 +61,10 @@ def test_a_bad_run_is_named_before_anything_runs(study, results, name):
         ({"run": {"notebook": "decoder_magic"}}, "run a-run: no notebook 'decoder_magic' in notebooks/"),
         ({"run": {"notebok": "decoder_pruning"}}, "unknown parameter 'runs.a-run.notebok'"),
         ({"titel": "x"}, "unknown parameter 'titel'; it takes title, about, defaults, runs"),
-        ({"title": None}, "title: "),
         ({"runs": {}}, "names no runs"),
         ({"runs": None}, "runs: "),
-        ({"runs": {"A Run": {"notebook": "decoder_pruning"}}}, "run id 'A Run' must be lower-case"),
         ({"runs": {"../x": {"notebook": "decoder_pruning"}}}, "run id '../x' must be lower-case"),
-        (
-            {"defaults": {"limit": 5, "relation": ["capital"]}},
-            "defaults: no notebook of this study has a parameter relation",
-        ),
+        ({"defaults": {"relation": []}}, "defaults: no notebook of this study has a parameter relation"),
     ],
 )
 def test_a_bad_file_is_refused(study, change, message):
@@ -93,22 +73,23 @@ def test_a_bad_file_is_refused(study, change, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"runs: [", b"", b"- a\n- b\n", b"\xff\xfe\x00", b"title: \tx: y"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"runs: [",
+        b"",
+        b"- a\n- b\n",
+        b"\xff\xfe\x00",
+        b"title: \tx: y",
+        b"runs:\n  a: {notebook: x}\n  a: {notebook: x}\n",
+    ],
+)
 def test_a_file_that_is_not_a_study(tmp_path, content):
     (tmp_path / "odd.yaml").write_bytes(content)
-    with pytest.raises(BadRequest, match=r"odd\.yaml") as error:
+    says = "a is written twice" if content.count(b"notebook") == 2 else ""
+    with pytest.raises(BadRequest, match=rf"odd\.yaml.*{says}") as error:
         load_study(str(tmp_path / "odd.yaml"))
     assert "\n" not in str(error.value)
-
-
-def test_a_run_written_twice_is_refused(study, tmp_path):
-    path = tmp_path / "test.yaml"
-    study()
-    text = path.read_text()
-    run = text[text.index("  a-run:") : text.index("title:")]
-    path.write_text(text.replace(run, run + run))
-    with pytest.raises(BadRequest, match="a-run is written twice"):
-        load_study(str(path))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.yaml"])
@@ -153,10 +134,8 @@ def test_a_grid_is_models_times_techniques_times_probes():
     runs = runs_of([crossing()])
     assert len(runs) == 2 * 2 * 2
     run = runs["smollm2-135m-pruning-few"]
-    assert (run.notebook, run.parameters) == (
-        "decoder_pruning",
-        {"model": "smollm2-135m", "limit": 5, "sparsities": [0.5]},
-    )
+    assert run.parameters == {"model": "smollm2-135m", "limit": 5, "sparsities": [0.5]}
+    assert run.notebook == "decoder_pruning"
     assert runs["bert-base-uncased-final-layer-many"].notebook == "encoder_final_layer"
     assert matching(["bert-*", "bert-base-uncased"]) == ["bert-base-uncased", "bert-large-uncased"]
     assert runs_of([crossing(models=["lab:no-such-*"])]) == {}
@@ -191,19 +170,8 @@ def test_what_is_absent_is_named_with_what_to_do(monkeypatch, tmp_path):
     found = studyfile.absent(wanted)
     assert set(found) == {"bear", "boolq", "wikitext2"}
     assert all("KC_DATA" in why for why in found.values())
-    with pytest.raises(
-        MissingData, match=r"study x needs bear \(and 2 more: boolq, wikitext2\), not on this machine: no BEAR"
-    ):
+    says = r"study x needs bear \(and 2 more: boolq, wikitext2\), not on this machine: no BEAR"
+    with pytest.raises(MissingData, match=says):
         studyfile.check_data("x", wanted)
     studyfile.check_data("x", [{"facts": "worldfacts"}, {"facts": "lab"}])
     assert studyfile.absent([{"facts": None, "text": str(ROOT / "README.md")}]) == {}
-
-
-def test_the_checkout_of_the_package_stands_in_outside_of_one(monkeypatch, tmp_path):
-    """Commands and notebooks work from any folder of a machine where the checkout is installed."""
-    monkeypatch.chdir(tmp_path)
-    assert studyfile.study_file("smoke") == ROOT / "studies" / "smoke.yaml"
-    monkeypatch.setattr("kc_utils.places.PACKAGE", tmp_path / "site-packages" / "kc_utils")
-    with pytest.raises(BadRequest, match="not inside a checkout"):
-        load_study("smoke")
-    assert yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text())["title"]
