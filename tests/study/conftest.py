@@ -27,10 +27,7 @@ seed: int = 0  # of the sample
 text: str = None  # a text
 """
 GRID = 'recipes = [f"{method}@{scope}={s}" for scope in scopes for s in sparsities]'
-RUN = """\
-import kc_utils as kc
-
-kc.check("decoder_pruning", globals())"""
+RUN = 'import kc_utils as kc\nkc.check("decoder_pruning", globals())'
 EVALUATE = """\
 rows = kc.evaluate(model, recipes, facts=facts, relations=relations, limit=limit, protocols=protocols, seed=seed)
 print(len(rows), "rows")"""

@@ -1,7 +1,5 @@
 """What a notebook plans: its `parameters` and `grid` cells alone, checked before anything runs."""
 
-import json
-
 import nbformat
 import pytest
 
@@ -63,20 +61,13 @@ def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained):
             plan(project(name, PARAMETERS, GRID), {"model": trained.id})
 
 
-def test_lists_may_come_as_text_as_papermill_gives_them(project, trained):
-    given = {"model": trained.id, "limit": 5}
-    as_text = plan("decoder_pruning", {**given, "scopes": "['all']", "sparsities": "[0.1, 0.5]"})
-    assert as_text.cells == plan("decoder_pruning", {**given, "scopes": ["all"], "sparsities": [0.1, 0.5]}).cells
-    with pytest.raises(BadRequest, match="sparsities is of type list"):
-        plan("decoder_pruning", {**given, "sparsities": "[0.1, __import__('os')]"})
-
-
 WRONG = {
     "unknown parameter": ({"sparsity": [0.1]}, "has no parameter sparsity; it takes model, scopes"),
     "another family": ({"model": "bert-base-uncased"}, "for models of family decoder; bert-base-uncased is of family encoder"),
     "sparsity 1": ({"sparsities": [1.0]}, "from 0 to below 1"),
     "sparsity a word": ({"sparsities": ["half"]}, "half"),
     "sparsities not a list": ({"sparsities": 0.5}, "sparsities is of type list, got 0.5"),
+    "a text that is code": ({"sparsities": "[0.1, __import__('os')]"}, "sparsities is of type list"),
     "a text for an int": ({"bins": "many"}, "bins is of type int, got 'many'"),
     "a text for a float": ({"share": "half"}, "share is of type float"),
     "a number for a truth": ({"deep": 1}, "deep is of type bool, got 1"),
@@ -152,9 +143,6 @@ def test_a_notebook_checks_its_own_parameters(project, trained):
     with pytest.raises(BadRequest, match="no relation flavour"):
         kc.check("decoder_pruning", variables | {"relations": ["flavour"]})
 
-
-def test_what_is_checked_names_models_that_were_not_run(project):
     text = kc.check("decoder_pruning", {"model": "vicuna-7b", "relations": ["capital"]}).data
     assert "**Not run here**" in text and "licence" in text
     assert "**Note**" in kc.check("decoder_pruning", {"model": "smollm2-135m", "relations": ["capital"]}).data
-    assert json.loads(json.dumps(plan("decoder_pruning", {"model": "smollm2-135m"}).values))

@@ -35,14 +35,6 @@ def test_rows_hold_the_uncompressed_model_and_what_a_recipe_did(trained, results
     assert rows.attrs["left_out"] == {}
 
 
-def test_what_is_stored_is_read_without_loading_a_model(trained, results, monkeypatch, capsys):
-    first = kc.evaluate([trained.id], "rtn@all=3", **CAPITALS)
-    capsys.readouterr()
-    monkeypatch.setattr(measure, "make", lambda *_: pytest.fail("nothing to compute"))
-    pd.testing.assert_frame_equal(kc.evaluate(trained.id, ["rtn@all=3", "rtn@all=3"], **CAPITALS), first)
-    assert capsys.readouterr().err == "", "no progress where nothing is to be done"
-
-
 WRONG = {
     "no name": ({"models": [3]}, "models are names, got 3"),
     "a recipe that is a number": ({"recipes": 0.5}, "recipes are names, got 0.5"),
