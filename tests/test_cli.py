@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,48 +16,39 @@ KEYS = {
 }  # fmt: skip
 
 
-def test_models(kc):
-    code, out, _ = kc("models", "--json")
-    rows = {row["model"]: row for row in json.loads(out)}
-    assert code == 0
-    assert rows["smollm2-135m"]["run here"] is True
-    assert rows["smollm2-135m"]["notes"]
+def read(answer):
+    """Rows that a command printed."""
+    code, out, err = answer
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_models_and_facts(kc):
+    rows = {row["model"]: row for row in read(kc("models", "--json"))}
+    assert rows["smollm2-135m"]["run here"] is True and rows["smollm2-135m"]["notes"]
     assert {"family", "source", "licence"} <= set(rows["bert-base-uncased"])
-    code, out, _ = kc("models")
-    assert "smollm2-135m" in out
-
-
-def test_facts(kc):
-    code, out, _ = kc("facts", "--json")
-    rows = [row for row in json.loads(out) if row["facts"] == "worldfacts"]
-    assert code == 0
-    assert len(rows) >= 12
-    assert sum(row["n"] for row in rows) >= 2000
+    assert "smollm2-135m" in kc("models")[1]
+    rows = [row for row in read(kc("facts", "--json")) if row["facts"] == "worldfacts"]
+    assert len(rows) >= 12 and sum(row["n"] for row in rows) >= 2000
     assert all(row["templates"] >= 3 for row in rows)
 
 
 def test_inspect_counts_the_matrices_of_a_model(kc, trained):
-    code, out, _ = kc("inspect", trained.id, "--json")
-    rows = {row["scope"]: row for row in json.loads(out)}
-    assert code == 0
+    rows = {row["scope"]: row for row in read(kc("inspect", trained.id, "--json"))}
     assert rows["all"]["weights"] == rows["attention"]["weights"] + rows["feed_forward"]["weights"]
     assert rows["feed_forward"]["weights"] == 2 * 3 * 64 * 128
 
 
 def test_plan_of_a_study(kc):
-    code, out, _ = kc("study", "plan", "smoke", "--json")
-    rows = json.loads(out)
-    assert code == 0
+    rows = read(kc("study", "plan", "smoke", "--json"))
     assert {"run", "model", "recipe", "questions", "done", "estimate_s"} <= set(rows[0])
     assert len({(row["model"], row["recipe"]) for row in rows}) == len(rows)
-    code, out, _ = kc("study", "plan", "smoke")
-    assert f"{len(rows)} evaluations, {len(rows)} to compute" in out
+    assert f"{len(rows)} evaluations, {len(rows)} to compute" in kc("study", "plan", "smoke")[1]
 
 
 def test_plan_for_a_card(kc):
-    code, out, err = kc("study", "plan", "smoke", "--gpu", "h100", "--json")
-    (line,) = json.loads(out)
-    assert (code, line["model"], line["fits"], line["evaluations"]) == (0, "smollm2-135m", True, 10), err
+    (line,) = read(kc("study", "plan", "smoke", "--gpu", "h100", "--json"))
+    assert (line["model"], line["fits"], line["evaluations"]) == ("smollm2-135m", True, 10)
     assert "An estimate from arithmetic, not a measurement" in kc("study", "plan", "smoke", "--gpu", "h100")[1]
     code, _, err = kc("study", "plan", "smoke", "--gpu", "abacus")
     assert code == 2
@@ -63,12 +57,10 @@ def test_plan_for_a_card(kc):
 
 def test_complete_shows_the_likeliest_pieces(kc, trained):
     arguments = ("complete", trained.id, "The capital of France is", "--top", "3", "--json")
-    code, out, _ = kc(*arguments)
-    rows = json.loads(out)
-    assert (code, len(rows)) == (0, 3)
-    assert [row["probability"] for row in rows] == sorted((row["probability"] for row in rows), reverse=True)
-    pruned = json.loads(kc(*arguments, "--recipe", "magnitude@all=0.9")[1])
-    assert pruned != rows
+    rows = read(kc(*arguments))
+    shares = [row["probability"] for row in rows]
+    assert len(rows) == 3 and shares == sorted(shares, reverse=True)
+    assert read(kc(*arguments, "--recipe", "magnitude@all=0.9")) != rows
     code, out, _ = kc("complete", trained.id, "The capital of France is")
     assert code == 0 and out.split()[:2] == ["piece", "probability"]
 
@@ -81,10 +73,8 @@ def test_eval_of_a_model_that_knows_its_facts(kc, trained, protocol):
     (line,) = out.splitlines()
     answer = json.loads(line)
     assert set(answer) >= KEYS
-    assert answer["n"] == 30
-    assert answer["recipe"] == "magnitude@all=0.9"
-    assert answer["baseline_accuracy"] >= 0.9
-    assert answer["accuracy"] < answer["baseline_accuracy"]
+    assert (answer["n"], answer["recipe"]) == (30, "magnitude@all=0.9")
+    assert answer["accuracy"] < answer["baseline_accuracy"] >= 0.9
     assert answer["ci95"][0] <= answer["accuracy"] <= answer["ci95"][1]
     assert answer["sparsity"] == pytest.approx(0.9, abs=1e-3)
     assert 0 < answer["touched_fraction"] < 1
@@ -93,20 +83,14 @@ def test_eval_of_a_model_that_knows_its_facts(kc, trained, protocol):
     assert answer["chance"] == pytest.approx(0.2) if protocol == "rank" else answer["chance"] < 0.01
 
 
-def test_eval_of_the_uncompressed_model_by_every_template(kc, trained):
-    code, out, err = kc("eval", trained.id, "--relations", "capital", "--limit", "5", "--templates", "all", "--json")
-    answer = json.loads(out)
-    assert (code, answer["recipe"], answer["retention"], answer["n"]) == (0, "none", 1.0, 20)
+def test_eval_by_every_template_and_of_how_they_agree(kc, trained):
+    arguments = ("eval", trained.id, "--relations", "capital", "--limit", "5")
+    answer = read(kc(*arguments, "--templates", "all", "--json"))
+    assert (answer["recipe"], answer["retention"], answer["n"]) == ("none", 1.0, 20)
     assert [row["template"] for row in answer["by_template"]] == [0, 1, 2, 3]
-    assert "Traceback" not in err
-
-
-def test_eval_of_how_paraphrases_agree(kc, trained):
-    code, out, _ = kc(
-        "eval", trained.id, "--relations", "capital", "--limit", "5", "--protocol", "consistency", "--json"
-    )
-    answer = json.loads(out)
-    assert (code, answer["protocol"], answer["n"]) == (0, "rank", 20)
+    assert "accuracy" in kc(*arguments)[1]
+    answer = read(kc(*arguments, "--protocol", "consistency", "--json"))
+    assert (answer["protocol"], answer["n"]) == ("rank", 20)
     found = answer["consistency"]
     assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
     assert (found["facts"], found["baseline_value"]) == (5, found["value"])
@@ -115,9 +99,8 @@ def test_eval_of_how_paraphrases_agree(kc, trained):
 def test_eval_of_a_text(kc, trained, tmp_path):
     text = tmp_path / "capitals.txt"
     text.write_text("The capital of France is Paris. " * 20)
-    code, out, _ = kc("eval", trained.id, "--text", str(text), "--recipe", "rtn@all=2", "--json")
-    answer = json.loads(out)
-    assert (code, "facts" in answer) == (0, False)
+    answer = read(kc("eval", trained.id, "--text", str(text), "--recipe", "rtn@all=2", "--json"))
+    assert "facts" not in answer
     found = answer["perplexity"]
     assert found["perplexity"] > 1
     assert found["ratio"] == pytest.approx(found["perplexity"] / found["baseline_perplexity"])
@@ -126,20 +109,13 @@ def test_eval_of_a_text(kc, trained, tmp_path):
 
 def test_compress_to_a_folder_that_can_be_evaluated(kc, trained, tmp_path):
     out = tmp_path / "half"
-    code, printed, _ = kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json")
-    report = json.loads(printed)
-    assert (code, report["sparsity"]) == (0, 0.5)
+    report = read(kc("compress", trained.id, "--recipe", "magnitude@all=0.5", "--out", str(out), "--json"))
+    assert report["sparsity"] == 0.5
     assert json.loads((out / "compression.json").read_text())["recipe"] == "magnitude@all=0.5"
     arguments = ("--relations", "capital", "--limit", "10", "--json")
-    of_folder = json.loads(kc("eval", f"path:{out}", *arguments)[1])
-    in_memory = json.loads(kc("eval", trained.id, "--recipe", "magnitude@all=0.5", *arguments)[1])
+    of_folder = read(kc("eval", f"path:{out}", *arguments))
+    in_memory = read(kc("eval", trained.id, "--recipe", "magnitude@all=0.5", *arguments))
     assert of_folder["accuracy"] == in_memory["accuracy"]
-
-
-def test_eval_for_reading(kc, trained):
-    code, out, _ = kc("eval", trained.id, "--relations", "capital", "--limit", "5")
-    assert code == 0
-    assert "accuracy" in out
 
 
 EVAL = ("eval", "MODEL", "--relations", "capital", "--limit", "5")
@@ -147,28 +123,17 @@ BAD = {
     "unknown model": ("eval", "gpt-5"),
     "missing path folder": ("eval", "path:/nowhere"),
     "unknown scope": (*EVAL, "--recipe", "magnitude@everything=0.5"),
-    "unknown method": (*EVAL, "--recipe", "magic@all=0.5"),
     "sparsity 1.0": (*EVAL, "--recipe", "magnitude@all=1.0"),
-    "sparsity -0.1": (*EVAL, "--recipe", "magnitude@all=-0.1"),
-    "sparsity nan": (*EVAL, "--recipe", "magnitude@all=nan"),
-    "no sparsity": (*EVAL, "--recipe", "magnitude@all"),
-    "bits 5": (*EVAL, "--recipe", "rtn@all=5"),
     "no recipe": (*EVAL, "--recipe", ""),
-    "unknown option": (*EVAL, "--recipe", "rtn@all=4,groups=32"),
     "unknown relation": ("eval", "MODEL", "--relations", "flavour"),
-    "no relation": ("eval", "MODEL", "--relations", ","),
     "unknown facts": ("eval", "MODEL", "--facts", "lore"),
     "unknown protocol": (*EVAL, "--protocol", "guess"),
     "templates 0": (*EVAL, "--templates", "0"),
-    "templates -1": (*EVAL, "--templates", "-1"),
-    "templates some": (*EVAL, "--templates", "some"),
     "limit 0": ("eval", "MODEL", "--limit", "0"),
     "limit a word": ("eval", "MODEL", "--limit", "few"),
-    "alternatives 0": (*EVAL, "--alternatives", "0"),
     "an encoder that should speak": ("eval", "bert-base-uncased", "--limit", "5", "--protocol", "generate"),
     "a task for an encoder": ("eval", "bert-base-uncased", "--tasks", "piqa"),
     "a text for an encoder": ("eval", "bert-base-uncased", "--text", "README.md"),
-    "an unknown task": ("eval", "MODEL", "--tasks", "piqaa"),
     "a text that is not there": ("eval", "MODEL", "--text", "/nowhere.txt"),
     "compress without a folder": ("compress", "MODEL", "--recipe", "none"),
     "compress into what is there": ("compress", "MODEL", "--recipe", "none", "--out", "kc_utils"),
@@ -177,13 +142,10 @@ BAD = {
     "an option that is not there": ("eval", "MODEL", "--sparsity", "0.5"),
     "no model named": ("eval",),
     "unknown study": ("study", "plan", "nowhere"),
-    "unknown study to run": ("study", "run", "nowhere"),
     "unknown study to publish": ("book", "nowhere"),
     "missing study file": ("study", "plan", "/nowhere/study.yaml"),
-    "unknown model to inspect": ("inspect", "gpt-5"),
     "unknown model to complete": ("complete", "gpt-5", "The capital of France is"),
     "nothing to complete": ("complete", "MODEL", " "),
-    "complete after no recipe": ("complete", "MODEL", "The capital of France is", "--recipe", "magic@all=0.5"),
     "cores 0": ("study", "run", "smoke", "--cores", "0"),
 }  # fmt: skip
 
@@ -191,57 +153,38 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_done_is_one_line(kc, trained, results, name):
     code, out, err = kc(*(trained.id if a == "MODEL" else a for a in BAD[name]))
-    assert code not in (0, None)
-    assert out == ""
-    assert len(err.splitlines()) == 1, err
-    assert err.startswith("kc: ")
-    assert "Traceback" not in err
+    assert code not in (0, None) and out == ""
+    assert len(err.splitlines()) == 1 and err.startswith("kc: "), err
     assert not list(results.glob("cells/*/*"))
 
 
 def test_a_damaged_model_is_one_line(kc, trained, tmp_path):
-    import shutil
-
     folder = shutil.copytree(trained.folder, tmp_path / "cut")
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
     code, out, err = kc("eval", f"path:{folder}", "--relations", "capital", "--limit", "5", "--json")
     assert (code, out) == (4, "")
     assert len([line for line in err.splitlines() if line.startswith("kc: ")]) == 1
-    assert "could not be loaded" in err
-    assert "Traceback" not in err
+    assert "could not be loaded" in err and "Traceback" not in err
 
 
 def test_results_that_cannot_be_written(kc, trained, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("KC_RESULTS", str(tmp_path / "file" / "results"))
     code, _, err = kc("eval", trained.id, "--relations", "capital", "--limit", "5")
-    assert code == 3
-    assert "KC_RESULTS" in err
-    assert "Traceback" not in err
+    assert code == 3 and "KC_RESULTS" in err and "Traceback" not in err
 
 
-def test_a_defect_keeps_its_traceback(kc, monkeypatch):
-    import kc_utils.models.registry as registry_module
+def test_a_defect_keeps_its_traceback_and_an_interruption_is_none(kc, monkeypatch):
+    def stopped(error):
+        raise error
 
-    def defect():
-        raise RuntimeError("a defect")
-
-    monkeypatch.setattr(registry_module, "registry", defect)
+    monkeypatch.setattr("kc_utils.models.registry.registry", lambda: stopped(RuntimeError("a defect")))
     with pytest.raises(RuntimeError, match="a defect"):
         kc("models")
-
-
-def test_an_interruption_is_no_defect(kc, monkeypatch):
-    import kc_utils.models.registry as registry_module
-
-    def stopped():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(registry_module, "registry", stopped)
+    monkeypatch.setattr("kc_utils.models.registry.registry", lambda: stopped(KeyboardInterrupt()))
     code, _, err = kc("models")
-    assert code == 130
-    assert err.count("\n") == 1
+    assert (code, err.count("\n")) == (130, 1)
 
 
 def test_the_command_works_outside_of_a_checkout(kc, monkeypatch, tmp_path):
@@ -266,12 +209,7 @@ def test_help_is_in_the_words_of_the_field(kc, arguments):
 
 
 def test_it_is_installed_as_kc(environment):
-    import subprocess
-    from pathlib import Path
-
     command = Path(sys.executable).with_name("kc")
     done = subprocess.run([command, "eval", "gpt-5"], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("kc: unknown model 'gpt-5'")
-    assert done.stderr.count("\n") == 1
