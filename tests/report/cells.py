@@ -15,6 +15,28 @@ from kc_utils.report import drawing
 from tests.conftest import ROOT
 
 
+def outputs_of(book):
+    return [o for c in book.cells for o in c.get("outputs", ())]
+
+
+def figures_of(book):
+    return {o.metadata["kc"]["name"]: o.metadata["kc"] for o in outputs_of(book) if "kc" in o.metadata}
+
+
+def words_of(book):
+    return "\n".join(o.data.get("text/markdown", "") for o in outputs_of(book)).replace("\u00a0", " ")
+
+
+def html_of(book, word):
+    return [o.data["text/html"] for o in outputs_of(book) if word in o.data.get("text/html", "")]
+
+
+def changed_prompts(book) -> bool:
+    """Whether prompts are completed before and after, and not alike."""
+    before, after = html_of(book, "probability")
+    return before != after
+
+
 @contextmanager
 def shell(results):
     """A function (template, parameters) that gives the executed notebook; figures are drawn but not turned into pictures."""

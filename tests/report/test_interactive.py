@@ -7,28 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import kc_utils as kc
 from kc_utils.errors import MissingData
 from kc_utils.report.interactive import choose, explore
 from kc_utils.study import speeds
+from tests.stats import made
 
 RIGHT = {"none": 30, "int8@all": 30, "rtn@all=4": 24, "magnitude@all=0.5": 12, "magnitude@all=0.2+int8@all": 27}
 SIZE = dict(zip(RIGHT, (200.0, 100.0, 60.0, 110.0, 90.0), strict=True))
 
 
-def rows_of(
-    right=RIGHT, model="tiny", facts="worldfacts", n=40, origin="here", protocol="cloze", names=None
-) -> pd.DataFrame:
-    frames = [
-        pd.DataFrame(
-            {
-                "model": model, "recipe": recipe, "protocol": protocol, "facts": facts, "probe": f"{facts}{n}", "origin": origin,
-                "fact": names or [f"f{i}" for i in range(n)], "template": 0, "relation": "capital", "chance": 0.0,
-                "correct": np.arange(n) < count, "bytes_compressed": 1e6 * SIZE.get(recipe, 50.0),
-            }
-        )
-        for recipe, count in right.items()
-    ]  # fmt: skip
-    return pd.concat(frames, ignore_index=True)
+def rows_of(right=RIGHT, model="tiny", facts="worldfacts", n=40, origin="here", protocol="cloze", names=None):
+    rows = made.study(
+        {r: made.frame(np.arange(n) < count, 0.0, protocol, "capital", fact=names) for r, count in right.items()}, model
+    )
+    sizes = 1e6 * rows["recipe"].map(SIZE).fillna(50.0)
+    return rows.assign(facts=facts, probe=f"{facts}{n}", origin=origin, bytes_compressed=sizes)
 
 
 def data_of(html: str, name: str):
@@ -62,10 +56,9 @@ def test_what_none_beats_is_what_comparing_all_pairs_finds():
     part = pd.DataFrame({"megabytes": draw.integers(1, 12, 60), "kept": draw.integers(0, 9, 60) / 8})
     found = choose.unbeaten(part)
     for i, mine in part.iterrows():
-        beaten = ((part.megabytes <= mine.megabytes) & (part.kept > mine.kept)) | (
-            (part.megabytes < mine.megabytes) & (part.kept >= mine.kept)
-        )
-        assert found[i] == (not beaten.any())
+        as_good = (part.megabytes <= mine.megabytes) & (part.kept >= mine.kept)
+        better = (part.megabytes < mine.megabytes) | (part.kept > mine.kept)
+        assert found[i] == (not (as_good & better).any())
 
 
 def test_the_page_of_choices_holds_its_data_and_needs_no_server(monkeypatch, tmp_path):
@@ -96,8 +89,6 @@ def test_times_stand_beside_recipes_whose_kernel_was_measured(monkeypatch, tmp_p
 
 
 def test_the_explorer_says_what_became_of_every_fact():
-    import kc_utils as kc
-
     known = kc.facts("worldfacts", relations=["capital"])["id"].tolist()[:40]
     rows = pd.concat([rows_of(names=known), rows_of(facts="bear", n=40)], ignore_index=True)
     html, table = explore.explore_page(rows)

@@ -3,13 +3,13 @@
 import re
 
 import pytest
-import yaml
 
 from kc_utils.errors import MissingData
 from kc_utils.report import printing
 from kc_utils.report.printing import book_pdf, chromium, print_page
 from tests.browsing import CONTRAST, browsing
 from tests.conftest import ROOT
+from tests.report.chapter import small_book
 
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium here; KC_CHROMIUM may name one")
 STATIC = ROOT / "book" / "_static"
@@ -101,17 +101,9 @@ def test_paper_shows_what_is_folded_and_leaves_out_what_takes_a_click(page, dark
 @pytest.fixture
 def book(tmp_path, in_project):
     """A book of two pages that look like this one's."""
-    folder = tmp_path / "book"
-    (folder / "results").mkdir(parents=True)
-    (folder / "_static").mkdir()
-    for name in ("book.css", "print.css", "logo.svg", "favicon.svg"):
-        (folder / "_static" / name).write_bytes((STATIC / name).read_bytes())
-    (folder / "references.bib").write_text("")
+    folder = small_book(tmp_path, [{"file": "second"}], [file.name for file in STATIC.glob("*.*")])
     (folder / "intro.md").write_text("# Start\n\n[Go on](second.md).\n")
     (folder / "second.md").write_text("# The second chapter\n\nText.\n")
-    contents = {"format": "jb-book", "root": "intro", "chapters": [{"file": "second"}]}
-    (folder / "results" / "_toc.yml").write_text(yaml.safe_dump(contents))
-    (tmp_path / "_config.yml").write_bytes((in_project / "_config.yml").read_bytes())
     return tmp_path
 
 

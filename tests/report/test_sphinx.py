@@ -15,7 +15,7 @@ from kc_utils.report import sphinx
 from kc_utils.report.build import build_html, complaints
 from kc_utils.report.sphinx import BRANCH, WORKS, install_cell, repository, works
 from tests.conftest import ROOT
-from tests.report.chapter import chapter
+from tests.report.chapter import chapter, small_book
 
 BIB = ROOT / "book" / "references.bib"
 ADDRESS = "https://github.com/somebody/the-cost"
@@ -29,13 +29,10 @@ def test_works_are_listed_once_by_author_and_only_where_they_are_cited():
     assert [name in line for name, line in zip(("Jin", "Namburi", "Wilson"), lines, strict=True)] == [True] * 3
     assert works("nothing is cited", BIB) == works("{cite}`nobody1900`", BIB) == ""
 
-
-@pytest.mark.parametrize(("page", "expected"), [("chapter.md", 1), ("references.md", 0), ("notebook.ipynb", 0)])
-def test_only_chapters_of_text_get_a_list(page, expected):
-    app = SimpleNamespace(srcdir=BIB.parent, env=SimpleNamespace(doc2path=lambda name: page))
-    source = [TEXT]
-    sphinx.list_works(app, page.partition(".")[0], source)
-    assert source[0].count(WORKS) == expected
+    for page, expected in (("chapter.md", 1), ("references.md", 0), ("notebook.ipynb", 0)):  # chapters of text alone
+        app, source = SimpleNamespace(srcdir=BIB.parent, env=SimpleNamespace(doc2path=lambda _, p=page: p)), [TEXT]
+        sphinx.list_works(app, page.partition(".")[0], source)
+        assert source[0].count(WORKS) == expected
 
 
 def test_chapters_are_executed_again_when_code_or_rows_changed(tmp_path, monkeypatch):
@@ -70,8 +67,6 @@ def test_a_notebook_installs_what_it_evaluates(tmp_path):
     assert run("-c", install_cell(ADDRESS).source).returncode == 0, "nothing happens where the study is installed"
     missing = run("-I", "-S", "-c", install_cell("").source)
     assert "RuntimeError: kc_utils is missing: run this notebook in the environment of a checkout" in missing.stderr
-    ast_of_both = [compile(install_cell(a, ["gptq@all=4"], True).source, "install", "exec") for a in ("", ADDRESS)]
-    assert all(ast_of_both)
 
 
 def test_the_workflow_publishes_on_the_branch_that_buttons_open():
@@ -84,21 +79,12 @@ def test_the_workflow_publishes_on_the_branch_that_buttons_open():
 @pytest.fixture
 def book(tmp_path, in_project):
     """A book of a start page, a chapter that is executed and a page of results, with the settings of this book."""
-    folder = tmp_path / "book"
-    for name in ("techniques", "results", "_static"):
-        (folder / name).mkdir(parents=True)
-    for name in ("logo.svg", "favicon.svg"):
-        (folder / "_static" / name).write_bytes((ROOT / "book" / "_static" / name).read_bytes())
-    (folder / "references.bib").write_text("")
+    folder = small_book(tmp_path, [{"file": "techniques/chapter", "sections": [{"file": "results/a-run"}]}])
     (folder / "intro.md").write_text("# Start\n\nA formula: $a^2$.\n")
     (folder / "techniques" / "chapter.md").write_text(chapter("A chapter", "import uuid\nprint(6 * 7, uuid.uuid4())"))
     page = new_notebook(cells=[install_cell(ADDRESS), new_markdown_cell("# A run"), new_code_cell("run()")])
     page.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     nbformat.write(page, folder / "results" / "a-run.ipynb")
-    chapters = [{"file": "techniques/chapter", "sections": [{"file": "results/a-run"}]}]
-    contents = {"format": "jb-book", "root": "intro", "chapters": chapters}
-    (folder / "results" / "_toc.yml").write_text(yaml.safe_dump(contents))
-    (tmp_path / "_config.yml").write_bytes((ROOT / "_config.yml").read_bytes())
     return tmp_path
 
 
@@ -132,9 +118,8 @@ def test_pages_that_are_notebooks_can_be_downloaded_and_opened_elsewhere(book, m
 def test_a_chapter_with_an_error_ends_the_build(book):
     text = chapter("Broken", 'raise ValueError("the grid has no levels")')
     (book / "book" / "techniques" / "chapter.md").write_text(text)
-    with pytest.raises(BadResult, match="the grid has no levels") as raised:
+    with pytest.raises(BadResult, match=r"(?s)(?=.*the grid has no levels).*techniques/chapter"):
         build_html(book)
-    assert "techniques/chapter" in str(raised.value)
 
 
 def test_warnings_are_named_once_and_a_kernel_about_its_port_is_not_one():

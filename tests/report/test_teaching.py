@@ -27,10 +27,10 @@ EXERCISES = [
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_a_solution_runs_and_shows_what_its_answer_says(exercise, results, in_project):
-    said, begin = io.StringIO(), time.perf_counter()
+    said, begin = io.StringIO(), time.process_time()
     with contextlib.redirect_stdout(said):
         exec(compile(exercise.code, "solution", "exec"), {"__name__": "solution"})
-    assert time.perf_counter() - begin < MINUTE
+    assert time.process_time() - begin < MINUTE, "of this process: what else runs here does not count"
     for pattern in exercise.shows:
         assert re.search(pattern, said.getvalue(), re.M), f"{pattern!r} is not in:\n{said.getvalue()}"
 
@@ -41,13 +41,6 @@ def test_a_solution_is_short_of_line_and_does_not_hold_what_it_shows(exercise):
     assert not [pattern for pattern in exercise.shows if re.search(pattern, exercise.code, re.M)]
     assert not re.search(r"smollm|path:", exercise.code)  # small models alone fit into a minute
     assert max(map(len, exercise.code.splitlines())) <= 88  # what fits beside a page's margin
-
-
-@pytest.mark.parametrize("name", LESSONS)
-def test_a_chapter_has_both_parts_of_its_lesson(name):
-    text = chapter_of(name).read_text(encoding="utf-8")
-    for part in ("before", "after"):
-        assert text.count(f"```{{include}} ../results/teaching/{name}_{part}.md\n```") == 1
 
 
 def chapter_of(name: str):
@@ -69,6 +62,8 @@ def test_links_citations_and_terms_of_a_lesson_lead_somewhere(name):
     cited = {key.strip() for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text) for key in keys.split(",")}
     assert cited <= set(re.findall(r"^@\w+\{([^,\s]+),", (BOOK / "references.bib").read_text(), re.M))
     listed = chapter_of(name).read_text(encoding="utf-8")
+    for part in ("before", "after"):
+        assert listed.count(f"```{{include}} ../results/teaching/{name}_{part}.md\n```") == 1
     assert all(key in listed for key in cited), "a chapter lists the works that its own text cites"
     terms = {line.strip().casefold() for line in (BOOK / "glossary.md").read_text(encoding="utf-8").splitlines()}
     linked = re.findall(r"\{term\}`(?:[^`<]*<)?([^`<>]+)>?`", text)
@@ -105,11 +100,7 @@ def questions(*right: bool) -> list[dict]:
         ({"minuets": 3}, "minuets"),
         ({"exercises": given()["exercises"][:2]}, "exercises"),
         ({"exercises": [e | {"shows": []} for e in given()["exercises"]]}, "shows"),
-        ({"takeaways": ["one"] * 6}, "takeaways"),
-        ({"quiz": given()["quiz"][:2]}, "quiz"),
         ({"quiz": questions(True, True)}, "exactly one"),
-        ({"quiz": questions(True)}, "choices"),
-        ({"teacher": None}, "teacher"),
         ({"teacher": "40 minutes: 10 for the figure, 20 for exercises."}, "are 30 minutes"),
         ({"minutes": 45}, "45 minutes"),
     ],
