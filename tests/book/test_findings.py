@@ -1,6 +1,7 @@
 """The chapters of findings: their answers follow the rows, whichever way these turn, and need no rows at all."""
 
 import re
+from fnmatch import fnmatchcase
 
 import IPython.display
 import myst_nb
@@ -61,10 +62,8 @@ def run(monkeypatch):
         glued, shown = {}, []
 
         def results(recipes=(), protocols=()):
-            from fnmatch import fnmatchcase
-
-            fits = lambda value, patterns: any(fnmatchcase(value, p) for p in patterns)  # noqa: E731
-            fine = [f[f["protocol"].isin(protocols) & f["recipe"].map(lambda r: fits(r, recipes))] for f in rows]
+            fits = lambda recipe: any(fnmatchcase(recipe, pattern) for pattern in recipes)  # noqa: E731
+            fine = [f[f["protocol"].isin(protocols) & f["recipe"].map(fits)] for f in rows]
             if not sum(map(len, fine)):
                 raise BadRequest("no finished evaluation fits")
             return pd.concat(fine, ignore_index=True)
@@ -76,9 +75,8 @@ def run(monkeypatch):
         space = {}
         for cell in code_cells((ROOT / "book" / "findings" / f"{name}.md").read_text(encoding="utf-8")):
             exec(compile(cell, name, "exec"), space)
-        return {key: getattr(value, "data", value).replace("\u00a0", " ") for key, value in glued.items()}, "".join(
-            shown
-        )
+        said = {key: getattr(value, "data", value).replace("\u00a0", " ") for key, value in glued.items()}
+        return said, "".join(shown)
 
     return run
 
@@ -87,11 +85,8 @@ def run(monkeypatch):
 def test_every_chapter_answers_from_rows_and_without_any(run, name):
     rows = [answers(), windows({r: 2.0 for r in RIGHT if "@all=0" in r or r == "none"})]
     for model in LAB:  # seeds that differ a little
-        rows.append(
-            answers(
-                {r: n - int(model[-1]) * (r != "none") for r, n in RIGHT.items()}, model, "lab", "cloze", chance=0.01
-            )
-        )
+        right = {r: n - int(model[-1]) * (r != "none") for r, n in RIGHT.items()}
+        rows.append(answers(right, model, "lab", "cloze", chance=0.01))
     glued, shown = run(name, rows)
     assert "No data" not in glued[f"{name}_answer"] and "nan" not in glued[f"{name}_answer"]
     assert shown.count("<figure") >= 1 and "<table" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
@@ -105,10 +100,8 @@ def test_the_start_page_joins_pruning_and_quantization(run):
     glued, shown = run("../intro", [answers(model="lab:decoder-small-s1"), answers(), answers(origin="record of x")])
     assert shown.count("<figure") == 2 and "Correct" not in shown and "smollm2-135m still knows" in shown
     assert "all layers: 100 at 0, 98 at 10" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
-    assert (
-        glued["landing"].count("Uncompressed, smollm2-135m") == 1 and "first clear at 20 % sparsity" in glued["landing"]
-    )
-    assert "first clear at 4 bits" in glued["landing"]
+    assert glued["landing"].count("Uncompressed, smollm2-135m") == 1
+    assert all(f"first clear at {amount}" in glued["landing"] for amount in ("20 % sparsity", "4 bits"))
     for rows in ([], [answers({"none": 160, "rtn@all=4": 130})]):
         glued, shown = run("../intro", rows)
         assert glued["landing"].startswith("No rows at hand have both techniques") and not shown
@@ -145,9 +138,7 @@ def test_attention_and_feed_forward_change_places_with_the_rows(run):
 
 def test_margins_and_halves_follow_the_rows(run):
     said = run("first", [answers()])[0]["first_answer"]
-    assert "The margin foretells a loss" in said and "undecided" in said, (
-        "every second fact is popular: halves lose alike"
-    )
+    assert "The margin foretells a loss" in said and "undecided" in said, "popular and unpopular facts are lost alike"
     rows = answers()
     rows["margin"] = -rows["margin"]
     assert "The margin does not foretell a loss here" in run("first", [rows])[0]["first_answer"]

@@ -1,21 +1,12 @@
-"""The notebooks over several models, on tiny models that learned a few facts: figures, sentences, tables.
-
-Cells are run in this process, one after the other, as papermill runs them in a kernel. A second seed of a family is the first
-one with a little noise on its weights, so that training is done once.
-"""
+"""The notebooks over several models, on small models of the lab: figures, sentences, tables."""
 
 import re
-import shutil
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from kc_lab import cards
 from kc_utils.errors import BadRequest
 from kc_utils.study.notebooks import plan
-from tests.report.cells import shell
-from tests.taught import KNOWN, teach
+from tests.report.cells import changed_prompts, figures_of, html_of, shell, words_of
 
 FAMILIES = ("encoder", "encoder-decoder", "decoder")
 GIVEN = {
@@ -38,49 +29,16 @@ FIGURES = {
     "first_to_go": {"exposures", "enters", "margin", "relation", "type"},
     "erased_or_hidden": {"recovered", "relearning"},
 }
-CARD = {
-    "name": "decoder-small-s1", "family": "decoder", "size": "small", "seed": 1, "load": 1, "parameters": 220_000,
-    "recall": {"trained": {"value": 0.99, "low": 0.98, "high": 1.0, "n": 900}},
-}  # fmt: skip
+MODELS = [f"lab:{family}-small-s{seed}" for family in FAMILIES for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two seeds of each family, as folders."""
-    found = []
-    for family in FAMILIES:
-        home = tmp_path_factory.mktemp("taught")
-        first, second = home / f"{family}-one", home / f"{family}-two"
-        first.mkdir()
-        found.append(teach(family, 1, first))
-        shutil.copytree(first, second)
-        weights, draw = load_file(second / "model.safetensors"), torch.Generator().manual_seed(0)
-        noisy = {k: t + 0.05 * t.std() * torch.randn(t.shape, generator=draw) for k, t in weights.items()}
-        save_file(noisy, second / "model.safetensors", metadata={"format": "pt"})
-        found.append(f"path:{second}")
-    return found
-
-
-@pytest.fixture(scope="module")
-def execute(models, tmp_path_factory):
-    """Run a notebook's cells over all models; gives the executed notebook."""
-    with shell(tmp_path_factory.mktemp("notebooks") / "results") as run, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cards, "read_cards", lambda: [CARD])
+def execute(tmp_path_factory):
+    """Run a notebook's cells over two seeds of each family; gives the executed notebook."""
+    with shell(tmp_path_factory.mktemp("notebooks") / "results") as run:
         yield lambda name, **values: run(
-            f"lab_{name}", {"models": models, "limit": KNOWN.limit, "seed": 0, **GIVEN[name], **values}
+            f"lab_{name}", {"models": MODELS, "limit": 40, "seed": 0, **GIVEN[name], **values}
         )
-
-
-def outputs_of(book):
-    return [o for c in book.cells for o in c.get("outputs", ())]
-
-
-def figures_of(book):
-    return {o.metadata["kc"]["name"]: o.metadata["kc"] for o in outputs_of(book) if "kc" in o.metadata}
-
-
-def words_of(book):
-    return "\n".join(o.data.get("text/markdown", "") for o in outputs_of(book)).replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -94,10 +52,9 @@ def test_a_page_shows_its_figures_sentences_and_a_table(execute, name):
     words = words_of(book)
     assert all(f"**{family}**" in words for family in FAMILIES)
     assert "nan" not in words and "path:" not in words
-    tables = [o.data["text/html"] for o in outputs_of(book) if "kc-table" in o.data.get("text/html", "")]
-    assert len(tables) == 1 and all(family in tables[0] for family in FAMILIES)
-    completed = [o.data["text/html"] for o in outputs_of(book) if "probability" in o.data.get("text/html", "")]
-    assert len(completed) == 2 and completed[0] != completed[1], "prompts before and after"
+    (table,) = html_of(book, "kc-table")
+    assert all(family in table for family in FAMILIES)
+    assert changed_prompts(book)
 
 
 def test_bits_name_every_published_point_with_its_source(execute):
@@ -114,20 +71,20 @@ def test_bits_name_every_published_point_with_its_source(execute):
     assert "int4: 0.7 at 4 bits" in figures_of(book)["parameters"]["alt"]
 
 
-def test_one_seed_has_no_interval_and_no_verdict(execute, models):
-    words = words_of(execute("scopes", models=models[:1]))
+def test_one_seed_has_no_interval_and_no_verdict(execute):
+    words = words_of(execute("scopes", models=MODELS[:1]))
     assert "one seed has no interval" in words and "hurts" not in words
 
 
 @pytest.mark.parametrize("name", ["retention", "erased_or_hidden"])
-def test_parts_without_recipes_are_left_out(execute, models, name):
+def test_parts_without_recipes_are_left_out(execute, name):
     less = {"sparsities": [], "pruned_first": [], "final_layer": []} if name == "retention" else {"relearn_steps": None}
     gone = {"kept-pruning", "kept-final-layer"} if name == "retention" else {"relearning"}
-    assert not gone & set(figures_of(execute(name, models=models[:2], **less)))
+    assert not gone & set(figures_of(execute(name, models=MODELS[:2], **less)))
 
 
-def test_what_is_no_parameter_or_recipe_is_refused(models):
+def test_what_is_no_parameter_or_recipe_is_refused():
     with pytest.raises(BadRequest, match="lab_bits has no parameter sparsities; it takes models, compressions, limit"):
-        plan("lab_bits", {"models": models, "sparsities": [0.1]})
+        plan("lab_bits", {"models": MODELS, "sparsities": [0.1]})
     with pytest.raises(BadRequest, match="rtn 4"):
-        plan("lab_bits", {"models": models, "compressions": ["rtn 4"]})
+        plan("lab_bits", {"models": MODELS, "compressions": ["rtn 4"]})
