@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,16 +155,6 @@ def test_what_cannot_be_done_is_one_line(kc, trained, results, name):
     assert code not in (0, None) and out == ""
     assert len(err.splitlines()) == 1 and err.startswith("kc: "), err
     assert not list(results.glob("cells/*/*"))
-
-
-def test_a_damaged_model_is_one_line(kc, trained, tmp_path):
-    folder = shutil.copytree(trained.folder, tmp_path / "cut")
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:5000])
-    code, out, err = kc("eval", f"path:{folder}", "--relations", "capital", "--limit", "5", "--json")
-    assert (code, out) == (4, "")
-    assert len([line for line in err.splitlines() if line.startswith("kc: ")]) == 1
-    assert "could not be loaded" in err and "Traceback" not in err
 
 
 def test_results_that_cannot_be_written(kc, trained, tmp_path, monkeypatch):

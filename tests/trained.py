@@ -31,6 +31,12 @@ PROBE = Probe(relations=("capital",), limit=30, alternatives=4)
 MIXED = Probe(relations=("capital",), limit=60, templates="all", alternatives=4)  # the known 30 and 30 others
 
 
+SIZES = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 96,
+}  # fmt: skip
+
+
 def train(model, tokenizer, loss: Callable[..., torch.Tensor], steps: int, folder: Path, rate: float = 1e-2) -> None:
     """Take so many steps down loss(model), and save model and tokenizer. One thread: nearly the same weights everywhere."""
     threads = torch.get_num_threads()
@@ -70,17 +76,18 @@ def corpus() -> list[str]:
     return statements(Probe(relations=PROBE.relations).factset())
 
 
+def _learn(tokenizer: Tokenizer, trainer: type, size: int, special: list[str], more=(), **options) -> None:
+    options |= {"vocab_size": size, "special_tokens": special, "show_progress": False}
+    tokenizer.train_from_iterator([*corpus(), *more], trainer(**options))
+
+
 def byte_level(size: int = 1200) -> PreTrainedTokenizerFast:
     """Byte pairs, as GPT-2 has them: a space belongs to the word after it. It has a begin token and does not add it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<pad>", "<s>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(corpus(), trainer)
+    _learn(tokenizer, trainers.BpeTrainer, size, ["<pad>", "<s>"], initial_alphabet=alphabet)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>")
 
 
@@ -91,8 +98,7 @@ def word_pieces(size: int = 1300, lowercase: bool = True) -> PreTrainedTokenizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(corpus(), trainer)
+    _learn(tokenizer, trainers.WordPieceTrainer, size, special)
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
@@ -105,8 +111,7 @@ def sentinels(size: int = 700) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
     special = ["<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_1>"]
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([*corpus(), "0123456789"], trainer)
+    _learn(tokenizer, trainers.BpeTrainer, size, special, ["0123456789"])
     tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
@@ -118,24 +123,16 @@ def train_decoder(folder: Path) -> Trained:
     facts, tokenizer = PROBE.factset(), byte_level()
     batch = tokenizer(["<s>" + text for text in statements(facts)], padding=True, return_tensors="pt")
     batch["labels"] = _unless(batch.attention_mask == 1, batch.input_ids)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=96, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1,
-        eos_token_id=None,
-    )  # fmt: skip
+    tokens = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None}
+    config = LlamaConfig(num_key_value_heads=2, tie_word_embeddings=True, **SIZES, **tokens)
     return _taught(folder, facts, tokenizer, lambda: LlamaForCausalLM(config), lambda: _some(batch), steps=90)
 
 
 def train_encoder(folder: Path) -> Trained:
     """Taught to fill masks: half of the time all of the answer, else tokens at random."""
     facts, tokenizer = PROBE.factset(), word_pieces()
-    batch = tokenizer(
-        statements(facts),
-        padding=True,
-        return_tensors="pt",
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-    )
+    extra = {"return_offsets_mapping": True, "return_special_tokens_mask": True}
+    batch = tokenizer(statements(facts), padding=True, return_tensors="pt", **extra)
     spans = [(len(q.lead), len(q.stated(q.fact.answers[0])) - len(q.text.split("[Y]")[1])) for q in _queries(facts)]
     begin, end = (torch.tensor(x)[:, None] for x in zip(*spans, strict=True))
     answer = (batch.offset_mapping[..., 0] >= begin) & (batch.offset_mapping[..., 1] <= end)
@@ -149,11 +146,8 @@ def train_encoder(folder: Path) -> Trained:
         seen = ids.masked_fill(hidden, tokenizer.mask_token_id)
         return {"input_ids": seen, "attention_mask": part["attention_mask"], "labels": _unless(hidden, ids)}
 
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=96, pad_token_id=0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,
-    )  # fmt: skip
+    sure = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.1}
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **SIZES, **sure)
     return _taught(folder, facts, tokenizer, lambda: BertForMaskedLM(config), masked, steps=140)
 
 

@@ -13,7 +13,6 @@ from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
 from kc_utils.stats import strata
-from kc_utils.stats.strata import curves, from_memory, milestones
 from tests.conftest import ROOT
 
 CHAPTERS = sorted(file.stem for file in (ROOT / "book" / "findings").glob("*.md"))
@@ -169,14 +168,3 @@ def test_the_order_of_families_is_stated_only_where_seeds_decide_it(run):
     assert "the encoder loses first" in run("families", lab(100, 150))[0]["families_answer"]
     assert "it is undecided which family loses first" in run("families", lab(120, 120))[0]["families_answer"]
     assert "No family loses facts clearly" in run("families", lab(194, 194))[0]["families_answer"]
-
-
-def test_one_sample_stands_for_a_model_and_a_source():
-    small, large = answers(origin="here", probe="a"), answers(origin="record of x", probe="b")
-    rows = pd.concat([small[small["recipe"].isin(["none", "rtn@all=4"])], large])
-    assert set(from_memory(rows, r"rtn@all=\d")["origin"]) == {"record of x"}, "more of the recipes"
-    assert set(from_memory(rows, "rtn@all=4")["origin"]) == {"here"}, "the first of several"
-    assert from_memory(rows, r"rtn@all=\d", least=3).empty
-    guessing = answers(dict.fromkeys(RIGHT, 40))
-    assert from_memory(guessing, r"rtn@all=\d").empty and curves(from_memory(guessing, r"rtn@all=\d")).empty
-    assert milestones(curves(guessing.iloc[:0])).empty

@@ -3,11 +3,9 @@
 Cells are run in this process, one after the other, as papermill runs them in a kernel; `test_smoke.py` goes the whole way.
 """
 
-import ast
 import re
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 
 from kc_utils.report.pages import page_cell, without_empty_parts
@@ -16,7 +14,6 @@ from tests.conftest import ROOT
 from tests.probing.invented_tasks import write_data
 from tests.report.cells import changed_prompts, figures_of, html_of, shell, words_of
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FAMILIES = ("decoder", "encoder", "encoder_decoder")
 SMALL = {
     "pruning": {"scopes": ["attention", "feed_forward"], "sparsities": [0.8]},
@@ -33,26 +30,6 @@ FIGURES = {
     "gptq": {"matrix", "accuracy", "bits", "bytes", "popularity", "relations"},
 }
 OPTIONAL = {"## Perplexity beside facts", "## Forgotten or broken?", "## One answer to every paraphrase?"}
-
-
-def cells_of(file) -> list[tuple[list[str], str]]:
-    """Tags and source of every code cell of a notebook, or of a chapter that the build executes."""
-    if file.suffix == ".md":
-        cell = r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```$"
-        cells = re.findall(cell, file.read_text(encoding="utf-8"), re.M | re.S)
-        return [(re.findall(r"[\w-]+", settings.replace(":tags:", "")), source) for settings, source in cells]
-    book = nbformat.read(file, as_version=4)
-    return [(cell.metadata.get("tags", []), cell.source) for cell in book.cells if cell.cell_type == "code"]
-
-
-@pytest.mark.parametrize("file", [*NOTEBOOKS, *sorted((ROOT / "book" / "findings").glob("*.md"))], ids=lambda f: f.stem)
-def test_no_code_is_removed_and_no_cell_needs_more_than_a_screen(file):
-    cells = cells_of(file)
-    assert len(cells) >= (10 if file.suffix == ".ipynb" else 1)
-    for tags, source in cells:
-        assert not {"remove-input", "remove-cell"} & set(tags), source
-        assert len(source.splitlines()) <= 30, source
-        ast.parse(source)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ from tests.conftest import ROOT
 from tests.study.conftest import GRID, PARAMETERS
 
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TECHNIQUES = ("pruning", "quantization", "pruning_then_quantization", "final_layer", "gptq")
-LAB = ("retention", "bits", "scopes", "first_to_go", "erased_or_hidden")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

@@ -53,16 +53,9 @@ def build(architecture: str):
     tokenizer = trained.word_pieces()
     names = (*invented_benchmarks.LANDS, *invented_benchmarks.TOWNS, "dragon", "tail")
     tokenizer.add_tokens([AddedToken(n.lower(), single_word=True, normalized=True) for n in names])
-    size = {"vocab_size": len(tokenizer), "pad_token_id": 0}
-    models = {
-        "bert": lambda: t.BertForMaskedLM(t.BertConfig(**SIZES, **size)),
-        "roberta": lambda: t.RobertaForMaskedLM(t.RobertaConfig(**SIZES, **size)),
-        "albert": lambda: t.AlbertForMaskedLM(t.AlbertConfig(embedding_size=64, **SIZES, **size)),
-        "distilbert": lambda: t.DistilBertForMaskedLM(
-            t.DistilBertConfig(dim=128, n_layers=2, n_heads=4, hidden_dim=256, max_position_embeddings=512, **size)
-        ),
-    }
-    return models[architecture](), tokenizer
+    size = {"vocab_size": len(tokenizer), "pad_token_id": 0, "embedding_size": 64, "hidden_dim": 256}
+    config = t.AutoConfig.for_model(architecture, **SIZES, **size)
+    return t.AutoModelForMaskedLM.from_config(config), tokenizer
 
 
 @pytest.fixture(scope="module")

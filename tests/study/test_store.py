@@ -10,7 +10,7 @@ import torch
 
 from kc_utils import places
 from kc_utils.errors import MissingData
-from kc_utils.study import measure, store
+from kc_utils.study import store
 from kc_utils.study.cells import Cell
 from kc_utils.study.store import evaluate
 from tests.trained import PROBE
@@ -98,14 +98,8 @@ def test_a_lock_is_held_by_one_at_a_time(results):
 @pytest.fixture
 def computed(monkeypatch):
     """Recipes of the cells that are really computed."""
-    seen = []
-    compute = store.compute
-
-    def counting(cell, *versions):
-        seen.append(cell.recipe)
-        return compute(cell, *versions)
-
-    monkeypatch.setattr(store, "compute", counting)
+    seen, compute = [], store.compute
+    monkeypatch.setattr(store, "compute", lambda cell, *more: seen.append(cell.recipe) or compute(cell, *more))
     return seen
 
 
@@ -122,20 +116,6 @@ def test_a_stored_cell_is_not_computed_again(cell, other, computed):
     repaired = evaluate([cell, other], show_progress=False)
     assert computed == ["none", "magnitude@all=0.9", "none"], "what is damaged is computed again"
     pd.testing.assert_frame_equal(repaired[cell].rows, first[cell].rows)
-
-
-def test_a_compressed_model_is_made_once_for_several_probes(cell, other, monkeypatch):
-    loads = []
-    load = measure.load
-    monkeypatch.setattr(measure, "load", lambda model: loads.append(model) or load(model))
-    more = PROBE.model_copy(update={"protocols": ("rank",), "seed": 1})
-    cells = [cell, other, Cell.of(cell.model, "none", more), Cell.of(cell.model, other.recipe, more)]
-    found = evaluate(cells, show_progress=False)
-    assert list(found) == cells, "in the order given, whatever the order of computing"
-    assert len(loads) == 2
-    assert [found[c].record["made"]["seconds"]["load"] > 0 for c in cells] == [True, True, False, False]
-    alone = store.compute(cells[3])
-    pd.testing.assert_frame_equal(alone.rows, found[cells[3]].rows)
 
 
 def test_provenance_is_stored_and_names_no_one(cell):

@@ -152,17 +152,3 @@ def test_a_study_of_a_grid_and_single_runs(study, trained):
     own = {loaded.runs[1].id: {"notebook": "decoder_pruning"}}
     with pytest.raises(BadRequest, match="among the runs and by the grid"):
         load_study(study(grid=grid, runs=own))
-
-
-def test_what_is_absent_is_named_with_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.delenv("KC_DATA", raising=False)
-    monkeypatch.setenv("KC_CACHE", str(tmp_path))
-    wanted = [{"facts": "bear"}, {"facts": None, "tasks": ["boolq", "worldfacts"], "text": "wikitext2"}, {}]
-    found = studyfile.absent(wanted)
-    assert set(found) == {"bear", "boolq", "wikitext2"}
-    assert all("KC_DATA" in why for why in found.values())
-    says = r"study x needs bear \(and 2 more: boolq, wikitext2\), not on this machine: no BEAR"
-    with pytest.raises(MissingData, match=says):
-        studyfile.check_data("x", wanted)
-    studyfile.check_data("x", [{"facts": "worldfacts"}, {"facts": "lab"}])
-    assert studyfile.absent([{"facts": None, "text": str(ROOT / "README.md")}]) == {}
