@@ -14,9 +14,9 @@ from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
 from kc_utils.stats import strata
 from tests.conftest import ROOT
+from tests.stats import claimed
 
 CHAPTERS = sorted(file.stem for file in (ROOT / "book" / "findings").glob("*.md"))
-N = 200
 RIGHT = {
     "none": 160, "magnitude@all=0.1": 158, "magnitude@all=0.2": 140, "magnitude@all=0.3": 120, "magnitude@all=0.5": 60,
     "magnitude@attention=0.2": 130, "magnitude@attention=0.3": 100, "magnitude@feed_forward=0.2": 158,
@@ -27,30 +27,18 @@ LAB = [f"lab:{family}-small-s{seed}" for family in ("encoder", "decoder") for se
 
 
 def answers(right=RIGHT, model="smollm2-135m", facts="worldfacts", protocol="rank", **columns):
-    """Rows of one model: of N facts those of the widest margins are right; every second one is of the popular half."""
-    place = np.arange(N)
-    parts = [
-        pd.DataFrame({
-            "model": model, "recipe": recipe, "protocol": protocol, "fact": [f"f{i:03d}" for i in place], "relation": "capital",
-            "template": 0, "correct": place < count, "score": -1.0, "margin": np.where(place < count, (N - place) / 50, -1.0),
-            "chance": 0.2, "valid": True, "popularity": np.where(place % 2, 1e6 + place, place), "touched_fraction": 0.5,
-            "sparsity": float((re.findall(r"[\w]+@\w+=(0\.\d)", recipe) or [0])[0]), "weights_removed": 1e6 * (recipe != "none"),
-            "bits_per_weight": 16.0, "bytes_compressed": 1e6, "compression_ratio": 1.0, "facts": facts, "probe": "p",
-            "origin": "here",
-        })
-        for recipe, count in right.items()
-    ]  # fmt: skip
-    return pd.concat(parts, ignore_index=True).assign(**columns)
+    """Rows of one model: of 200 facts those of the widest margins are right; every second one is of the popular half."""
+    amounts = {r: float((re.findall(r"@\w+=(0\.\d)", r) or [0])[0]) for r in right}
+    reports = {"sparsity": amounts, "weights_removed": {"none": 0.0}, "bits_per_weight": 16.0}
+    rows = claimed.results(right, model, facts, **reports).assign(protocol=protocol)
+    place = rows.groupby("recipe", sort=False).cumcount()
+    return rows.assign(margin=np.where(rows["correct"], (claimed.N - place) / 50, -1.0)).assign(**columns)
 
 
 def windows(nll):
     """Rows of a text in ten windows; nll: by recipe, nats a token."""
-    text = {"protocol": "perplexity", "fact": [f"w{i}" for i in range(10)], "relation": "sometext", "window": range(10)}
-    frame = pd.DataFrame(text).assign(
-        tokens=100.0, bytes=400.0, valid=True, template=0, model="smollm2-135m", origin="here"
-    )
-    noise = np.linspace(-1, 1, 10)
-    return pd.concat(frame.assign(recipe=r, nll=100 * x + noise, facts="sometext", probe="t") for r, x in nll.items())
+    named = {"model": "smollm2-135m", "facts": "sometext", "probe": "t", "origin": "here"}
+    return pd.concat(claimed.windows(x, 10).assign(recipe=r, **named) for r, x in nll.items())
 
 
 @pytest.fixture
