@@ -21,8 +21,9 @@ from lm_pub_quiz import Evaluator
 from spent import Spent, now
 
 from kc_utils.models.loading import Loaded, load
+from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.facts import FactSet
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.probe import Probe
 from kc_utils.probing.scorers import SCORERS
 
 

@@ -17,8 +17,9 @@ import torch
 from spent import Spent, now
 
 from kc_utils.models.loading import Loaded, load
+from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.facts import FactSet
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.probe import Probe
 from kc_utils.probing.queries import Query, queries_of
 
 WIDTH = 128

@@ -15,8 +15,9 @@ import torch
 from kc_utils.models.loading import load
 from kc_utils.models.scopes import select
 from kc_utils.probing.causal import NextToken
+from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.prefix_tree import grow
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.probe import Probe
 from kc_utils.probing.protocols import Cloze, Rank
 from kc_utils.probing.queries import queries_of
 from kc_utils.probing.scorers import CausalScorer

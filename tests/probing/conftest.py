@@ -5,7 +5,7 @@ import torch
 
 from kc_utils.errors import MissingData
 from kc_utils.models.loading import load
-from kc_utils.probing.probe import evaluate
+from kc_utils.probing.evaluate import evaluate
 from tests.trained import MIXED
 
 FAMILIES = ("decoder", "encoder", "encoder-decoder")

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.harness.evaluate import make_reader, measure, multiple_choice, run, table_of
 from kc_utils.probing.harness.tasks import Chosen, choose, lm_eval, quietly
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.probe import Probe
 from tests.conftest import ROOT
 from tests.probing.invented_tasks import TASKS, model, tasks, tokenizer, write_data
 

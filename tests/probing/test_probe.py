@@ -10,8 +10,9 @@ from kc_utils.errors import BadRequest
 from kc_utils.models.loading import load
 from kc_utils.probing import probe as probe_module
 from kc_utils.probing import scorers
+from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.facts import Fact, FactSet, Relation
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.probe import Probe
 from tests.probing.conftest import PROTOCOLS
 from tests.trained import MIXED, PROBE
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from kc_utils.probing import probe as probe_module
+from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.logits import Logits
-from kc_utils.probing.probe import Probe, evaluate
+from kc_utils.probing.probe import Probe
 from kc_utils.probing.protocols import Rank
 from kc_utils.probing.queries import Query, open_book, queries_of, with_shots
 from kc_utils.probing.sources import load_source
