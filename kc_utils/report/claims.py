@@ -6,69 +6,74 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+import yaml
 
 from kc_utils.places import project_dir
 from kc_utils.report.drawing import FAINT, INK, legend_below, png, theme
 from kc_utils.report.phrases import NBSP, number, series
 from kc_utils.report.tables import figure, markdown_table
+from kc_utils.stats import decision
 from kc_utils.stats.claims import (
-    FAILS,
-    HOLDS,
+    AGAINST,
+    FOR,
     KNOWN_FROM,
     UNDECIDED,
-    VERDICTS,
     Decision,
     Part,
     decide_all,
     read_ledger,
-    side,
-)  # fmt: skip
+    side_of,
+)
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence
-from kc_utils.stats.names import model_name
+from kc_utils.stats.names import model_name, short_protocol
 from kc_utils.study import record
 
 CAPTION = (
-    "Distance of each effect from the line of its claim; to the right of 0 it favours the claim. Bars: 95 % intervals. Colour "
-    "and marker: verdict. Filled: language models; hollow: lab models."
+    "Distance of each effect from the line of its claim, by protocol; to the right of 0 it favours the claim. Bars: 95 % "
+    "intervals. Colour and marker: what it decides. Filled: language models; hollow: lab models."
 )
-LOOKS = {HOLDS: (2, "o"), FAILS: (3, "X"), UNDECIDED: (0, "s")}  # colour and marker: neither is needed alone
+LOOKS = {FOR: (2, "o"), AGAINST: (3, "X"), UNDECIDED: (0, "s")}  # colour and marker: neither is needed alone
+SIDES = {FOR: "for the claim", AGAINST: "against it", UNDECIDED: "undecided"}
 ROW = 0.36  # inches
 
 
 def ledger_page(rows: pd.DataFrame) -> tuple[str, dict[str, bytes]]:
     """Return Markdown, and pictures by file name, for `book/results/`. rows: of `kc.results`; empty where there are none."""
-    decisions = decide_all(read_ledger(project_dir() / "book" / "claims.yaml"), Evidence(rows))
-    counts = {verdict: sum(d.verdict == verdict for d in decisions) for verdict in VERDICTS}
-    counted = f"Verdicts of {len(decisions)} claims: {series([f'{n} {verdict}' for verdict, n in counts.items()])}.\n"
+    file = project_dir() / "book" / "claims.yaml"
+    decisions = decide_all(read_ledger(file), Evidence(rows))
     about = Path(__file__).with_name("claims.md").read_text(encoding="utf-8")
-    parts, pictures = [about, counted, summary(decisions)], {}
+    parts, pictures = [about, summary(decisions)], {}
     if any(d.parts for d in decisions):
         pictures["claims.png"] = png(draw_all(decisions))
-        said = [f"{d.claim.title}: {p.kind}, {effect_text(p, d)}, {p.verdict}" for d in decisions for p in d.parts]
+        said = [f"{d.claim.title}: {part_name(p)}, {effect_text(p, d)}, {p.side}" for d in decisions for p in d.parts]
         parts.append(figure("claims.png", "fig-claims", CAPTION, "; ".join(said) + "."))
-    for decision in decisions:
-        text, own = section(decision)
+    for decided in decisions:
+        text, own = section(decided)
         parts.append(text)
         pictures |= own
     return "\n".join([*parts, "## Rows\n", *origins(rows)]) + "\n", pictures
 
 
+def decision_table() -> str:
+    """Write the values that decide on every page, each with its reason, and the hash of their file."""
+    written = yaml.safe_load(decision.FILE.read_text(encoding="utf-8"))
+    shown = lambda value: ", ".join(map(str, value)) if isinstance(value, list) else value  # noqa: E731
+    rows = [{"setting": f"`{name}`", "value": shown(x["value"]), "reason": x["reason"]} for name, x in written.items()]
+    return f"{markdown_table(rows)}\n\nSHA-256 of the file: `{decision.SHA256[:16]}…`\n"
+
+
 def summary(decisions: Sequence[Decision]) -> str:
-    """Write the table of all claims."""
+    """Write the table of all claims: the verdict, and the effect that it rests on, by protocol."""
     rows = []
     for d in decisions:
-        lab = next((part for part in d.parts if part.kind == LAB), None)
-        rows.append(
-            {
-                "claim": f"[{d.claim.title}](claim-{d.claim.id})",
-                "source": f"{{cite:t}}`{d.claim.source}`",
-                "verdict": f"**{d.verdict}**" + (" (in lab models)" if lab and d.main is lab else ""),
-                "effect (95 % interval)": effect_text(d.main, d) if d.main else "",
-                "models": len(d.main.models) if d.main else "",
-                "n": f"{d.main.n:,}" if d.main else "",
-                "in lab models": f"{lab.verdict}, {effect_text(lab, d)}" if lab and d.main is not lab else "",
-            }
-        )
+        row = {"claim": f"[{d.claim.title}](claim-{d.claim.id})", "source": f"{{cite:t}}`{d.claim.source}`"}
+        row["verdict"] = f"**{d.verdict}**" + (" (in lab models)" if d.main == LAB else "")
+        for protocol in decision.PROTOCOLS:
+            own = [part for part in d.of(d.main) if part.protocol == protocol]
+            row[short_protocol(protocol)] = "".join(f"{SIDES[p.side]}, {effect_text(p, d)}" for p in own)
+        lab = d.of(LAB) if d.main != LAB else ()
+        row["in lab models"] = f"{d.verdict_in(LAB)}: " + "; ".join(effect_text(p, d) for p in lab) if lab else ""
+        rows.append(row)
     return f"{markdown_table(rows)}\n"
 
 
@@ -86,42 +91,51 @@ def section(decision: Decision) -> tuple[str, dict[str, bytes]]:
         )
     if claim.note:
         lines.append(f"- **Limit**: {claim.note}")
-    lines += ["", *(f"{part_text(part, decision)}\n" for part in decision.parts)]
+    lines += ["", *(f"{kind_text(kind, decision)}\n" for kind in (LANGUAGE, LAB) if decision.of(kind))]
     if not decision.parts:
         lines.append(
             "**No data.** No rows at hand have these recipes for a model that knows more than chance uncompressed.\n"
         )
     if decision.trouble:
         lines.append(f"Some rows could not be used: {decision.trouble}.\n")
-    if not decision.strata:
+    if not decision.parts:
         return "\n".join(lines), {}
     name = f"claim-{claim.id}.png"
     caption = f"{claim.title}: effect in each stratum. Bars: 95 % intervals; dashed: the line that the claim must pass."
-    shown = [f"{model_name(s.model)}, {s.facts}, {effect_text(s, decision)}" for s in decision.strata]
+    shown = [f"{model_name(s.model)}, {s.facts}, {effect_text(s, decision)}" for p in decision.parts for s in p.strata]
     table = [
         {
-            "model": f"`{model_name(s.model)}`", "facts": f"`{s.facts}`", "effect (95 % interval)": effect_text(s, decision),
-            "amounts": amounts_text(s.amounts), "n": f"{s.n:,}", "rows": s.origin,
+            "model": f"`{model_name(s.model)}`", "facts": f"`{s.facts}`", "protocol": short_protocol(part.protocol),
+            "effect (95 % interval)": effect_text(s, decision), "amounts": amounts_text(s.amounts), "n": f"{s.n:,}",
+            "rows": s.origin,
         }
-        for s in decision.strata
+        for part in decision.parts
+        for s in part.strata
     ]  # fmt: skip
     picture = figure(name, f"fig-claim-{claim.id}", caption, f"{rule.unit}: {'; '.join(shown)}")
-    return "\n".join([*lines, picture, f"{markdown_table(table)}\n"]), {name: png(draw_claim(decision))}
+    each = ["::::{dropdown} Each model and source", picture, f"{markdown_table(table)}\n", "::::\n"]
+    return "\n".join([*lines, *each]), {name: png(draw_claim(decision))}
 
 
-def part_text(part: Part, decision: Decision) -> str:
-    """State the verdict for one kind of models, with its effect."""
-    rule, models, strata = decision.claim.decided_by, len(part.models), len(part.strata)
-    verdict = f"{part.verdict.capitalize()}." if part is decision.main else f"In lab models: {part.verdict}."
-    text = (
-        f"**{verdict}** The effect is {effect_text(part, decision)} where the claim needs it {rule.side} "
-        f"{rule.scale * rule.line:g}{NBSP}{_unit(rule)}, over {models} {part.kind.removesuffix('s')}{'s' * (models > 1)} and "
-        f"{strata} strat{'a' if strata > 1 else 'um'} ({part.n:,} queries)."
-    )
-    if part.clear_against and strata > 1:
-        lie = "lies" if part.clear_against == 1 else "lie"
-        text += f" {part.clear_against} of the {strata} strata {lie} clearly on the other side."
-    return text
+def kind_text(kind: str, decision: Decision) -> str:
+    """State the verdict for one kind of models, with the effect by each protocol."""
+    rule, parts = decision.claim.decided_by, decision.of(kind)
+    models = list(dict.fromkeys(m for part in parts for m in part.models))
+    whose = f"{len(models)} {kind}" if len(models) > 2 else series([f"`{model_name(m)}`" for m in models])
+    said = []
+    for part in parts:
+        text = f"by {short_protocol(part.protocol)} {effect_text(part, decision)}, {SIDES[part.side]}"
+        several = f", of which {part.disagree} clearly disagree{'s' * (part.disagree == 1)}" if part.disagree else ""
+        said.append(
+            f"{text} ({part.n:,} queries in {len(part.strata)} strat{'a' if len(part.strata) > 1 else 'um'}{several})"
+        )
+    needs = f"{rule.side} {number(rule.scale * rule.line)}{NBSP}{_unit(rule)}"
+    verdict = decision.verdict_in(kind).capitalize()
+    return f"**{verdict}**, in {whose}. The claim needs the effect {needs}. It is {'; '.join(said)}."
+
+
+def part_name(part: Part) -> str:
+    return f"{part.kind} by {short_protocol(part.protocol)}"
 
 
 def effect_text(found: Part | Effect, decision: Decision) -> str:
@@ -138,7 +152,7 @@ def amounts_text(amounts: Sequence[float]) -> str:
 
 
 def _unit(rule) -> str:
-    return "bits" if "bits" in rule.unit else "points a million weights" if "million" in rule.unit else "points"
+    return "bits" if "bits" in rule.unit else "points"
 
 
 def origins(rows: pd.DataFrame) -> list[str]:
@@ -162,50 +176,45 @@ def origins(rows: pd.DataFrame) -> list[str]:
 
 
 def draw_all(decisions: Sequence[Decision]) -> plt.Figure:
-    """Draw every claim that has data, by unit: the distance of its effects from its line, to the right in favour of it."""
+    """Draw each claim that has data, a panel a protocol: how far its effects lie from its line, to the right in favour."""
     theme()
-    groups: dict[str, list[Decision]] = {}
-    for d in decisions:
-        if d.parts:
-            unit = d.claim.decided_by.unit
-            shown = unit if "million" in unit or "bits" in unit else "points (of knowledge, or of answers)"
-            groups.setdefault(shown, []).append(d)
-    heights = [len(group) + 0.6 for group in groups.values()]
-    size = (8.6, 1.25 * ROW * sum(heights) + 0.68 * len(groups) + 0.5)
-    fig, axes = plt.subplots(len(groups), 1, figsize=size, squeeze=False, height_ratios=heights)
-    for ax, (unit, group) in zip(axes[:, 0], groups.items(), strict=True):
-        for y, d in enumerate(reversed(group)):
+    shown = [d for d in decisions if d.parts and "bits" not in d.claim.decided_by.unit]
+    fig, axes = plt.subplots(1, 2, figsize=(11, ROW * len(shown) + 1.6), sharey=True)
+    for ax, protocol in zip(axes, decision.PROTOCOLS, strict=True):
+        for y, d in enumerate(reversed(shown)):
             rule = d.claim.decided_by
             sign = rule.scale * (1 if rule.side == "above" else -1)
-            for part in d.parts:
+            for part in (part for part in d.parts if part.protocol == protocol):
                 values = [sign * (value - rule.line) for value in (part.effect, part.low, part.high)]
-                at = y + (0.17 if part.kind == LANGUAGE else -0.17) * (len(d.parts) > 1)
-                _mark(ax, values[0], sorted(values[1:]), at, part.verdict, hollow=part.kind == LAB)
-        _axis(ax, [d.claim.title for d in reversed(group)], f"beyond the line of the claim, {unit}")
+                at = y + 0.17 * (1 if part.kind == LANGUAGE else -1)
+                _mark(ax, values[0], sorted(values[1:]), at, part.side, hollow=part.kind == LAB)
+        _axis(ax, [d.claim.title for d in reversed(shown)], "points beyond the line of the claim")
+        ax.set_title(short_protocol(protocol).capitalize())
         ax.axvline(0, color=INK, linewidth=1.2, zorder=1)
-    parts, colours = [p for d in decisions for p in d.parts], sns.color_palette("colorblind")
-    marks = [(v, LOOKS[v][1], colours[LOOKS[v][0]], False) for v in LOOKS if any(p.verdict == v for p in parts)]
+    parts, colours = [p for d in shown for p in d.parts], sns.color_palette("colorblind")
+    marks = [(SIDES[s], LOOKS[s][1], colours[LOOKS[s][0]], False) for s in LOOKS if any(p.side == s for p in parts)]
     marks += [(kind, "o", FAINT, kind == LAB) for kind in (LANGUAGE, LAB) if any(p.kind == kind for p in parts)]
     for name, marker, ink, hollow in marks:
         look = {"color": ink, "marker": marker, "markerfacecolor": "white" if hollow else ink}
-        ax.plot([], [], linestyle="none", label=name, **look)
+        axes[0].plot([], [], linestyle="none", label=name, **look)
     legend_below(fig)
     return fig
 
 
 def draw_claim(decision: Decision) -> plt.Figure:
-    """Draw the strata of one claim, below those of each kind their mean; the dashed line is the one that it must pass."""
+    """Draw the strata of one claim by kind and protocol, below each group its mean; dashed: the line that it must pass."""
     theme()
     rule, lines = decision.claim.decided_by, []
     for part in decision.parts:
+        how = short_protocol(part.protocol)
         for s in part.strata:
-            verdict = side(s.low, s.high, rule.line, rule.side)
-            lines.append((f"{model_name(s.model)}, {s.facts}", s, verdict, part.kind, 6.5))
+            side = side_of(rule, s.effect, s.low, s.high)
+            lines.append((f"{model_name(s.model)}, {s.facts}, {how}", s, side, part.kind, 6.5))
         if len(part.strata) > 1:
-            lines.append((f"mean, {part.kind}", part, part.verdict, part.kind, 9))
+            lines.append((f"mean, {part_name(part)}", part, part.side, part.kind, 9))
     fig, ax = plt.subplots(figsize=(8.6, ROW * len(lines) + 1.1))
-    for y, (_, x, verdict, kind, size) in enumerate(reversed(lines)):
-        _mark(ax, rule.scale * x.effect, (rule.scale * x.low, rule.scale * x.high), y, verdict, kind == LAB, size)
+    for y, (_, x, side, kind, size) in enumerate(reversed(lines)):
+        _mark(ax, rule.scale * x.effect, (rule.scale * x.low, rule.scale * x.high), y, side, kind == LAB, size)
     ax.axvline(rule.scale * rule.line, color=FAINT, linewidth=1.6, linestyle="--", zorder=1)
     _axis(ax, [name for name, *_ in reversed(lines)], rule.unit)
     fig.tight_layout()
@@ -218,9 +227,9 @@ def _axis(ax, names: Sequence[str], label: str) -> None:
     ax.set_xlabel(label)
 
 
-def _mark(ax, middle: float, ends, y: float, verdict: str, hollow: bool = False, size: float = 6.5) -> None:
-    colour, (low, high) = sns.color_palette("colorblind")[LOOKS[verdict][0]], ends
+def _mark(ax, middle: float, ends, y: float, side: str, hollow: bool = False, size: float = 6.5) -> None:
+    colour, (low, high) = sns.color_palette("colorblind")[LOOKS[side][0]], ends
     ax.errorbar(
-        [middle], [y], xerr=[[max(0.0, middle - low)], [max(0.0, high - middle)]], color=colour, marker=LOOKS[verdict][1],
+        [middle], [y], xerr=[[max(0.0, middle - low)], [max(0.0, high - middle)]], color=colour, marker=LOOKS[side][1],
         markerfacecolor="white" if hollow else colour, markersize=size, linestyle="none", elinewidth=1.4, capsize=2.5, zorder=3,
     )  # fmt: skip

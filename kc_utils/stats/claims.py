@@ -1,12 +1,17 @@
 """The ledger of claims: `book/claims.yaml`, read and checked, and the verdict of each claim.
 
-The effect of a claim is the mean over strata of what its rule gives (`rules`), each counting alike, with a 95 % interval for
-other facts like these in the models that were measured. Verdicts:
+The effect of a claim is the mean over models of what its rule gives (`rules`), each model the mean of its sources, with a 95 %
+interval (`evidence.together`). A protocol is for a claim where the interval lies wholly on the side that the claim needs and the
+effect is at least the smallest that matters, against it where the interval excludes such an effect; a source or model that
+clearly disagrees leaves it undecided. Verdicts:
 
-    holds           the interval lies wholly on the side that the claim needs, and no stratum is clearly on the other
-    does not hold   the interval lies wholly on the other side, and no stratum is clearly on the side of the claim
-    undecided       the interval holds both sides, or a stratum clearly disagrees
-    no data         no rows at hand can decide it
+    holds                 every protocol that decides is for it, in at least MODELS models
+    does not hold         every protocol that decides is against it, in as many
+    consistent            as `holds`, in fewer models, which are named
+    speaks against it     as `does not hold`, in fewer models
+    depends on the query  one protocol is for it, another against it
+    undecided             no protocol decides
+    no data               no rows at hand can decide it
 
 Language models and lab models, which are many, small and alike, are decided apart: a mean over both would speak of the
 lab. The verdict of a claim is that of language models; where none of them has the rows, that of lab models.
@@ -23,10 +28,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kc_utils.errors import BadRequest, KCError, listed
 from kc_utils.stats import rules
-from kc_utils.stats.evidence import Effect, Evidence, by_kind, together
+from kc_utils.stats.decision import MODELS
+from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, together
+from kc_utils.stats.rule import Rule
 
-HOLDS, FAILS, UNDECIDED, NO_DATA = "holds", "does not hold", "undecided", "no data"
-VERDICTS = (HOLDS, FAILS, UNDECIDED, NO_DATA)
+HOLDS, FAILS, CONSISTENT, CONTRARY = "holds", "does not hold", "consistent", "speaks against it"
+DEPENDS, UNDECIDED, NO_DATA = "depends on the query", "undecided", "no data"
+VERDICTS = (HOLDS, FAILS, CONSISTENT, CONTRARY, DEPENDS, UNDECIDED, NO_DATA)
+FOR, AGAINST = "for", "against"
 KNOWN_FROM = {
     "code": "read in the authors' public code",
     "abstract": "read in the abstract",
@@ -93,16 +102,17 @@ def _id_at(written, where: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """The verdict of one kind of models. kind: LANGUAGE or LAB; effect, low, high: in the unit of the rule (fractions of
-    knowledge, not per cent); clear_against: strata whose own interval lies on the other side than the mean's."""
+    """What one protocol shows in one kind of models. kind: LANGUAGE or LAB; side: FOR, AGAINST or UNDECIDED; effect, low, high:
+    in the unit of the rule (fractions of knowledge, not per cent); disagree: strata that are clearly on the other side."""
 
     kind: str
-    verdict: str
+    protocol: str
+    side: str
     effect: float
     low: float
     high: float
     strata: tuple[Effect, ...]
-    clear_against: int
+    disagree: int
 
     @property
     def models(self) -> list[str]:
@@ -115,25 +125,34 @@ class Part:
 
 @dataclass(frozen=True)
 class Decision:
-    """A claim beside its rows. parts: by kind of models, language models first, none without data; trouble: why rows that are
-    there could not be used, in a line."""
+    """A claim beside its rows. parts: by kind of models and protocol, none without data; trouble: why rows that are there could
+    not be used, in a line."""
 
     claim: Claim
     parts: tuple[Part, ...]
     trouble: str = ""
 
+    def of(self, kind: str) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.kind == kind)
+
     @property
-    def main(self) -> Part | None:
-        """The part that gives the verdict of the claim."""
-        return self.parts[0] if self.parts else None
+    def main(self) -> str:
+        """The kind of models that gives the verdict of the claim."""
+        return LANGUAGE if self.of(LANGUAGE) or not self.parts else LAB
 
     @property
     def verdict(self) -> str:
-        return self.main.verdict if self.main else NO_DATA
+        return self.verdict_in(self.main)
 
-    @property
-    def strata(self) -> list[Effect]:
-        return [stratum for part in self.parts for stratum in part.strata]
+    def verdict_in(self, kind: str) -> str:
+        """The verdict of one kind of models."""
+        parts = self.of(kind)
+        decided = [part for part in parts if part.side != UNDECIDED]
+        sides = {part.side for part in decided}
+        if len(sides) != 1:
+            return DEPENDS if sides else UNDECIDED if parts else NO_DATA
+        enough = min(len(part.models) for part in decided) >= MODELS
+        return {FOR: (CONSISTENT, HOLDS), AGAINST: (CONTRARY, FAILS)}[sides.pop()][enough]
 
 
 def decide_all(ledger: Ledger, evidence: Evidence) -> list[Decision]:
@@ -143,26 +162,41 @@ def decide_all(ledger: Ledger, evidence: Evidence) -> list[Decision]:
 
 def decide(claim: Claim, evidence: Evidence) -> Decision:
     """Decide one claim from all rows at hand. Strata without an interval count neither way and are left out."""
-    strata, trouble = [], ""
-    try:
-        strata += (e for e in claim.decided_by.effects(evidence) if math.isfinite(e.effect) and math.isfinite(e.low))
-    except KCError as error:  # rows that do not belong together: the page says so, and other claims do without them
-        trouble = " ".join(str(error).split())
-    return Decision(claim, tuple(_part(claim.decided_by, kind, group) for kind, group in by_kind(strata)), trouble)
+    rule, parts, trouble = claim.decided_by, [], ""
+    for protocol in rule.protocols:
+        strata = []
+        try:
+            strata += (e for e in rule.effects(evidence, protocol) if math.isfinite(e.effect) and math.isfinite(e.low))
+        except KCError as error:  # rows that do not belong together: the page says so, and other claims do without them
+            trouble = " ".join(str(error).split())
+        parts += [part_of(rule, kind, protocol, group) for kind, group in by_kind(strata)]
+    return Decision(claim, tuple(parts), trouble)
 
 
-def _part(rule: rules.Rule, kind: str, strata: Sequence[Effect]) -> Part:
-    effect, low, high = together(strata)
-    mean, *sides = (side(a, b, rule.line, rule.side) for a, b in ((low, high), *((s.low, s.high) for s in strata)))
-    against = sides.count(HOLDS if mean == FAILS else FAILS)
-    return Part(kind, UNDECIDED if against else mean, effect, low, high, tuple(strata), against)
+def part_of(rule: Rule, kind: str, protocol: str, strata: Sequence[Effect]) -> Part:
+    """Put the strata of one kind of models and one protocol together."""
+    mean = together(strata)
+    side, beyond = side_of(rule, *mean), [distances(rule, s.effect, s.low, s.high) for s in strata]
+    disagree = {
+        FOR: sum(high < 0 for _, _, high in beyond),
+        AGAINST: sum(low > 0 and middle >= rule.least for middle, low, _ in beyond),
+    }.get(side, 0)
+    return Part(kind, protocol, UNDECIDED if disagree else side, *mean, tuple(strata), disagree)
 
 
-def side(low: float, high: float, line: float, needed: str) -> str:
-    """Return on which side of a line an interval lies, for a claim that needs it `above` or `below`."""
+def side_of(rule: Rule, effect: float, low: float, high: float) -> str:
+    """Return whether an effect with its interval is for a rule's claim, against it, or decides nothing.
+
+    For it: the whole interval lies beyond the line, the effect by at least the smallest distance that matters. Against it: the
+    whole interval lies short of that distance.
+    """
+    middle, low, high = distances(rule, effect, low, high)
     if not (math.isfinite(low) and math.isfinite(high)):
         return UNDECIDED
-    above, below = low > line, high < line
-    if needed == "below":
-        above, below = below, above
-    return HOLDS if above else FAILS if below else UNDECIDED
+    return FOR if low > 0 and middle >= rule.least else AGAINST if high < rule.least else UNDECIDED
+
+
+def distances(rule: Rule, effect: float, low: float, high: float) -> tuple[float, float, float]:
+    """Return how far an effect and the ends of its interval, the lower first, lie from a rule's line, above 0 in favour."""
+    sign = 1 if rule.side == "above" else -1
+    return sign * (effect - rule.line), *sorted((sign * (low - rule.line), sign * (high - rule.line)))

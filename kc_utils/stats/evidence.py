@@ -1,7 +1,7 @@
 """Rows that claims are decided from: strata, the knowledge that is kept in each, and the mean over them.
 
-A stratum is one model that answers the facts of one source. Of several probes the one with most of the recipes needed is
-used, of several alike that of the first origin, and there the largest sample. Recipes are resampled on the same facts.
+A stratum is one model that answers the facts of one source by one protocol. Of several probes the one with most of the recipes
+needed is used, of several alike that of the first origin, and there the largest sample. Recipes are resampled on the same facts.
 """
 
 import math
@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kc_utils.errors import BadRequest, listed
 from kc_utils.stats.bootstrap import RESAMPLES, Resamples, expanded_interval
 from kc_utils.stats.compare import retention
+from kc_utils.stats.decision import POOLED
 from kc_utils.stats.intervals import clustered_wilson
 from kc_utils.stats.items import Answers, aligned, questions_of, refuse_missing
 from kc_utils.stats.names import lab_parts
 
 NO_KNOWLEDGE = ("lab:strangers", "lab:rule")  # sources without a fact that a model could have learned
-MEMORY = ("rank", "cloze")  # protocols that query from memory, the preferred first
 DRAWN = ("lab:people", "lab")  # sources with facts that were drawn evenly from known tables
 SAMPLE = ("origin", "model", "facts", "probe")
 LANGUAGE, LAB = "language models", "lab models"
@@ -36,11 +37,6 @@ class Stratum:
     recipes: frozenset[str] = frozenset()
     protocols: frozenset[str] = frozenset()
     _laid: dict = field(default_factory=dict, repr=False)
-
-    @property
-    def memory(self) -> str | None:
-        """The protocol that queries these facts from memory, None where there is none."""
-        return next((p for p in MEMORY if p in self.protocols), None)
 
     @property
     def has_popularity(self) -> bool:
@@ -80,14 +76,15 @@ class Evidence:
                 recipes, protocols = frozenset(part["recipe"].unique()), frozenset(base["protocol"].unique())
                 self.strata.append(Stratum(model, facts, origin, part, recipes, protocols))
 
-    def of_knowledge(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:
-        """Of each model and source, one stratum that queries facts from memory, without examples, and has what is wanted.
+    def of_knowledge(self, protocol: str, wanted: Callable[[Stratum], int]) -> list[Stratum]:
+        """Of each model and source, one stratum that answers by this protocol, without examples, and has what is wanted.
 
-        wanted: how much of it a stratum has, 0 where it cannot be used.
+        wanted: how much of it a stratum has, 0 where it cannot be used. Sources of `POOLED` are not ranked.
         """
         shots = lambda s: "shots" in s.rows and s.rows["shots"].fillna(0).max() > 0  # noqa: E731
-        from_memory = [s for s in self.strata if s.memory and s.facts not in NO_KNOWLEDGE and not shots(s)]
-        return _one_each(from_memory, wanted, lambda s: (s.model, s.facts))
+        left_out = {*NO_KNOWLEDGE, *(POOLED if protocol == "rank" else ())}
+        fine = [s for s in self.strata if protocol in s.protocols and s.facts not in left_out and not shots(s)]
+        return _one_each(fine, wanted, lambda s: (s.model, s.facts))
 
     def of_texts(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:
         """Of each model, one stratum with the perplexity of a text that has what is wanted."""
@@ -163,25 +160,50 @@ class Effect:
     def of(cls, stratum: Stratum, n: int, amounts, value: float, interval, draws=None, effective: float | None = None):
         low, high = interval if draws is None else expanded_interval(draws, effective)
         where = (stratum.model, stratum.facts, stratum.origin)
+        low, high = min(low, value), max(high, value)  # made-up facts move both ends the same way
         return cls(*where, n, tuple(amounts), float(value), float(low), float(high), draws, effective or float(n))
 
 
 def together(effects: Iterable[Effect]) -> tuple[float, float, float]:
-    """Return the mean effect of strata, each counting alike, and its 95 % interval for other facts in each.
+    """Return the mean effect of models, each the mean of its sources, with its 95 % interval.
 
-    Resamples of different strata are independent; the few whose baseline does not beat chance are left out in their own
-    stratum alone. Where a stratum has none, its interval is taken as that of a normal distribution.
+    Of one model the interval is one for other facts: resamples of its sources are independent, and the few whose baseline
+    does not beat chance are left out in their own stratum alone. Of several models it is one for other models, too: Student's,
+    from the spread between models and from what their common facts share, with Satterthwaite's degrees of freedom. Draws of
+    models that answer the same facts are the same, so that their mean shows how much the facts share: with A the variance
+    of the mean, B the mean of the variances, M models, (M A - B) / (M - 1).
     """
-    effects = list(effects)
-    if len(effects) == 1:
-        return effects[0].effect, effects[0].low, effects[0].high
+    models: dict[str, list[Effect]] = {}
+    for effect in effects:
+        models.setdefault(effect.model, []).append(effect)
+    draws = {model: _mean_draws(own) for model, own in models.items()}
+    values = np.array([np.mean([e.effect for e in own]) for own in models.values()])
+    middle, m = float(values.mean()), len(values)
+    if m == 1:
+        (own,) = models.values()
+        if len(own) == 1:
+            return middle, own[0].low, own[0].high
+        low, high = expanded_interval(*draws.values(), sum(e.effective for e in own))
+        return middle, min(low, middle), max(high, middle)
+    spread = values.var(ddof=1) / m
+    drawn = np.array(list(draws.values()))
+    shared = max(0.0, (m * drawn.mean(axis=0).var() - drawn.var(axis=1).mean()) / (m - 1))
+    facts = min(e.effective for own in models.values() for e in own)
+    if not (variance := spread + shared):
+        return middle, middle, middle
+    freedom = variance**2 / (spread**2 / (m - 1) + shared**2 / max(facts - 1, 1))
+    return middle, *map(float, stats.t.interval(0.95, freedom, middle, math.sqrt(variance)))
+
+
+def _mean_draws(effects: list[Effect]) -> np.ndarray:
+    """Resamples of the mean of one model's strata; of a stratum without any, normal ones of its interval's length."""
     draws = []
     for number, e in enumerate(effects):
         rng = np.random.default_rng([7, number])  # the same seed in every stratum would tie them together
         normal = rng.normal(e.effect, (e.high - e.low) / (2 * 1.96), RESAMPLES) if e.draws is None else e.draws
-        draws.append(rng.permutation(np.resize(normal[~np.isnan(normal)], RESAMPLES)))
-    low, high = expanded_interval(np.mean(draws, axis=0), sum(e.effective for e in effects))
-    return float(np.mean([e.effect for e in effects])), low, high
+        known = np.where(np.isnan(normal), np.nanmean(normal), normal)
+        draws.append(rng.permutation(known) if len(effects) > 1 else known)
+    return np.mean(draws, axis=0)
 
 
 def by_kind(effects: Iterable[Effect]) -> list[tuple[str, list[Effect]]]:

@@ -1,105 +1,19 @@
-"""The rules of the ledger: each turns what is kept of knowledge into one effect, and says on which side it must lie.
-
-A rule is data in `book/claims.yaml`: its kind and its settings. A stratum (a model that answers facts of one source) is used
-where it has every recipe of one amount at least, and where the uncompressed model knows more than chance.
-"""
+"""The kinds of rules of the ledger: each turns what is kept of knowledge into one effect (`rule` has what they share)."""
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from kc_utils.errors import KCError
-from kc_utils.stats.bootstrap import mean_interval
+from kc_utils.stats.bootstrap import expanded_interval, mean_interval
 from kc_utils.stats.compare import halves
-from kc_utils.stats.evidence import DRAWN, Effect, Evidence, Kept, Stratum, bits_of_facts, kept
+from kc_utils.stats.evidence import DRAWN, Effect, Stratum, bits_of_facts, kept
+from kc_utils.stats.intervals import t_interval
 from kc_utils.stats.names import filled
 from kc_utils.stats.perplexity import perplexity
-
-MEASURES = {"bound": " %", "margin": " points", "least": " points", None: ""}  # of the line that a setting draws
-
-
-class Rule(BaseModel):
-    """amounts: values of `{amount}`. Class settings: unit and scale of the effect as it is shown; side of the line where it
-    must lie; setting that is the line; text: the effect in words, filled with the settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    amounts: tuple[float | int, ...] = Field(min_length=1)
-    unit: ClassVar[str] = "points of knowledge kept"
-    scale: ClassVar[float] = 100
-    side: ClassVar[Literal["above", "below"]] = "above"
-    setting: ClassVar[str | None] = None
-    text: ClassVar[str]
-
-    @model_validator(mode="after")
-    def _recipes_parse(self):
-        try:
-            for amount in self.amounts:
-                self.needs(amount)
-        except KCError as error:
-            raise ValueError(str(error)) from error
-        return self
-
-    @property
-    def line(self) -> float:
-        """The effect that the claim must pass."""
-        return getattr(self, self.setting) if self.setting else 0.0
-
-    @property
-    def says(self) -> str:
-        """The effect in words, and the side on which it must lie."""
-        unit = MEASURES[self.setting] if self.scale == 100 else ""
-        settings = {name: _written(getattr(self, name)) for name in type(self).model_fields if name != "kind"}
-        return f"{self.text.format(**settings)}; the claim needs it {self.side} {self.scale * self.line:g}{unit}"
-
-    def needs(self, amount) -> tuple[str, ...]:
-        """The recipes that one amount takes beside the uncompressed model."""
-        raise NotImplementedError
-
-    def usable(self, stratum: Stratum) -> tuple[float, ...]:
-        return tuple(a for a in self.amounts if set(self.needs(a)) <= stratum.recipes)
-
-    def needed(self, stratum: Stratum) -> list[str]:
-        """The recipes of all amounts that a stratum can be used for."""
-        return [recipe for amount in self.usable(stratum) for recipe in self.needs(amount)]
-
-    def effects(self, evidence: Evidence) -> Iterator[Effect]:
-        """One effect for each stratum that has the rows."""
-        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s))):
-            if stratum.knows(stratum.memory):
-                yield self.effect_in(stratum)
-
-    def effect_in(self, stratum: Stratum, amounts: tuple[float, ...] | None = None) -> Effect:
-        """The mean of the effects at these amounts, by default at all that the stratum has."""
-        amounts = amounts or self.usable(stratum)
-        found = kept(stratum, self.needed(stratum), stratum.memory)
-        each = lambda by, a: self.of(stratum, a, *(by[recipe] for recipe in self.needs(a)))  # noqa: E731
-        at, draws = (np.mean([each(by, a) for a in amounts], axis=0) for by in (found.at, found.draws))
-        return Effect.of(stratum, found.n, amounts, at, None, draws, found.effective)
-
-    def less(self, stratum: Stratum, first: Kept, second: Kept, n: int) -> Effect:
-        """What is kept of one set of answers less what is kept of another, the mean over amounts."""
-        sides, needed = ((first.at, second.at), (first.draws, second.draws)), self.needed(stratum)
-        value, draws = (np.mean([mine[r] - other[r] for r in needed], axis=0) for mine, other in sides)
-        effective = min(first.effective, second.effective)
-        return Effect.of(stratum, n, self.usable(stratum), value, None, draws, effective)
-
-    def of(self, stratum: Stratum, amount, *kept_by):
-        """The effect at one amount, from what is kept under the recipes that it needs: numbers, or arrays of resamples."""
-        raise NotImplementedError
-
-
-class OneRecipe(Rule):
-    """recipe: with `{amount}`."""
-
-    recipe: str
-
-    def needs(self, amount):
-        return (filled(self.recipe, amount),)
+from kc_utils.stats.rule import OneRecipe, Rule
 
 
 class KeptAtMost(OneRecipe):
@@ -153,21 +67,43 @@ class LittleExtra(Rule):
         return alone - both
 
 
-class MorePerWeight(Rule):
-    """recipe, against: pruning of two sets of matrices; compared by knowledge lost for each million weights set to zero."""
+class CostsMoreAtEqualWeights(Rule):
+    """recipe, against: pruning of two sets of matrices, compared where both set equally many weights to zero. What `against`
+    keeps there is read off straight lines between its own amounts, against_amounts and 0."""
 
-    kind: Literal["costs more per weight"]
+    kind: Literal["costs more at equal weights"]
     recipe: str
     against: str
-    unit: ClassVar = "points of knowledge lost per million weights"
-    text: ClassVar = "knowledge lost for each million weights that {recipe} sets to zero, less the same of {against}"
+    against_amounts: tuple[float, ...] = Field(min_length=1)
+    text: ClassVar = "at equal numbers of weights set to zero, what {against} keeps, less what {recipe} keeps"
 
     def needs(self, amount):
-        return filled(self.recipe, amount), filled(self.against, amount)
+        return (filled(self.recipe, amount),)
 
-    def of(self, stratum, amount, own, other):
-        mine, others = (stratum.report(recipe, "weights_removed") / 1e6 or math.nan for recipe in self.needs(amount))
-        return (1 - own) / mine - (1 - other) / others
+    def usable(self, stratum, protocol):
+        most = max((removed for _, removed in self.rivals(stratum)), default=0)
+        return tuple(a for a in super().usable(stratum, protocol) if 0 < self.removed(stratum, a) <= most)
+
+    def removed(self, stratum: Stratum, amount) -> float:
+        return stratum.report(self.needs(amount)[0], "weights_removed")
+
+    def rivals(self, stratum: Stratum) -> list[tuple[str, float]]:
+        """The recipes of `against` that a stratum has, each with the weights that it removes, from few to many."""
+        there = [r for r in (filled(self.against, a) for a in self.against_amounts) if r in stratum.recipes]
+        return sorted(((r, stratum.report(r, "weights_removed")) for r in there), key=lambda pair: pair[1])
+
+    def effect_in(self, stratum, protocol, amounts):
+        own, rivals = self.needed(amounts), self.rivals(stratum)
+        found = kept(stratum, [*own, *(r for r, _ in rivals)], protocol)
+        points = [0.0, *(removed for _, removed in rivals)]
+        shares = [[np.interp(self.removed(stratum, a), points, unit) for unit in np.eye(len(points))] for a in amounts]
+
+        def mean(kept_by):
+            whole = np.ones_like(kept_by[own[0]])
+            theirs = np.tensordot(shares, [whole, *(kept_by[r] for r, _ in rivals)], axes=1)
+            return np.mean(theirs - [kept_by[r] for r in own], axis=0)
+
+        return Effect.of(stratum, found.n, amounts, mean(found.at), None, mean(found.draws), found.effective)
 
 
 class TailKeptBetter(OneRecipe):
@@ -176,82 +112,103 @@ class TailKeptBetter(OneRecipe):
     kind: Literal["tail kept better"]
     text: ClassVar = "what is kept of the less popular half of each relation's facts, less that of the popular half"
 
-    def effects(self, evidence):
-        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * s.has_popularity):
-            half = halves(stratum.answers(stratum.memory).rows()).to_numpy()
+    def effects(self, evidence, protocol):
+        wanted = lambda s: len(self.usable(s, protocol)) * s.has_popularity  # noqa: E731
+        for stratum in evidence.of_knowledge(protocol, wanted):
+            half, amounts = halves(stratum.answers(protocol).rows()).to_numpy(), self.usable(stratum, protocol)
             tail, head = (half == name for name in ("tail", "head"))
-            if all(stratum.knows(stratum.memory, of) for of in (tail, head)):
-                keep = partial(kept, stratum, self.needed(stratum), stratum.memory)
+            if all(stratum.knows(protocol, of) for of in (tail, head)):
+                keep = partial(kept, stratum, self.needed(amounts), protocol)
                 first, second = (keep(of, n, 100 * n) for n, of in enumerate((tail, head)))
-                yield self.less(stratum, first, second, first.n + second.n)
+                yield self.less(stratum, amounts, first, second, first.n + second.n)
 
 
 class ReadingSurvives(OneRecipe):
-    """The same questions from memory and with the fact stated first."""
+    """The same questions from memory and with the fact stated first, at amounts that cost knowledge: where nothing is lost,
+    nothing can survive it."""
 
     kind: Literal["reading survives better"]
-    text: ClassVar = "what is kept of answering when the fact is stated first, less what is kept from memory"
+    protocols: ClassVar = ("rank",)
+    text: ClassVar = (
+        "where memory lost, what is kept of answers to the fact stated first, less what is kept from memory"
+    )
 
-    def effects(self, evidence):
-        protocols = ("openbook", "rank")
-        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * (set(protocols) <= s.protocols)):
-            twins = [stratum.answers(p).rows()[["fact", "template"]] for p in protocols]
-            if twins[0].equals(twins[1]) and all(stratum.knows(p) for p in protocols):
-                keep = partial(kept, stratum, self.needed(stratum))
-                stated, memory = (keep(p, made_up=100 * n) for n, p in enumerate(protocols))
-                yield self.less(stratum, stated, memory, memory.n)
+    def effects(self, evidence, protocol):
+        twins = (protocol, "openbook")
+        wanted = lambda s: len(super(ReadingSurvives, self).usable(s, protocol)) * (set(twins) <= s.protocols)  # noqa: E731
+        for stratum in evidence.of_knowledge(protocol, wanted):
+            asked = [stratum.answers(p).rows()[["fact", "template"]] for p in twins]
+            amounts = self.usable(stratum, protocol)
+            if amounts and asked[0].equals(asked[1]) and all(stratum.knows(p) for p in twins):
+                memory, stated = (kept(stratum, self.needed(amounts), p, made_up=100 * n) for n, p in enumerate(twins))
+                yield self.less(stratum, amounts, stated, memory, memory.n)
+
+    def usable(self, stratum, protocol):
+        """The amounts at which memory loses: its whole interval lies below 1."""
+        amounts = super().usable(stratum, protocol)
+        found = kept(stratum, self.needed(amounts), protocol)
+        high = {r: expanded_interval(d, found.effective)[1] for r, d in found.draws.items()}
+        return tuple(a for a in amounts if high[self.needs(a)[0]] < 1)
 
 
 class LostUnnoticed(OneRecipe):
-    """flat: a perplexity up to so many times the uncompressed model's, with its whole interval, counts as flat; least: share of
+    """flat: a perplexity up to so many times the uncompressed model's, with its whole interval, counts as flat; lost: share of
     knowledge whose loss matters. The largest amount under which perplexity is flat is looked at."""
 
     kind: Literal["lost while perplexity is flat"]
     flat: float = Field(gt=1)
-    least: float = Field(gt=0, lt=1)
+    lost: float = Field(gt=0, lt=1)
     unit: ClassVar = "points of knowledge lost"
-    setting: ClassVar = "least"
+    setting: ClassVar = "lost"
     text: ClassVar = (
         "the knowledge lost under the largest amount at which perplexity is surely at most {flat} times as high"
     )
 
-    def effects(self, evidence):
-        read = evidence.of_texts(lambda s: len(self.usable(s)))
+    def effects(self, evidence, protocol):
+        read = evidence.of_texts(lambda s: len(self.usable(s, "perplexity")))
         texts = {s.model: perplexity(s.rows).set_index("recipe") for s in read}
-        for stratum in evidence.of_knowledge(lambda s: len(self.usable(s)) * (s.model in texts)):
+        for stratum in evidence.of_knowledge(protocol, lambda s: len(self.usable(s, protocol)) * (s.model in texts)):
             high = texts[stratum.model]["ratio_high"]
-            flat = [a for a in self.usable(stratum) if high.get(self.needs(a)[0], math.inf) <= self.flat]
-            if flat and stratum.knows(stratum.memory):
-                yield self.effect_in(stratum, (max(flat),))
+            flat = [a for a in self.usable(stratum, protocol) if high.get(self.needs(a)[0], math.inf) <= self.flat]
+            if flat and stratum.knows(protocol):
+                yield self.effect_in(stratum, protocol, (max(flat),))
 
     def of(self, stratum, amount, own):
         return 1 - own
 
 
 class AnswersTurn(OneRecipe):
-    """within: accuracy that changes by no more counts as unchanged; least: share of answers that turn, one way or the other."""
+    """within: accuracy that changes by no more counts as unchanged; least_turned: share of answers that turn, one way or the
+    other, beyond what guesses would turn that are made anew."""
 
     kind: Literal["answers turn while accuracy stays"]
     within: float = Field(gt=0, lt=1)
-    least: float = Field(gt=0, lt=1)
-    unit: ClassVar = "answers that turn, in points"
-    setting: ClassVar = "least"
-    text: ClassVar = "the share of answers that turn, right to wrong or back, where accuracy moves by at most {within}"
+    least_turned: float = Field(gt=0, lt=1)
+    unit: ClassVar = "answers that turn beyond guessing, in points"
+    setting: ClassVar = "least_turned"
+    text: ClassVar = (
+        "the share of answers that turn, right to wrong or back, where accuracy moves by at most {within}, less the share that "
+        "would turn if every answer that is not known were guessed anew"
+    )
 
-    def usable(self, stratum):
-        there = super().usable(stratum) if stratum.memory else ()
-        moved = {a: np.subtract(*self.pair(stratum, a).mean(axis=1)) for a in there}
-        return tuple(a for a in there if abs(moved[a]) <= self.within)
+    def usable(self, stratum, protocol):
+        moved = lambda a: np.subtract(*self.pair(stratum, protocol, a).mean(axis=1))  # noqa: E731
+        return tuple(a for a in super().usable(stratum, protocol) if abs(moved(a)) <= self.within)
 
-    def pair(self, stratum: Stratum, amount) -> np.ndarray:
+    def pair(self, stratum: Stratum, protocol: str, amount) -> np.ndarray:
         """(2, n): right answers without compression and with it."""
-        found = stratum.answers(stratum.memory)
+        found = stratum.answers(protocol)
         return found.right[[found.recipes["none"], found.recipes[self.needs(amount)[0]]]]
 
-    def effect_in(self, stratum):
-        amounts, facts = self.usable(stratum), stratum.answers(stratum.memory).facts
-        turned = np.mean([before != after for before, after in (self.pair(stratum, a) for a in amounts)], axis=0)
-        return Effect.of(stratum, len(turned), amounts, turned.mean(), mean_interval(turned, facts))
+    def effect_in(self, stratum, protocol, amounts):
+        found = stratum.answers(protocol)
+        pairs = [self.pair(stratum, protocol, a) for a in amounts]
+        turned = np.mean([before != after for before, after in pairs], axis=0)
+        # a share g of the answers is guessed: right = (1 - g) + g chance; two guesses differ with 2 chance (1 - chance)
+        guessed = np.mean([(1 - after.mean()) / (1 - found.chance.mean()) for _, after in pairs])
+        beyond = turned - min(guessed, 1) * 2 * found.chance * (1 - found.chance)
+        each = np.bincount(found.facts, beyond) / np.bincount(found.facts)  # templates of a fact turn together
+        return Effect.of(stratum, len(turned), amounts, beyond.mean(), t_interval(each))
 
 
 class BitsAtMost(OneRecipe):
@@ -259,30 +216,26 @@ class BitsAtMost(OneRecipe):
 
     kind: Literal["bits at most"]
     bound: float = Field(gt=0)
+    protocols: ClassVar = ("cloze",)
     unit: ClassVar = "bits of knowledge a parameter"
     scale: ClassVar = 1
     side: ClassVar = "below"
     setting: ClassVar = "bound"
     text: ClassVar = "bits of knowledge a parameter, by likelihood, of models that hold more than {bound} uncompressed"
 
-    def effects(self, evidence):
-        drawn = lambda s: len(self.usable(s)) * (s.facts in DRAWN and "cloze" in s.protocols)  # noqa: E731
-        for stratum in evidence.of_knowledge(drawn):
+    def effects(self, evidence, protocol):
+        wanted = lambda s: len(self.usable(s, protocol)) * (s.facts in DRAWN)  # noqa: E731
+        for stratum in evidence.of_knowledge(protocol, wanted):
             parameters = stratum.report("none", "bytes_compressed") / 2  # counted at 16 bits each
-            before, facts = bits_of_facts(stratum.answers("cloze").rows())
+            answers, amounts = stratum.answers(protocol), self.usable(stratum, protocol)
+            before, facts = bits_of_facts(answers.rows())
             if before.sum() / parameters > self.bound:
-                amounts, answers = self.usable(stratum), stratum.answers("cloze")
                 after = [bits_of_facts(answers.rows(*self.needs(a)))[0] for a in amounts]
                 each = np.mean(after, axis=0) * len(before) / parameters
                 yield Effect.of(stratum, len(each), amounts, each.mean(), mean_interval(each, facts))
 
 
-def _written(value) -> str:
-    several = value if isinstance(value, tuple) else (value,)
-    return " or ".join(f"`{v}`" if isinstance(v, str) else f"{v:g}" for v in several)
-
-
 ALL = (
-    KeptAtMost, KeptAtLeast, KeptLess, LittleExtra, MorePerWeight, TailKeptBetter, ReadingSurvives, LostUnnoticed, AnswersTurn,
-    BitsAtMost,
+    KeptAtMost, KeptAtLeast, KeptLess, LittleExtra, CostsMoreAtEqualWeights, TailKeptBetter, ReadingSurvives, LostUnnoticed,
+    AnswersTurn, BitsAtMost,
 )  # fmt: skip

@@ -10,7 +10,8 @@ import pandas as pd
 
 from kc_utils.errors import BadRequest
 from kc_utils.stats.compare import compare
-from kc_utils.stats.evidence import LAB, MEMORY, Evidence
+from kc_utils.stats.decision import PROTOCOLS
+from kc_utils.stats.evidence import LAB, Evidence
 from kc_utils.stats.losses import half_gone
 from kc_utils.stats.names import lab_parts
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
@@ -19,7 +20,7 @@ from kc_utils.study.rows import results
 SAMPLE = ["origin", "probe"]
 
 
-def at_hand(recipes: Sequence[str], protocols: Sequence[str] = MEMORY) -> pd.DataFrame:
+def at_hand(recipes: Sequence[str], protocols: Sequence[str] = PROTOCOLS) -> pd.DataFrame:
     """Return `results` of recipes, names or patterns, and without compression; an empty table where there are none."""
     try:
         return results(recipes=["none", *recipes], protocols=protocols)
@@ -28,15 +29,16 @@ def at_hand(recipes: Sequence[str], protocols: Sequence[str] = MEMORY) -> pd.Dat
 
 
 def from_memory(rows: pd.DataFrame, recipes: str, least: int = 1) -> pd.DataFrame:
-    """Keep one sample of each model and source: queries from memory, uncompressed and under some recipes.
+    """Keep one sample of each model, source and protocol: queries from memory, uncompressed and under some recipes.
 
     rows: of `at_hand`; recipes: a regular expression that whole recipes match, of which a sample must have `least`. Samples
-    are chosen as `Evidence.of_knowledge` does, by the most of these recipes. Ranking is preferred to cloze. A model that does
-    not clearly beat chance uncompressed has nothing to keep and is left out.
+    are chosen as `Evidence.of_knowledge` does, by the most of these recipes. A model that does not clearly beat chance
+    uncompressed has nothing to keep and is left out.
     """
     rows = rows[rows["recipe"].eq("none") | rows["recipe"].astype(str).str.fullmatch(recipes)]
-    strata = Evidence(rows).of_knowledge(lambda s: (len(s.recipes) - 1) * (len(s.recipes) > least))
-    parts = [s.rows[s.rows["protocol"] == s.memory] for s in strata if s.knows(s.memory)]
+    evidence, many = Evidence(rows), lambda s: (len(s.recipes) - 1) * (len(s.recipes) > least)
+    strata = [(s, protocol) for protocol in PROTOCOLS for s in evidence.of_knowledge(protocol, many)]
+    parts = [s.rows[s.rows["protocol"] == protocol] for s, protocol in strata if s.knows(protocol)]
     return pd.concat(parts, ignore_index=True) if parts else rows.iloc[:0]
 
 

@@ -1,0 +1,16 @@
+"""What decides on every page: the values of `decision.yaml`, each with its reason there, and the hash of that file."""
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+FILE = Path(__file__).with_name("decision.yaml")
+SHA256 = hashlib.sha256(FILE.read_bytes()).hexdigest()
+DECISION = {name: given["value"] for name, given in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()}
+LEVEL: float = DECISION["level"]
+LEAST: float = DECISION["least"]
+MODELS: int = DECISION["models"]
+PROTOCOLS = tuple(DECISION["protocols"])
+POOLED = frozenset(DECISION["pooled"])
+OPEN_BOOK_CHANCE: float = DECISION["open_book_chance"]
