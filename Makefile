@@ -29,7 +29,7 @@ pdf: book
 
 test: install
 	@$(BIN)/ruff check kc_utils kc_lab data tests benchmarks
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(READY)
 	@$(BIN)/kc lab train --all

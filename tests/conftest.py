@@ -10,8 +10,15 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # so that `tests.trained` is found by `pytest`
 
+SLOW = ("test_smoke.py", "test_engine.py", "test_session.py", "test_contributing.py", "test_lab_notebooks.py")
+
 settings.register_profile("shared machine", deadline=None)  # one slow example says nothing here
 settings.load_profile("shared machine")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
 
 
 @pytest.fixture(scope="session")

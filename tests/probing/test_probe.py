@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from kc_utils.errors import BadRequest
 from kc_utils.models.loading import load
+from kc_utils.probing import evaluate as evaluate_module
 from kc_utils.probing import probe as probe_module
 from kc_utils.probing import scorers
 from kc_utils.probing.evaluate import evaluate
@@ -63,7 +64,7 @@ def test_rows_do_not_depend_on_batch_sizes_nor_on_which_facts_share_a_batch(tiny
     rows, probe = evaluated(family).rows, MIXED.model_copy(update={"protocols": ("cloze", "rank"), "templates": 1})
     small = partial(getattr(scorers, PREDICTORS[family]), batch_tokens=120, rows=20)
     monkeypatch.setattr(scorers, PREDICTORS[family], small)
-    monkeypatch.setattr(probe_module, "FACTS_AT_A_TIME", 7)
+    monkeypatch.setattr(evaluate_module, "FACTS_AT_A_TIME", 7)
     others = evaluate(tiny(family).model, tiny(family).tokenizer, family, probe).rows
     same = rows.merge(others, on=["fact", "protocol", "template"], suffixes=("", "_2"))
     assert len(same) == len(others)

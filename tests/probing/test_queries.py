@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kc_utils.probing import probe as probe_module
+from kc_utils.probing import evaluate as evaluate_module
 from kc_utils.probing.evaluate import evaluate
 from kc_utils.probing.facts import Fact, FactSet, Relation
 from kc_utils.probing.logits import Logits
@@ -93,7 +93,7 @@ def test_shots_come_from_all_facts_and_not_before_an_open_book(tiny, monkeypatch
     pd.testing.assert_frame_equal(plain[keys], shown[keys])
     moved = (plain["score"] - shown["score"]).abs().groupby(plain["protocol"]).max()
     assert moved["openbook"] < 1e-4 < min(moved["cloze"], moved["rank"])
-    monkeypatch.setattr(probe_module, "FACTS_AT_A_TIME", 5)
+    monkeypatch.setattr(evaluate_module, "FACTS_AT_A_TIME", 5)
     pd.testing.assert_series_equal(shown["score"], rows(shots=2)["score"], atol=2e-3, rtol=0)
 
 
