@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from IPython.display import Markdown
 
+from kc_utils.stats.decision import LEVEL, MARGIN
 from kc_utils.stats.names import METHOD_NAMES, SCOPE_NAMES, TASK, protocols_in_order, short_protocol
 
 NBSP = "\u00a0"
@@ -127,9 +128,8 @@ def losses(table: pd.DataFrame, protocol: str, by: str = "scope") -> list[str]:
         )
         clear, last = group[group["clear"]], group.iloc[-1]
         if clear.empty:
-            found.append(
-                f"**{name}**: no clear loss at any amount tested ({series([amount(x) for _, x in group.iterrows()])})."
-            )
+            tested = series([amount(x) for _, x in group.iterrows()])
+            found.append(f"**{name}**: no clear loss at any amount tested ({tested}); {unseen(last)}.")
             continue
         first = clear.iloc[0]
         text = f"**{name}**: the loss is first clear at {amount(first)}, where the model {kept(first)}."
@@ -137,6 +137,15 @@ def losses(table: pd.DataFrame, protocol: str, by: str = "scope") -> list[str]:
             text += f" At {amount(last)} it keeps {percent(last['retention'])}."
         found.append(text)
     return found
+
+
+def unseen(line: pd.Series) -> str:
+    """State what "no clear loss" leaves open: equality within the margin, or the loss that these facts could have shown."""
+    if line["equal"]:
+        return f"at {amount(line)} the model equals the uncompressed one within {whole(MARGIN)} points"
+    if math.isnan(line["visible"]):
+        return "it did not beat chance before"
+    return f"at {amount(line)} a loss of {whole(line['visible'])} points of the knowledge would most likely have shown"
 
 
 def verdict(line: pd.Series) -> str:
@@ -150,7 +159,7 @@ def pair(line: pd.Series) -> str:
     """State how a recipe and its rival differ on the same facts (a line of `compare(rows, against={...})`)."""
     if not line["lost"] + line["gained"]:
         which = "not one answer differs in being right"
-    elif line["p_holm"] < 0.05:
+    elif line["p_holm"] < LEVEL:
         better = line["recipe"] if line["difference"] > 0 else line["against"]
         which = f"a clear difference, in favour of `{better}`"
     else:

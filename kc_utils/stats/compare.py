@@ -2,7 +2,8 @@
 
 Accuracies carry Wilson intervals; differences and retentions a bootstrap over facts that scores both recipes on the same
 draw (`bootstrap`); losses McNemar's exact test, corrected by Holm's method over the recipes of a model and protocol.
-A loss is *clear* where the corrected p lies below 0.05 and accuracy fell. Overlapping intervals decide nothing.
+A loss is *clear* where the corrected p lies below LEVEL and LEAST of the knowledge is lost (`decision`). A model is *equal* to
+its baseline where the whole interval of retention lies within MARGIN of 1. Overlapping intervals decide nothing.
 """
 
 import math
@@ -12,7 +13,8 @@ import pandas as pd
 
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.stats.bootstrap import Resamples
-from kc_utils.stats.intervals import LEVEL, NAN, clustered_wilson, holm, mcnemar
+from kc_utils.stats.decision import LEAST, LEVEL, MARGIN
+from kc_utils.stats.intervals import NAN, clustered_wilson, holm, mcnemar
 from kc_utils.stats.items import Answers, aligned, questions_of, refuse_missing, sample_of
 from kc_utils.stats.names import canonical, recipe_fields
 from kc_utils.study.rows import REPORTED
@@ -31,7 +33,8 @@ def compare(
     Returns a table, one line per model, recipe and protocol (and facts, probe, where the rows name them; and value of
     `by`): n questions, clusters (facts); accuracy with its interval low, high; chance; baseline_accuracy, of the recipe named in
     `against`; difference and retention with *_low and *_high; lost and gained, shares of all questions that only one of
-    the two answers rightly; p of McNemar's test, p_holm and clear; the fields of the recipe (`names.recipe_fields`) and
+    the two answers rightly; p of McNemar's test, p_holm, clear and equal; visible, the smallest loss of knowledge that four in
+    five samples of this size would show (2.8 standard errors); the fields of the recipe (`names.recipe_fields`) and
     what of it was measured (`touched_fraction`, `sparsity`, `compression_ratio` ...). Intervals are 95 %.
 
     retention = (accuracy - chance) / (baseline_accuracy - chance): 1 nothing lost, 0 guessing; missing where the baseline
@@ -111,15 +114,21 @@ def _rivals(rows: pd.DataFrame, against: str | Mapping[str, str]) -> dict[str, s
 
 
 def _corrected(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
-    """Add p_holm over the lines of a family in which two recipes are compared, and `clear`."""
+    """Add p_holm over the lines of a family in which two recipes are compared, `clear`, `equal` and `visible`."""
     if table.empty:
         raise BadRequest("none of the recipes to compare was evaluated: name recipes of the rows")
     tested = table["p"].where(table["recipe"] != table["against"])
     p_holm = tested.groupby([table[c] for c in family], observed=True, dropna=False).transform(holm)
-    clear = (p_holm < LEVEL) & (table["difference"] < 0)
+    kept, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
+    found = {
+        "p_holm": p_holm,
+        "clear": (p_holm < LEVEL) & (kept <= 1 - LEAST),
+        "equal": (low >= 1 - MARGIN) & (high <= 1 + MARGIN),
+        "visible": 2.8 / 3.92 * (high - low),
+    }
     at = table.columns.get_loc("p") + 1
-    table.insert(at, "p_holm", p_holm)
-    table.insert(at + 1, "clear", clear)
+    for place, (name, values) in enumerate(found.items(), at):
+        table.insert(place, name, values)
     return table
 
 

@@ -16,7 +16,6 @@ from statsmodels.stats.proportion import proportion_confint
 from kc_utils.errors import BadResult
 
 NAN = (math.nan, math.nan)
-LEVEL = 0.05  # a loss or difference is clear where its corrected p lies below
 
 
 def wilson(correct: float, n: float, alpha: float = 0.05) -> tuple[float, float]:

@@ -12,11 +12,10 @@ from scipy import stats
 
 from kc_utils.errors import BadRequest, listed
 from kc_utils.models.registry import FAMILIES, resolve
+from kc_utils.stats.decision import LEAST
 from kc_utils.stats.intervals import t_interval
 from kc_utils.stats.items import questions_of
 from kc_utils.stats.names import lab_parts, model_name
-
-SHOWN = 0.995  # a mean that keeps more is 100 % in whole per cent: seeds that lose one fact each have no spread
 
 BY = ("line", "protocol", "recipe")
 
@@ -89,8 +88,8 @@ def over_seeds(
 
 
 def clear_over_seeds(means: pd.DataFrame) -> pd.Series:
-    """Return where the interval over seeds of `retention` lies below 1, and the loss is one that whole per cent show."""
-    return (means["retention_high"] < 1) & (means["retention"] < SHOWN)
+    """Return where the interval over seeds of `retention` lies below 1, and LEAST of the knowledge is lost."""
+    return (means["retention_high"] < 1) & (means["retention"] <= 1 - LEAST)
 
 
 def between_lines(table: pd.DataFrame, first: str, second: str, value: str = "retention") -> dict[str, float]:
