@@ -1,8 +1,7 @@
 """The models of the lab: transformers' own BERT, T5 and Llama at two sizes, and their weights before training.
 
-`small` is trained near what it can hold, `large` has room to spare. Within a size the three families differ by less than a
-tenth in parameters, embedding included. Output and input embedding are tied, as in most models of the study; there is no
-dropout, since every row is seen a few times only.
+Within a size the three families differ by less than a tenth in parameters, embedding included. Output and input embedding are
+tied, as in most models of the study; there is no dropout, since every row is seen a few times only.
 
 First weights follow mimetic initialization (Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers"), so
 that short trainings learn to look things up. In the first layer that reads a row, attention passes on unchanged what it

@@ -17,13 +17,17 @@ from kc_utils.models.registry import resolve
 
 
 class Shape(BaseModel):
-    """A row of `shapes.yaml`: transformers' model_type and the settings that differ from its defaults."""
+    """A row of `shapes.yaml`: transformers' model_type and the settings that differ from its defaults.
+
+    file_bytes: of the published file, where that holds the weights in fewer bits than a number of 16.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_type: str
     config: dict
     stored_bytes: int = 4
+    file_bytes: int | None = None
     head_of_its_own: bool = False
 
 

@@ -11,7 +11,7 @@ import yaml
 from kc_utils.places import project_dir
 from kc_utils.report.drawing import FAINT, INK, legend_below, png, theme
 from kc_utils.report.phrases import NBSP, number, series
-from kc_utils.report.tables import figure, markdown_table
+from kc_utils.report.tables import devices, figure, markdown_table
 from kc_utils.stats import decision
 from kc_utils.stats.claims import (
     AGAINST,
@@ -169,8 +169,8 @@ def origins(rows: pd.DataFrame) -> list[str]:
         differ = [f"{n:,} of them with other {what} than this book's" for what, n in other.items() if n]
         how = f": {' and '.join(differ)}" if differ else ", by the code and with the versions of this book"
         lines.append(
-            f"- **Results of record, study `{study}`**: {count}, computed on {when} with {', '.join(made['versions'])} on "
-            f"{' and '.join(made['processors'])}{how}. `kc verify --study {study}` computes a sample of them again."
+            f"- **Results of record, study `{study}`**: {count}, computed on {when} with {', '.join(made['versions'])}{how}. "
+            f"{devices(made['made'])} `kc verify --study {study}` computes a sample of them again."
         )
     return lines + [f"- **Missing**: {line}" for name in record.studies() for line in record.load(name).problems]
 

@@ -28,6 +28,8 @@ from kc_utils.study.provenance import versions
 
 EXECUTED = ("background/", "techniques/", "findings/", "intro")
 """Pages of text that the build executes."""
+OF_RESULTS = ("findings/", "intro", "background/load")
+"""Those of them that read rows at hand."""
 MADE_OF = "results/made_of"
 """A file under `book/` that names the rows a book is built from; `pages` writes it."""
 BRANCH = "published-notebooks"
@@ -54,9 +56,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     rows = Path(app.srcdir) / MADE_OF
     results = rows.read_text() if rows.is_file() else ""
     pages = [name for name in sorted(env.found_docs) if name.startswith(EXECUTED)]
-    env.kc_made_with = {
-        name: code.hexdigest() + (results if name.startswith(("findings/", "intro")) else "") for name in pages
-    }
+    env.kc_made_with = {name: code.hexdigest() + (results if name.startswith(OF_RESULTS) else "") for name in pages}
     return [name for name, now in env.kc_made_with.items() if before.get(name) != now]
 
 

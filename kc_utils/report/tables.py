@@ -1,13 +1,17 @@
 """Tables of pages and notebooks: a comparison with all its numbers, and what was run, on what, of which models."""
 
 import platform
+from collections import Counter
+from collections.abc import Mapping
 
 import pandas as pd
 from IPython.display import HTML
 
+from kc_utils.compression.recipe import Recipe
 from kc_utils.models.registry import FAMILIES, registry, resolve
-from kc_utils.report.phrases import interval, p_value, whole
-from kc_utils.stats.names import model_name, protocols_in_order, short_protocol
+from kc_utils.report.phrases import interval, p_value, series, whole
+from kc_utils.stats.names import METHOD_NAMES, model_name, protocols_in_order, short_protocol
+from kc_utils.study.cells import Cell
 from kc_utils.study.provenance import versions
 
 TECHNIQUES = {
@@ -153,9 +157,32 @@ def models_table() -> str:
     return markdown_table(rows) + "\n\n" + "\n".join(notes) + "\n"
 
 
+def devices(made: Mapping[Cell, Mapping]) -> str:
+    """State how many evaluations ran on what, and which ran on another device than the uncompressed model of their probe.
+
+    made: of each evaluation, as its record holds it.
+    """
+    name = lambda m: m["hardware"]["processor" if m["device"] == "cpu" else "accelerator"]  # noqa: E731
+    counts = Counter(map(name, made.values())).most_common()
+    text = f"They ran on {series([f'{what} ({n:,})' for what, n in counts])}."
+    base = {(cell.model, cell.probe): name(m) for cell, m in made.items() if cell.recipe == "none"}
+    apart = [c for c, m in made.items() if base.get((c.model, c.probe), name(m)) != name(m)]
+    if apart:
+        methods = sorted({METHOD_NAMES[Recipe.parse(c.recipe).steps[-1].method] for c in apart})
+        models = ", ".join(dict.fromkeys(f"`{c.model}`" for c in apart))
+        text += (
+            f" Of {models}, {len(apart):,} ({series(methods)}) ran on another device than the uncompressed model that they are "
+            "compared with. Sums of float32 in another order may turn an answer whose margin is next to nothing. Each evaluation "
+            "ran on one device alone, so that these rows do not show how many answers turn."
+        )
+    return text
+
+
 def provenance(run, results: dict) -> str:
     """The end of a result page: its rows to download, its parameters, how to run it again, what made the rows."""
-    records = [results[cell].record for cell in run.cells]
+    records = {cell: results[cell].record for cell in run.cells}
+    ran = devices({cell: r["made"] for cell, r in records.items()})
+    records = list(records.values())
     made, depends = [r["made"] for r in records], records[0]["depends_on"]
     hardware = made[0]["hardware"]
     values = [{"parameter": f"`{k}`", "value": f"`{v!r}`"} for k, v in run.plan.values.items()]
@@ -174,10 +201,11 @@ Run it again:
 papermill notebooks/{run.template}.ipynb out.ipynb {flags}
 ```
 
-{len(records)} evaluations, computed in {sum(sum(m["seconds"].values()) for m in made):.0f} s on {hardware["processor"]}
-({made[0]["threads"]} thread(s) each; {hardware["cores"]} cores, {hardware["memory_gib"]} GiB, accelerator:
-{hardware["accelerator"] or "none"}) on {", ".join(sorted({m["at"][:10] for m in made}))}, with
+{len(records)} evaluations, computed in {sum(sum(m["seconds"].values()) for m in made):.0f} s
+({made[0]["threads"]} thread(s) each; {hardware["cores"]} cores, {hardware["memory_gib"]} GiB) on
+{", ".join(sorted({m["at"][:10] for m in made}))}, with
 {", ".join(f"{p} {v}" for p, v in depends["versions"].items())}; facts `{depends["facts"][:12]}`, code `{depends["code"][:12]}`.
+{ran}
 """
     if recorded := [r["recorded"]["study"] for r in records if "recorded" in r]:
         text += (

@@ -108,17 +108,16 @@ class Record:
     def cells(self) -> dict[Cell, RecordedFile]:
         return {file.cell(recipe): file for file in self.files for recipe in file.cells}
 
-    def making(self) -> dict[str, list]:
-        """Return what made these results: days, versions of the packages that scores depend on, processors (accelerators
-        where models were evaluated on one), seconds of all."""
-        made = [file.made(cell.recipe) for cell, file in self.cells.items()]
+    def making(self) -> dict:
+        """Return what made these results: days, versions of the packages that scores depend on, and made: of each
+        evaluation when, on what and how long."""
+        made = {cell: file.made(cell.recipe) for cell, file in self.cells.items()}
         versions = [file.depends_on(cell.recipe)["versions"] for cell, file in self.cells.items()]
         packages = dict.fromkeys(p for v in versions for p in v)
         return {
-            "days": sorted({m["at"][:10] for m in made}),
+            "days": sorted({m["at"][:10] for m in made.values()}),
             "versions": [f"{p} {', '.join(sorted({v[p] for v in versions if p in v}))}" for p in packages],
-            "processors": sorted({m["hardware"]["processor" if m["device"] == "cpu" else "accelerator"] for m in made}),
-            "seconds": [sum(sum(m["seconds"].values()) for m in made)],
+            "made": made,
         }
 
     def otherwise(self) -> dict[str, int]:

@@ -36,6 +36,8 @@ REPORTED = (
 RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""
 TEXTS = ("recipe", "fact", "relation", "protocol")
+APART = ("lab-load",)
+"""Studies that are read by name alone: their models differ in what no other page varies."""
 LEFT_OUT = {
     ("cloze", "encoder"): "a mask stands for one piece of a word; their answers take several, or are white space",
     ("cloze", "encoder-decoder"): "the first token of the answer is white space alone, or unknown to the tokenizer",
@@ -132,10 +134,10 @@ def results(
 ) -> pd.DataFrame:
     """Return the rows of every finished evaluation at hand: studies finished on this machine, then the results of record.
 
-    study: only of this one; models, recipes, protocols, facts: only these names or patterns, such as `lab:*`. Columns are
-    those of `evaluate` without the scores of single candidates; `origin` is the study, or "record of" it. What several origins
-    hold of one model and probe is taken from the first, so that baselines stay beside their recipes. Raises BadRequest where
-    nothing fits.
+    study: only of this one, else of all but `APART`; models, recipes, protocols, facts: only these names or patterns, such as
+    `lab:*`. Columns are those of `evaluate` without the scores of single candidates; `origin` is the study, or "record of" it.
+    What several origins hold of one model and probe is taken from the first, so that baselines stay beside their recipes.
+    Raises BadRequest where nothing fits.
 
     >>> import kc_utils as kc
     >>> rows = kc.results(models="lab:decoder-small-*", facts="lab", recipes=["none", "rtn@all=2"])
@@ -170,7 +172,7 @@ def results(
 def _at_hand(study: str | None) -> Iterator[tuple[str, RecordedFile]]:
     """Yield the files of rows of everything that is finished, each with its origin."""
     for folder, prefix in ((finished_dir(), ""), (reference_dir(), RECORD)):
-        for name in (name for name in record.studies(folder) if study in (None, name)):
+        for name in (n for n in record.studies(folder) if n == study or (study is None and n not in APART)):
             for entry in record.read_listing(folder / name / record.INDEX):
                 with suppress(MissingData):  # `record.load(study).problems` says so
                     yield prefix + name, record.opened(folder / name / entry["file"], entry["sha256"])

@@ -3,9 +3,9 @@
   "use strict";
   const box = document.getElementById("kc-choose");
   const rows = window.kc.read("kc-choose-data");
-  const techniques = ["uncompressed", "pruning", "quantization", "pruning then quantization"];
-  const colours = ["#949494", "#0173b2", "#de8f05", "#029e73"];
-  const symbols = ["star", "circle", "square", "diamond"];
+  const techniques = ["uncompressed", "pruning", "quantization", "pruning then quantization", "original file"];
+  const colours = ["#949494", "#0173b2", "#de8f05", "#029e73", "#cc78bc"];
+  const symbols = ["star", "circle", "square", "diamond", "hexagram"];
   const model = box.querySelector("[name=model]");
   const question = box.querySelector("[name=question]");
   const budget = box.querySelector("[name=budget]");
@@ -15,6 +15,7 @@
     reading: ["time to read", "time to read<br>(times the uncompressed model's)"],
     writing: ["time to write", "time to write a token<br>(times the uncompressed model's)"],
   };
+  const AGAIN = "rounds again what the published file had rounded";
   const answer = box.querySelector(".kc-answer");
   const { unique, percent, megabytes, fill, element } = window.kc;
 
@@ -37,7 +38,8 @@
 
   /* Models beside which no other is at least as quick (or small) and keeps as much, and is better in one of the two. */
   function unbeaten(part, by) {
-    return part.filter((r) => !part.some((o) => o[by] <= r[by] && o.kept >= r.kept && (o[by] < r[by] || o.kept > r.kept)));
+    const kept = (r) => Math.min(r.kept, 1); // nothing keeps more than all
+    return part.filter((r) => !part.some((o) => o[by] <= r[by] && kept(o) >= kept(r) && (o[by] < r[by] || kept(o) > kept(r))));
   }
 
   function draw() {
@@ -59,7 +61,7 @@
           array: mine.map((r) => 100 * (r.high - r.kept)), arrayminus: mine.map((r) => 100 * (r.kept - r.low)),
         },
         marker: { size: 9, color: colours[n], symbol: symbols[n], opacity: mine.map((r) => (r.megabytes <= limit ? 1 : 0.35)) },
-        text: mine.map((r) => r.recipe),
+        text: mine.map((r) => r.recipe + (r.again ? "<br>" + AGAIN : "")),
         customdata: mine.map((r) => r.megabytes),
         hovertemplate: "%{text}<br>%{customdata:.3g} MB, %{y:.0f} % kept<extra>" + technique + "</extra>",
       };
@@ -101,6 +103,8 @@
     }
     lead.append("Within " + megabytes(limit) + ", most is kept by ", code(fitting[0].recipe), ": " + inWords(fitting[0]) + ".");
     const list = element("ul", ...fitting.slice(1, 6).map((r) => element("li", code(r.recipe), ": " + inWords(r))));
+    const others = question.options.length - 1;
+    lead.append(" Queried: " + question.value + (others ? "; the list Facts holds " + others + " more, by source and protocol." : "."));
     answer.replaceChildren(lead);
     if (fitting.length > 1) {
       answer.append(element("p", "Smaller still, and beaten by none in its size:"), list);
@@ -109,11 +113,11 @@
 
   function inWords(r) {
     return percent(r.kept) + " of the knowledge (95 % interval " + percent(r.low) + " to " + percent(r.high) + ") in " +
-      megabytes(r.megabytes);
+      megabytes(r.megabytes) + (r.again ? " (" + AGAIN + ")" : "");
   }
 
   function code(text) {
-    return element("code", text === "none" ? "no compression" : text);
+    return text.includes("@") ? element("code", text) : text === "none" ? "no compression" : "the " + text;
   }
 
   box.hidden = false; // before the first drawing, which takes the width that is there
