@@ -12,7 +12,8 @@ import pytest
 
 from kc_utils.errors import MissingData
 from kc_utils.models import packaged
-from kc_utils.models.registry import ModelEntry
+from kc_utils.models.registry import ModelEntry, resolve
+from kc_utils.models.sizes import shapes
 
 CONTENT = b"GGUF and then some weights"
 FILE = "some_package/model.gguf"
@@ -164,3 +165,12 @@ def test_disks_that_cannot_be_written(entry, pip, conversions, tmp_path, monkeyp
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "file"))
     refused(entry, "cannot write .*KC_CACHE")
+
+
+@pytest.mark.parametrize("model", [name for name, shape in shapes().items() if shape.file_bytes])
+def test_the_size_of_a_published_file_is_its_size_where_its_package_is_here(model):
+    package, _, version = resolve(model).address.partition("==")
+    file = packaged._installed_file(package, version, resolve(model).file)
+    if file is None:
+        pytest.skip(f"{package} is not installed")
+    assert file.stat().st_size == shapes()[model].file_bytes

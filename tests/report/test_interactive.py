@@ -9,6 +9,7 @@ import pytest
 
 import kc_utils as kc
 from kc_utils.errors import MissingData
+from kc_utils.models.sizes import shapes
 from kc_utils.report.interactive import choose, explore
 from kc_utils.study import speeds
 from tests.stats import made
@@ -49,6 +50,19 @@ def test_each_origin_has_its_own_baseline_and_the_largest_sample_counts():
     kept = frame.set_index("recipe")["kept"].to_dict()
     assert kept["int8@all"] == 1.0 and kept["magnitude@all=0.5"] == pytest.approx(0.5)  # 10 of 20, not 10 of 30
     assert frame["recipe"].is_unique and "rtn@all=3" not in kept and set(frame["model"]) == {"tiny"}
+
+
+def test_a_published_file_of_few_bits_is_an_offer_that_beats_larger_ones(monkeypatch, tmp_path):
+    monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
+    rows = rows_of(RIGHT | {"int8@all": 31}, model="smollm2-135m")  # an answer gained by chance is no knowledge kept
+    frame = choose.offers(rows).set_index("recipe")
+    file = frame.loc[choose.ORIGINAL]
+    assert (1e6 * file["megabytes"], file["kept"]) == (shapes()["smollm2-135m"].file_bytes, 1.0)
+    assert set(frame.index[frame["frontier"]]) == {choose.ORIGINAL, "magnitude@all=0.2+int8@all", "rtn@all=4"}
+    assert set(frame.index[frame["again"]]) == {"int8@all", "rtn@all=4", "magnitude@all=0.2+int8@all"}
+    html, table = choose.choose_page(pd.concat([rows.assign(protocol="rank"), rows]))
+    assert "beats the uncompressed model and the 2 of 4 compressed models" in table and "| `rtn@all=4` † |" in table
+    assert data_of(html, "kc-choose-data")[0]["question"] == "worldfacts, cloze, 40 facts"  # the page opens with it
 
 
 def test_what_none_beats_is_what_comparing_all_pairs_finds():

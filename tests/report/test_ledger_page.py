@@ -5,8 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from kc_utils.report import claims
+from kc_utils.report import claims, tables
 from kc_utils.stats.claims import NO_DATA
+from kc_utils.study.cells import Cell
 from tests.stats.claimed import results
 from tests.study.recorded import computed, evaluated, file, recorded, registered, study
 
@@ -58,6 +59,16 @@ def test_without_rows_there_is_a_page_all_the_same():
     text, pictures = claims.ledger_page(pd.DataFrame())
     assert set(verdicts(text).values()) == {NO_DATA}
     assert pictures == {} and "No rows at hand" in text
+
+
+def test_rows_of_another_device_than_their_baseline_are_named():
+    hardware, ran = {"processor": "A", "accelerator": "B"}, {"none": "cuda", "rtn@all=4": "cuda", "int8@all": "cpu"}
+    made = {Cell("m", recipe, None): {"device": device, "hardware": hardware} for recipe, device in ran.items()}
+    text = tables.devices(made)
+    assert text.startswith(
+        "They ran on B (2) and A (1). Of `m`, 1 (int8 dynamic) ran on another device than the uncompressed"
+    )
+    assert tables.devices({cell: m | {"device": "cpu"} for cell, m in made.items()}) == "They ran on A (3)."
 
 
 def test_rows_of_record_say_with_what_they_were_made(recorded, tmp_path):
