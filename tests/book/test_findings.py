@@ -2,6 +2,7 @@
 
 import re
 from fnmatch import fnmatchcase
+from unittest.mock import Mock
 
 import IPython.display
 import myst_nb
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import kc_utils as kc
 from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
@@ -92,6 +94,25 @@ def test_the_start_page_joins_pruning_and_quantization(run):
     for rows in ([], [answers({"none": 160, "rtn@all=4": 130})]):
         glued, shown = run("../intro", rows)
         assert glued["landing"].startswith("No rows at hand have both techniques") and not shown
+
+
+def test_the_page_on_load_states_what_the_recorded_rows_hold(run, monkeypatch):
+    glued, shown = run("../background/load", [])
+    said = glued["load_answer"]
+    for recipe in ("magnitude@all=0.3", "rtn@all=3"):
+        for model, load in (("lab:decoder-small-s1", 1), ("lab:decoder-small-x8-s1", 8)):
+            rows = kc.results("lab-load", models=model, recipes=["none", recipe], protocols="rank")
+            right, chance = rows.groupby("recipe")["correct"].mean(), rows["chance"].mean()
+            kept = (right[recipe] - chance) / (right["none"] - chance)
+            assert re.search(rf"{round(100 * kept)} % \([^)]*\)[^.;]* at load {load}", said)
+    assert shown.count("<figure") == 2 and "nan" not in re.sub(r'base64,[^"]+', "", shown)
+    changed = re.findall(r"^- \[.+\]\(claim-[\w-]+\): (.+)\.$", shown, re.M)
+    assert f"{len(changed)} have another verdict" in said
+    assert all(len(set(re.findall(r"([a-z][a-z ]+) at load", line))) > 1 for line in changed)
+    assert not kc.results(models="lab:*", facts="lab", recipes="none")["model"].str.contains("-x").any()
+    monkeypatch.setattr(kc, "results", Mock(side_effect=BadRequest("none")))
+    glued, shown = run("../background/load", [])
+    assert glued["load_answer"].startswith("**No data.**") and not shown
 
 
 def test_where_a_loss_begins_follows_the_rows(run):

@@ -61,7 +61,7 @@ def test_a_published_file_of_few_bits_is_an_offer_that_beats_larger_ones(monkeyp
     assert set(frame.index[frame["frontier"]]) == {choose.ORIGINAL, "magnitude@all=0.2+int8@all", "rtn@all=4"}
     assert set(frame.index[frame["again"]]) == {"int8@all", "rtn@all=4", "magnitude@all=0.2+int8@all"}
     html, table = choose.choose_page(pd.concat([rows.assign(protocol="rank"), rows]))
-    assert "beats the uncompressed model and the 2 of 4 compressed models" in table and "| `rtn@all=4` † |" in table
+    assert "beats the uncompressed model and those 2 of 4 compressed models" in table and "| `rtn@all=4` † |" in table
     assert data_of(html, "kc-choose-data")[0]["question"] == "worldfacts, cloze, 40 facts"  # the page opens with it
 
 

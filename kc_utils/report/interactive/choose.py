@@ -143,8 +143,8 @@ def about_original(own: pd.DataFrame) -> str:
     larger = int((rest >= sizes[ORIGINAL]).sum())
     return (
         f"The file in which this model was published holds exactly the weights that are called uncompressed here, in "
-        f"{sizes[ORIGINAL]:.3g} MB instead of {sizes['none']:.3g} MB. So it beats the uncompressed model and the {larger} of "
-        f"{len(rest)} compressed models that are not smaller.\n\n† Rounds weights again that this file had rounded: what is "
+        f"{sizes[ORIGINAL]:.3g} MB instead of {sizes['none']:.3g} MB. So it beats the uncompressed model and those {larger} "
+        f"of {len(rest)} compressed models that are not smaller.\n\n† Rounds weights again that this file had rounded: what is "
         "lost says little about [weights that never were](four-bit-origin).\n\n"
     )
 
