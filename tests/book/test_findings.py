@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import kc_utils as kc
+from kc_lab.world import ABOUT_PEOPLE
 from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
@@ -102,11 +103,12 @@ def test_the_page_on_load_states_what_the_recorded_rows_hold(run, monkeypatch):
     for recipe in ("magnitude@all=0.3", "rtn@all=3"):
         for model, load in (("lab:decoder-small-s1", 1), ("lab:decoder-small-x8-s1", 8)):
             rows = kc.results("lab-load", models=model, recipes=["none", recipe], protocols="rank")
+            rows = rows[rows["relation"].isin(ABOUT_PEOPLE)]
             right, chance = rows.groupby("recipe")["correct"].mean(), rows["chance"].mean()
             kept = (right[recipe] - chance) / (right["none"] - chance)
             assert re.search(rf"{round(100 * kept)} % \([^)]*\)[^.;]* at load {load}", said)
-    assert shown.count("<figure") == 2 and "nan" not in re.sub(r'base64,[^"]+', "", shown)
-    changed = re.findall(r"^- \[.+\]\(claim-[\w-]+\): (.+)\.$", shown, re.M)
+    assert (shown.count("<figure"), shown.count("<table")) == (2, 3) and "nan" not in re.sub(r'base64,[^"]+', "", shown)
+    changed = re.findall(r"- \[[^]]+\]\(claim-[\w-]+\): (.+)\.$", shown, re.M)
     assert f"{len(changed)} have another verdict" in said
     assert all(len(set(re.findall(r"([a-z][a-z ]+) at load", line))) > 1 for line in changed)
     assert not kc.results(models="lab:*", facts="lab", recipes="none")["model"].str.contains("-x").any()
