@@ -108,7 +108,7 @@ def test_the_page_on_load_states_what_the_recorded_rows_hold(run, monkeypatch):
             kept = (right[recipe] - chance) / (right["none"] - chance)
             assert re.search(rf"{round(100 * kept)} % \([^)]*\)[^.;]* at load {load}", said)
     assert (shown.count("<figure"), shown.count("<table")) == (2, 3) and "nan" not in re.sub(r'base64,[^"]+', "", shown)
-    changed = re.findall(r"- \[[^]]+\]\(claim-[\w-]+\): (.+)\.$", shown, re.M)
+    changed = re.findall(r"- \[[^]]+\]\(claim-[\w-]+\): (.+)\.$", glued["load_changes"], re.M)
     assert f"{len(changed)} have another verdict" in said
     assert all(len(set(re.findall(r"([a-z][a-z ]+) at load", line))) > 1 for line in changed)
     assert not kc.results(models="lab:*", facts="lab", recipes="none")["model"].str.contains("-x").any()

@@ -1,7 +1,7 @@
 /* What the interactive pages share: lists to choose from, numbers in words, elements with text. */
 window.kc = {
   unique: (values) => [...new Set(values)],
-  percent: (x) => (100 * x).toFixed(0).replace("-", "\u2212") + " %",
+  percent: (x) => String(Math.round(100 * x) || 0).replace("-", "\u2212") + " %",
   megabytes: (x) => (x < 10 ? x.toFixed(2) : x.toFixed(0)) + " MB",
   read: (id) => JSON.parse(document.getElementById(id).textContent),
   fill: function (select, values) {
