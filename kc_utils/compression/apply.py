@@ -12,7 +12,7 @@ from torch import nn
 
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe, Step
-from kc_utils.compression.report import Report, StepReport, Storage, count_zeros, elements, measure
+from kc_utils.compression.report import Report, StepReport, count_zeros, elements, measure
 from kc_utils.errors import BadModel, BadRequest, BadResult
 from kc_utils.models.loading import Loaded
 from kc_utils.models.roles import Architecture
@@ -63,10 +63,9 @@ def apply(
                 untie(model, _select(model, step, architecture))
         steps, storage = [], {}
         for step in recipe.steps:
-            steps.append(_do(model, step, _select(model, step, architecture), storage, tokenizer))
-        touched = {m.name for _, chosen in plan for m in chosen}
-        now = [m for m in matrices(model, architecture) if m.name in touched] if touched else []
-        return measure(str(recipe), model, now, storage, steps, before)
+            steps.append(_do(model, step, storage, tokenizer, architecture))
+        touched = _named(model, {m.name for _, chosen in plan for m in chosen}, architecture)
+        return measure(str(recipe), model, touched, storage, steps, before)
 
 
 def untie(model: nn.Module, heads: Sequence[Matrix]) -> None:
@@ -99,35 +98,32 @@ def _select(model: nn.Module, step: Step, architecture) -> list[Matrix]:
     return select(model, step.scope, step.options["preset"], quantizing=not kind.prunes, description=architecture)
 
 
-def _do(model: nn.Module, step: Step, chosen: list[Matrix], storage: dict[str, Storage], tokenizer) -> StepReport:
-    """Run one step and check that its matrices hold what the recipe says."""
+def _named(model: nn.Module, names: set[str], architecture) -> list[Matrix]:
+    """The matrices of these names as the model holds them now: libraries replace modules."""
+    return [m for m in matrices(model, architecture) if m.name in names] if names else []
+
+
+def _do(model: nn.Module, step: Step, storage: dict, tokenizer, architecture) -> StepReport:
+    """Run one step, note in `storage` how it keeps its matrices, and check that they hold what the recipe says."""
+    chosen = _select(model, step, architecture)
     begin = time.perf_counter()
     extra = {"tokenizer": tokenizer} if method(step.method).calibrates else {}
     outcome = import_module(method(step.method).module).run(model, chosen, step, **extra)
     seconds = time.perf_counter() - begin
     storage.update(outcome.storage)
     names = {m.name for m in chosen}
-    after = [_refreshed(model, m) for m in chosen]
-    zeros, weights = sum(count_zeros(m) for m in after), sum(m.numel for m in after)
+    zeros = sum(count_zeros(m.values) for m in _named(model, names, architecture))
+    weights = sum(m.numel for m in chosen)
     if zeros < outcome.zeros_expected:
         raise BadResult(f"recipe step {step}: {outcome.zeros_expected} zeros were wanted, {zeros} were made")
     if not method(step.method).prunes and outcome.storage.keys() != names:
         raise BadResult(f"recipe step {step}: {len(outcome.storage)} of {len(names)} matrices were quantized")
-    bits = {outcome.storage[n].value_bits for n in outcome.storage}
+    kept = outcome.storage.values()
     return StepReport(
         step=str(step), method=step.method, scope=step.scope, matrices=len(chosen), weights=weights, zeros=zeros,
-        sparsity=zeros / weights, bits=max(bits) if bits else None, levels=outcome.levels, groups=outcome.groups,
-        seconds=round(seconds, 4), calibration=outcome.calibration,
+        sparsity=zeros / weights, bits=max((k.value_bits for k in kept), default=None),
+        groups=sum(k.groups for k in kept) or None, seconds=round(seconds, 4), calibration=outcome.calibration,
     )  # fmt: skip
-
-
-def _refreshed(model: nn.Module, matrix: Matrix) -> Matrix:
-    """The matrix with the module that the model holds now: libraries replace a Conv1D, and store (outputs, inputs)."""
-    module = model.get_submodule(matrix.name.rpartition(".")[0])
-    if module is matrix.module:
-        return matrix
-    shape = (matrix.outputs, matrix.inputs)
-    return replace(matrix, module=module, shape=shape, transposed=False)
 
 
 def _check_plan(plan: list[tuple[Step, list[Matrix]]], model: nn.Module, tokenizer) -> None:

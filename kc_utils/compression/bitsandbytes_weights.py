@@ -26,12 +26,10 @@ from kc_utils.errors import BadRequest
 from kc_utils.models.scopes import Matrix
 from kc_utils.models.stored import compute_in_full
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
 
 def check(matrices: Sequence[Matrix], step: Step) -> None:
     """Raise BadRequest for what bitsandbytes cannot hold, or computes wrongly."""
-    check_linear(matrices, step, DTYPES)
+    check_linear(matrices, step)
     if step.method == "llm-int8":
         check_products(step)
         return

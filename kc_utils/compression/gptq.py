@@ -18,21 +18,21 @@ Weights stay in float32: this measures what rounding does to a model, not how fa
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from kc_utils.compression import calibration
+from kc_utils.compression.linear import check_linear
 from kc_utils.compression.recipe import Step
-from kc_utils.compression.report import Grid, Outcome, Storage
-from kc_utils.compression.rtn import SCALE_BITS, grid_of, most_levels
+from kc_utils.compression.report import Grid, Outcome
+from kc_utils.compression.rtn import grid_of
 from kc_utils.errors import BadRequest, BadResult
 from kc_utils.models.scopes import Matrix
 
 BLOCK = 128  # columns after which the later ones are updated, all at once
-INDEX_BITS = 32  # the checkpoint format keeps the group of each input as an int32 where groups are not consecutive
 
 
 def check(matrices: Sequence[Matrix], step: Step, model: nn.Module, tokenizer) -> None:
@@ -46,12 +46,7 @@ def check(matrices: Sequence[Matrix], step: Step, model: nn.Module, tokenizer) -
                 f"{here}: {m.name} is in no block, and the calibration text is read by the blocks alone; round it with "
                 f"rtn@{m.role}, or choose a scope inside the blocks such as all (with preset=consistent)"
             )
-        if type(m.module).__name__ != "Conv1D" and type(m.module) is not nn.Linear:
-            raise BadRequest(f"{here}: {m.name} is in a {type(m.module).__name__}; GPTQ rounds nn.Linear and Conv1D")
-        if m.weight.dtype != torch.float32 or m.weight.device.type != "cpu":
-            raise BadRequest(
-                f"{here}: {m.name} is {m.weight.dtype} on {m.weight.device}; load the model as float32 on the CPU"
-            )
+    check_linear(matrices, step, full=True)
     if tokenizer is None:
         raise BadRequest(f"{here}: GPTQ reads calibration text; give apply() the model's tokenizer")
     calibration.texts(step.options["samples"])
@@ -66,12 +61,10 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
     options = {name: step.options[name] for name in ("group", "sym", "desc_act")}
     text = calibration.batch(model, tokenizer, step.options["samples"])
     before: dict[str, torch.Tensor] = {}
-    storage: dict[str, Storage] = {}
-    most = 0
+    storage: dict[str, Grid] = {}
     latest = [None, None]  # inputs of the last matrix and their columns, which query, key and value share
 
     def visit(matrix: Matrix, inputs: torch.Tensor) -> None:
-        nonlocal most
         if latest[0] is not inputs:
             hessian = inputs.t() @ inputs / len(inputs)
             latest[:] = inputs, columns_of(hessian, options["group"], step.options["damp"], options["desc_act"])
@@ -80,12 +73,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
             raise BadResult(f"recipe step {step}: {matrix.name} was rounded to what is not a number; use rtn")
         before[matrix.name] = matrix.weight.clone()
         matrix.rows.copy_(rounded)
-        integers = grid.integers(rounded)
-        groups = (integers[:, grid.group_of == group].numpy() for group in range(grid.scale.shape[1]))
-        most = max(most, *(most_levels(group, grid.bits) for group in groups))
-        overhead = grid.scale.numel() * (SCALE_BITS + (0 if grid.sym else grid.bits))
-        overhead += INDEX_BITS * matrix.inputs if options["desc_act"] else 0
-        storage[matrix.name] = Storage(grid.bits, overhead, grid)
+        storage[matrix.name] = replace(grid, ordered=options["desc_act"])
         bar.update()
 
     try:
@@ -96,8 +84,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
             if m.name in before:
                 m.weight.copy_(before[m.name])
         raise
-    groups = sum(held.grid.scale.numel() for held in storage.values())
-    return Outcome(storage=storage, levels=most, groups=groups, calibration=calibration.sha256(step.options["samples"]))
+    return Outcome(storage=storage, calibration=calibration.sha256(step.options["samples"]))
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 
+from kc_utils import __version__
 from kc_utils.compression import encodings
 from kc_utils.compression.report import Grid
 from kc_utils.errors import BadRequest, MissingData, listed
@@ -77,7 +77,7 @@ def packed(
         "sym": all(g.sym for g in grids.values()), "true_sequential": True,
         "format": "gptq" if first else "gptq_v2", "checkpoint_format": "gptq" if first else "gptq_v2",
         "block_name_to_quantize": blocks, "modules_in_block_to_quantize": [inside],
-        "meta": {"quantizer": [f"kc_utils:{_version()}"]},
+        "meta": {"quantizer": [f"kc_utils:{__version__}"]},
     }  # fmt: skip
     if bits == 4 and not _fast(grids, group):
         config["backend"] = PLAIN  # the kernel that it takes otherwise fails at the first call
@@ -120,16 +120,10 @@ def _rows(name: str, weight: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 def _grouping(grids: Mapping[str, Grid]) -> tuple[int, bool]:
     """The group size of the format (-1: all inputs), and whether groups are other than consecutive inputs."""
-    sizes, ordered = set(), False
-    for grid in grids.values():
-        members = torch.bincount(grid.group_of)
-        if len(members) > 1:
-            sizes.add(int(members.max()))
-            width = int(members.max())
-            ordered |= not torch.equal(grid.group_of, torch.arange(len(grid.group_of), dtype=torch.int32) // width)
-    if not sizes:
+    grouped = [grid for grid in grids.values() if int(grid.group_of.max()) > 0]
+    if not grouped:
         return -1, False
-    size = _only(sizes, "group sizes")
+    size = _only({int(torch.bincount(grid.group_of).max()) for grid in grouped}, "group sizes")
     whole = [n for n, g in grids.items() if int(g.group_of.max()) == 0 and len(g.group_of) > size]
     if whole:
         raise BadRequest(
@@ -137,7 +131,7 @@ def _grouping(grids: Mapping[str, Grid]) -> tuple[int, bool]:
         )
     if size not in GROUPS:
         raise BadRequest(f"GPTQ format: groups of {size} inputs; kernels read {listed(GROUPS)} or group=channel")
-    return size, ordered
+    return size, any(grid.ordered for grid in grouped)
 
 
 def _fast(grids: Mapping[str, Grid], group: int) -> bool:
@@ -166,13 +160,6 @@ def _where(modules: list[str], every: list[str]) -> tuple[str, list[str]]:
             if hit == set(modules):
                 return prefix, inside
     return "", modules
-
-
-def _version() -> str:
-    try:
-        return version("kc-utils")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @cache

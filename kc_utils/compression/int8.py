@@ -34,11 +34,9 @@ from torch import nn
 from kc_utils.compression.linear import check_linear, check_products, imported, outcome, to_linears
 from kc_utils.compression.recipe import Step
 from kc_utils.compression.report import Outcome
-from kc_utils.errors import BadRequest, BadResult
+from kc_utils.errors import BadRequest
 from kc_utils.models.scopes import Matrix
-from kc_utils.models.stored import quantized
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SLICE = 1024  # products of two int8 are at most 2^14, so float32 adds so many of them exactly
 
 
@@ -47,15 +45,10 @@ def check(matrices: Sequence[Matrix], step: Step) -> None:
     if step.options.get("engine") == "torch":
         if torch.backends.quantized.engine in ("none", None):
             raise BadRequest(f"recipe step {step}: this torch has no int8 engine; use engine=torchao, or rtn=8")
-        check_linear(matrices, step, (torch.float32,))
-        for m in matrices:
-            if m.weight.device.type not in ("cpu", "meta"):
-                raise BadRequest(f"recipe step {step}: {m.name} is on {m.weight.device}; engine=torch needs the CPU")
-        return
-    check_linear(matrices, step, DTYPES)
+        return check_linear(matrices, step, full=True)
+    check_linear(matrices, step)
     if step.method == "int8":
-        check_products(step)
-        return
+        return check_products(step)
     group = step.options["group"]
     for m in matrices:
         if isinstance(group, int) and m.inputs % group:
@@ -77,24 +70,18 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
     elif step.method == "int8-weight":
         by_torchao(model, names, weight_int8(options["group"]))
     else:
-        by_torchao(model, names, weight_intx(torch.int4, options["group"], options["sym"]))
+        by_torchao(model, names, weight_int4(options["group"], options["sym"]))
     return outcome(model, matrices, step)
 
 
 def by_torch(model: nn.Module, names: Sequence[str], per_channel: bool = False) -> None:
-    """Replace the named nn.Linear modules by torch's dynamic int8 Linear. The model is in eval mode after.
-
-    Raises BadResult when a module was not replaced.
-    """
+    """Replace the named nn.Linear modules by torch's dynamic int8 Linear. The model is in eval mode after."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of torch.ao and of quantized tensors
         from torch.ao.quantization import default_dynamic_qconfig, per_channel_dynamic_qconfig, quantize_dynamic
 
         config = per_channel_dynamic_qconfig if per_channel else default_dynamic_qconfig
         quantize_dynamic(model, dict.fromkeys(names, config), inplace=True)
-    left = [name for name in names if not quantized(model.get_submodule(name))]
-    if left:
-        raise BadResult(f"int8 replaced {len(names) - len(left)} of {len(names)} modules; not, for example, {left[0]}")
 
 
 def by_torchao(model: nn.Module, names: Sequence[str], config) -> None:
@@ -118,12 +105,12 @@ def weight_int8(group: int | str):
     return ao.Int8WeightOnlyConfig(granularity=granularity, set_inductor_config=False)
 
 
-def weight_intx(dtype: torch.dtype, group: int | str, sym: bool):
-    """torchao's config: weights of torch.int1 to int8 per `channel` or group."""
+def weight_int4(group: int | str, sym: bool):
+    """torchao's config: int4 weights per `channel` or group."""
     ao = imported("torchao.quantization")
     mapping = ao.MappingType.SYMMETRIC if sym else ao.MappingType.ASYMMETRIC
     granularity = ao.PerAxis(0) if group == "channel" else ao.PerGroup(group)
-    return ao.IntxWeightOnlyConfig(weight_dtype=dtype, granularity=granularity, mapping_type=mapping)
+    return ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=granularity, mapping_type=mapping)
 
 
 class ExactLinear(nn.Linear):

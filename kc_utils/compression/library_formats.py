@@ -45,17 +45,17 @@ def write(model: nn.Module, folder: Path) -> None:
     if library == "torch":
         raise BadRequest("torch.ao has no format for folders; use int8@SCOPE without engine=torch, which is torchao's")
     quantizer = {"torchao": _torchao, "bitsandbytes": _bitsandbytes}[library](model, held)
-    before = {name: vars(model).get(name) for name in ("hf_quantizer", "config")}
-    model.hf_quantizer, model.config = quantizer, copy.deepcopy(model.config)
-    model.config.quantization_config = quantizer.quantization_config
-    try:
-        model.save_pretrained(folder, save_original_format=False)  # keys as the modules are called
-    finally:
-        model.config = before["config"]
-        if before["hf_quantizer"] is None:
-            del model.hf_quantizer
-        else:
-            model.hf_quantizer = before["hf_quantizer"]
+    described = with_config(model, quantizer.quantization_config)
+    described.hf_quantizer = quantizer
+    described.save_pretrained(folder, save_original_format=False)  # keys as the modules are called
+
+
+def with_config(model: nn.Module, quantization_config) -> nn.Module:
+    """The model itself, weights and all, under a config of its own that describes how weights are quantized."""
+    described = copy.copy(model)
+    described.config = copy.deepcopy(model.config)
+    described.config.quantization_config = quantization_config
+    return described
 
 
 def _held(model: nn.Module) -> dict[str, Quantized]:
@@ -80,16 +80,16 @@ def _torchao(model: nn.Module, held: dict[str, Quantized]):
             f"transformers ties {tied[0]} to the embedding in this architecture, and compares the two when it loads, "
             "which torchao has no function for; use llm-int8, nf4 or rtn"
         )
-    configs = ao.FqnToConfig({name: _torchao_config(ao, one.tensor) for name, one in held.items()})
+    configs = ao.FqnToConfig({name: _torchao_config(one.tensor) for name, one in held.items()})
     return TorchAoHfQuantizer(TorchAoConfig(quant_type=configs, modules_to_not_convert=[]), pre_quantized=True)
 
 
-def _torchao_config(ao, weight: torch.Tensor):
+def _torchao_config(weight: torch.Tensor):
     """torchao's config that makes a weight like this one."""
     width = weight.block_size[-1]
     group = "channel" if width == weight.shape[-1] else width
     if type(weight).__name__ == "IntxUnpackedToInt8Tensor":
-        return int8.weight_intx(weight.target_dtype, group, sym=not weight.zero_point.any())
+        return int8.weight_int4(group, sym=not weight.zero_point.any())
     per = "tensor" if weight.scale.numel() == 1 and weight.shape[0] > 1 else group
     return int8.weight_int8(per) if weight.act_quant_kwargs is None else int8.dynamic_int8(per)
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from kc_utils.compression.recipe import Step
-from kc_utils.compression.report import Outcome, Storage
+from kc_utils.compression.report import Outcome
 from kc_utils.errors import BadRequest, BadResult, MissingData, listed
 from kc_utils.models.scopes import Matrix
 from kc_utils.models.stored import quantized
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def imported(name: str) -> ModuleType:
@@ -26,17 +28,21 @@ def imported(name: str) -> ModuleType:
         ) from error
 
 
-def check_linear(matrices: Sequence[Matrix], step: Step, dtypes: Sequence[torch.dtype]) -> None:
-    """Raise BadRequest for a matrix that is in no nn.Linear or Conv1D, or whose weights are in none of the dtypes."""
+def check_linear(matrices: Sequence[Matrix], step: Step, full: bool = False) -> None:
+    """Raise BadRequest for a matrix that is in no nn.Linear or Conv1D, or whose weights are of another type than DTYPES;
+    full: than float32 on the CPU."""
     for m in matrices:
         if type(m.module).__name__ != "Conv1D" and type(m.module) is not nn.Linear:
             raise BadRequest(
                 f"recipe step {step}: {m.name} is in a {type(m.module).__name__}; "
-                f"{step.method} replaces nn.Linear and Conv1D only, choose another scope"
+                f"{step.method} takes nn.Linear and Conv1D only, choose another scope"
             )
-        if m.weight.dtype not in dtypes:
-            wanted = listed(str(d).removeprefix("torch.") for d in dtypes)
-            raise BadRequest(f"recipe step {step}: {m.name} is {m.weight.dtype}; load the model in {wanted}")
+        here, wanted = str(m.weight.dtype).removeprefix("torch."), ("float32",) if full else DTYPES
+        if here not in wanted or (full and m.weight.is_cuda):
+            on_cpu = " on the CPU" if full else ""
+            raise BadRequest(
+                f"recipe step {step}: {m.name} is {here} on {m.weight.device}; load the model in {listed(wanted)}{on_cpu}"
+            )
 
 
 def check_products(step: Step) -> None:
@@ -76,13 +82,12 @@ def as_linear(conv: nn.Module) -> nn.Linear:
 
 def outcome(model: nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
     """State how the matrices are stored now. Raises BadResult when a library left one as it was, or made it not finite."""
-    storage, groups = {}, 0
+    storage = {}
     for m in matrices:
         held = quantized(model.get_submodule(m.name.rpartition(".")[0]))
         if held is None:
             raise BadResult(f"recipe step {step}: {m.name} was not quantized; choose a scope without it")
         if not held.weight().isfinite().all():
             raise BadResult(f"recipe step {step}: quantized weights of {m.name} are not finite; use rtn")
-        storage[m.name] = Storage(held.value_bits, held.overhead_bits)
-        groups += held.groups
-    return Outcome(storage=storage, groups=groups)
+        storage[m.name] = held
+    return Outcome(storage=storage)

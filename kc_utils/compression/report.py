@@ -1,15 +1,18 @@
 """What a method returns, and the report that is measured after the last step from the weights that the model uses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from kc_utils.compression.encodings import FLOAT_BITS, Encoded, encode
+from kc_utils.compression.encodings import FLOAT_BITS, encode
 from kc_utils.models.scopes import Matrix
-from kc_utils.models.stored import quantized
+from kc_utils.models.stored import Quantized, quantized
+
+SCALE_BITS = 16  # of a float16
+INDEX_BITS = 32  # checkpoints keep the group of each input as an int32 where groups are not consecutive inputs
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Grid:
 
     scale: float32 (outputs, groups), each value exact in float16; zero: uint8 (outputs, groups), whole numbers below
     2**bits; group_of: int32 (inputs,), the column of `scale` and `zero` that an input belongs to; sym: zero is
-    2**(bits - 1) everywhere and need not be stored. Where the whole matrix shares a scale, (1, 1) stands for all rows.
+    2**(bits - 1) everywhere and need not be stored; ordered: groups are not consecutive inputs, so that `group_of` is
+    stored. Where the whole matrix shares a scale, (1, 1) stands for all rows.
     """
 
     bits: int
@@ -26,6 +30,23 @@ class Grid:
     zero: torch.Tensor
     group_of: torch.Tensor
     sym: bool
+    ordered: bool = False
+
+    @property
+    def value_bits(self) -> int:
+        """Bits of one weight."""
+        return self.bits
+
+    @property
+    def groups(self) -> int:
+        """How many sets of weights have a scale of their own."""
+        return self.scale.numel()
+
+    @property
+    def overhead_bits(self) -> int:
+        """Bits of all scales, zero points and, where they are stored, groups of the inputs."""
+        each = SCALE_BITS + (0 if self.sym else self.bits)
+        return self.groups * each + (INDEX_BITS * len(self.group_of) if self.ordered else 0)
 
     def integers(self, weight: torch.Tensor) -> torch.Tensor:
         """q as uint8 (outputs, inputs), from a weight that lies on the grid."""
@@ -38,27 +59,15 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Storage:
-    """How a quantized matrix is stored: bits of one weight, bits of all its scales and zero points, its grid."""
-
-    value_bits: int
-    overhead_bits: int
-    grid: Grid | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a method returns; `apply.py` checks it against the weights.
 
-    zeros_expected: zeros that the step's matrices must hold now; storage: by matrix name, of what was quantized; levels:
-    the largest number of distinct values in a group that shares a scale; groups: number of these groups; calibration:
-    sha256 of the text that the method read.
+    zeros_expected: zeros that the step's matrices must hold now; storage: by matrix name, how a library keeps what was
+    quantized, or the grid that it was rounded to; calibration: sha256 of the text that the method read.
     """
 
     zeros_expected: int = 0
-    storage: dict[str, Storage] = field(default_factory=dict)
-    levels: int | None = None
-    groups: int | None = None
+    storage: dict[str, Grid | Quantized] = field(default_factory=dict)
     calibration: str | None = None
 
 
@@ -67,8 +76,8 @@ class StepReport:
     """One step, measured right after it.
 
     weights: in the step's matrices; zeros: zero weights there; sparsity: zeros / weights; bits: of one quantized value;
-    levels: the most distinct values in a group that shares a scale; groups: how many such groups; seconds: of the step;
-    calibration: sha256 of the text that the method read, if any.
+    groups: how many groups of weights share a scale; seconds: of the step; calibration: sha256 of the text that the
+    method read, if any.
     """
 
     step: str
@@ -79,7 +88,6 @@ class StepReport:
     zeros: int
     sparsity: float
     bits: int | None
-    levels: int | None
     groups: int | None
     seconds: float
     calibration: str | None = None
@@ -145,7 +153,7 @@ def measure(
     recipe: str,
     model: nn.Module,
     touched: Sequence[Matrix],
-    storage: Mapping[str, Storage],
+    storage: Mapping[str, Grid | Quantized],
     steps: Sequence[StepReport],
     elements_before: int,
 ) -> Report:
@@ -153,7 +161,11 @@ def measure(
     elements_before: of the model that the recipe was applied to."""
     rows = tuple(_matrix_report(m, storage.get(m.name)) for m in touched)
     weights, zeros, nbytes = (sum(getattr(m, of) for m in rows) for of in ("numel", "zeros", "nbytes"))
-    total, total_zeros = _count_model(model, {m.name: r.zeros for m, r in zip(touched, rows, strict=True)})
+    known = {m.name: m.zeros for m in rows}
+    total = total_zeros = 0
+    for name, tensor in _tensors(model):
+        total += tensor.numel()
+        total_zeros += known[name] if name in known else count_zeros(tensor)
     before, after = elements_before * FLOAT_BITS // 8, (total - weights) * FLOAT_BITS // 8 + nbytes
     return Report(
         recipe=recipe,
@@ -170,46 +182,17 @@ def measure(
         compression_ratio=before / after,
         steps=tuple(steps),
         per_matrix=rows,
-        grids={name: held.grid for name, held in storage.items() if held.grid is not None},
+        grids={name: held for name, held in storage.items() if isinstance(held, Grid)},
     )
 
 
 def elements(model: nn.Module) -> int:
     """Elements of all parameters, each shared one once."""
-    return _count_model(model, {}, zeros_too=False)[0]
+    return sum(tensor.numel() for _, tensor in _tensors(model))
 
 
-def count_zeros(matrix: Matrix) -> int:
-    """Zero weights of a matrix as the model computes with it."""
-    return _zeros(matrix.values)
-
-
-def _matrix_report(matrix: Matrix, storage: Storage | None) -> MatrixReport:
-    encoded, zeros, overhead_bits = written(matrix, storage)
-    nbytes = encoded.nbytes + -(-overhead_bits // 8)
-    return MatrixReport(
-        matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoded.encoding, nbytes
-    )
-
-
-def written(matrix: Matrix, storage: Storage | None) -> tuple[Encoded, int, int]:
-    """The matrix in its smallest encoding; how many of its weights are zero; bits of scales and zero points."""
-    values = matrix.values
-    kept = (values != 0).numpy()
-    if matrix.quantized:
-        codes, bits = matrix.quantized.codes().numpy(), matrix.quantized.value_bits
-    elif storage:
-        codes, bits = storage.grid.integers(values).numpy(), storage.value_bits
-    else:
-        codes, bits = values.contiguous().bfloat16().view(torch.int16).numpy().view(np.uint16), FLOAT_BITS
-    described = matrix.quantized or storage
-    encoded = encode(codes, kept, bits)
-    return encoded, kept.size - int(np.count_nonzero(kept)), described.overhead_bits if described else 0
-
-
-def _count_model(model: nn.Module, counted: Mapping[str, int], zeros_too: bool = True) -> tuple[int, int]:
-    """(elements, zeros) of all parameters and quantized matrices; counted: zeros known already, by name."""
-    total = zeros = 0
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, values) of all parameters and quantized matrices, each shared one once."""
     seen: set[int] = set()
     for path, module in model.named_modules():
         tensors = dict(module._parameters)
@@ -220,12 +203,26 @@ def _count_model(model: nn.Module, counted: Mapping[str, int], zeros_too: bool =
                 continue
             if isinstance(tensor, nn.Parameter):  # a quantized weight is a copy here, and its id is soon another's
                 seen.add(id(tensor))
-            total += tensor.numel()
-            if zeros_too:
-                known = counted.get(f"{path}.{name}")
-                zeros += _zeros(tensor.detach()) if known is None else known
-    return total, zeros
+            yield f"{path}.{name}", tensor.detach()
 
 
-def _zeros(tensor: torch.Tensor) -> int:
+def count_zeros(tensor: torch.Tensor) -> int:
+    """Elements that are zero."""
     return tensor.numel() - int(np.count_nonzero((tensor != 0).numpy()))  # much faster than torch.count_nonzero
+
+
+def _matrix_report(matrix: Matrix, stored: Grid | Quantized | None) -> MatrixReport:
+    """The matrix in its smallest encoding, with its scales and zero points."""
+    values = matrix.values
+    kept = (values != 0).numpy()
+    if stored is None:
+        codes, bits = values.contiguous().bfloat16().view(torch.int16).numpy().view(np.uint16), FLOAT_BITS
+    else:
+        codes = (stored.integers(values) if isinstance(stored, Grid) else stored.codes()).numpy()
+        bits = stored.value_bits
+    encoded = encode(codes, kept, bits)
+    nbytes = encoded.nbytes + (-(-stored.overhead_bits // 8) if stored else 0)
+    zeros = kept.size - int(np.count_nonzero(kept))
+    return MatrixReport(
+        matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoded.encoding, nbytes
+    )

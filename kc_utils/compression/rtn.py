@@ -15,66 +15,47 @@ model's dtype: this measures what rounding does to a model, not how fast it runs
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from kc_utils.compression.recipe import Step
-from kc_utils.compression.report import Grid, Outcome, Storage
-from kc_utils.errors import BadResult
+from kc_utils.compression.report import Grid, Outcome
 from kc_utils.models.scopes import Matrix
 
-SCALE_BITS = 16
 SMALLEST_SCALE = 2.0**-24  # the smallest positive float16: a group of zeros stays zero
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
-    """Round each matrix in place. Raises BadResult when a group holds more values than the grid has."""
-    bits, group, sym = step.amount, step.options["group"], step.options["sym"]
-    storage, most, total = {}, 0, 0
-    for m in matrices:
-        levels, grid = quantize_(m.rows, bits, group, sym)
-        if levels > 2**bits:
-            raise BadResult(
-                f"recipe step {step}: a group of {m.name} holds {levels} values, {bits} bits hold {2**bits}"
-            )
-        groups = grid.scale.numel()
-        storage[m.name] = Storage(bits, groups * (SCALE_BITS + (0 if sym else bits)), grid)
-        most, total = max(most, levels), total + groups
-    return Outcome(storage=storage, levels=most, groups=total)
+    """Round each matrix in place."""
+    group, sym = step.options["group"], step.options["sym"]
+    return Outcome(storage={m.name: quantize_(m.rows, step.amount, group, sym) for m in matrices})
 
 
-def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool = False) -> tuple[int, Grid]:
-    """Round (outputs, inputs) in place; returns the most distinct values in a group, and the grid."""
+def quantize_(weight: torch.Tensor, bits: int, group: int | str = 64, sym: bool = False) -> Grid:
+    """Round (outputs, inputs) in place; returns the grid."""
     outputs, inputs = weight.shape
     if group == "tensor":
-        rounded, scale, zero, levels = round_groups(weight.reshape(1, -1), bits, sym)
+        rounded, scale, zero = round_groups(weight.reshape(1, -1), bits, sym)
         weight.copy_(rounded.view(outputs, inputs))
-        return levels, Grid(bits, scale, zero.to(torch.uint8), torch.zeros(inputs, dtype=torch.int32), sym)
+        return Grid(bits, scale, zero.to(torch.uint8), torch.zeros(inputs, dtype=torch.int32), sym)
     width = inputs if group == "channel" else min(group, inputs)
     whole = inputs // width * width
-    scales, zeros, most = [], [], 0
+    scales, zeros = [], []
     for part in (weight[:, :whole], weight[:, whole:]):  # the last group may be shorter
         if part.shape[1]:
-            rounded, scale, zero, levels = round_groups(part.reshape(-1, min(width, part.shape[1])), bits, sym)
+            rounded, scale, zero = round_groups(part.reshape(-1, min(width, part.shape[1])), bits, sym)
             part.copy_(rounded.view(part.shape))
             scales.append(scale.view(outputs, -1))
             zeros.append(zero.view(outputs, -1).to(torch.uint8))
-            most = max(most, levels)
-    return most, Grid(
-        bits, torch.cat(scales, 1), torch.cat(zeros, 1), torch.arange(inputs, dtype=torch.int32) // width, sym
-    )
+    group_of = torch.arange(inputs, dtype=torch.int32) // width
+    return Grid(bits, torch.cat(scales, 1), torch.cat(zeros, 1), group_of, sym)
 
 
-def round_groups(
-    groups: torch.Tensor, bits: int, sym: bool = False
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-    """Each row of (groups, width) on its own grid, as float32; scales and zero points, both float32 (groups, 1); and
-    the largest number of distinct values in a row."""
+def round_groups(groups: torch.Tensor, bits: int, sym: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Each row of (groups, width) on its own grid, as float32; scales and zero points, both float32 (groups, 1)."""
     w = groups.float()
     scale, zero = grid_of(w, bits, sym)
     q = (w / scale).round_().add_(zero).clamp_(0, 2**bits - 1)
-    levels = most_levels(q.to(torch.uint8).numpy(), bits)
-    return q.sub_(zero).mul_(scale), scale, zero, levels
+    return q.sub_(zero).mul_(scale), scale, zero
 
 
 def grid_of(w: torch.Tensor, bits: int, sym: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,15 +68,3 @@ def grid_of(w: torch.Tensor, bits: int, sym: bool) -> tuple[torch.Tensor, torch.
     scale = ((high - low) / top).clamp(SMALLEST_SCALE, torch.finfo(torch.float16).max).half().float()
     zero = torch.full_like(scale, (top + 1) // 2) if sym else (-low / scale).round_().clamp_(0, top)
     return scale, zero
-
-
-def most_levels(q: np.ndarray, bits: int) -> int:
-    """The largest number of distinct values in a row of whole numbers below 2**bits."""
-    if len(q) == 1:
-        return int(np.count_nonzero(np.bincount(q[0])))
-    if bits <= 4:  # the set of a row's numbers as the bits of one number
-        sets = np.bitwise_or.reduce(np.left_shift(1, q, dtype=np.uint16), axis=1)
-        return int(np.bitwise_count(sets).max())
-    present = np.zeros((len(q), 2**bits), bool)
-    present[np.arange(len(q))[:, None], q] = True
-    return int(present.sum(1).max())

@@ -127,7 +127,7 @@ def test_only_the_scope_changes_and_the_model_is_left_as_found(name, scope):
     for key, old in before.items():
         assert torch.equal(after[key].weight, old) == (key not in scoped), key
     for key in scoped:
-        grid, rows = storage[key].grid, after[key].rows
+        grid, rows = storage[key], after[key].rows
         assert int(grid.integers(rows).max()) < 8
         assert torch.equal(grid.weight(grid.integers(rows)), rows)
     assert all(p is parameters[k] for k, p in model.named_parameters())
@@ -161,7 +161,7 @@ def test_each_matrix_reads_what_the_rounded_ones_before_it_give(name, whole, pie
 def test_report():
     report = rounded(tiny("llama"), "gptq@attention.qkv=3,group=8,samples=4")
     (step,) = report.steps
-    assert step.bits == 3 and 4 < step.levels <= 8 and step.matrices == 6
+    assert step.bits == 3 and step.matrices == 6
     assert step.groups == 2 * (16 + 8 + 8) * 2
     assert report.bits_per_weight == pytest.approx(3 + 16 / 8)
     assert step.calibration == rounded(tiny("bert"), "gptq@all=8,samples=4").steps[0].calibration
@@ -199,7 +199,7 @@ def test_refusals_of_models_and_tokenizers():
     recipe = "magnitude@all=0.5+gptq@all=4"
     refused(tiny("llama"), recipe, BadRequest, r"give apply\(\) the model's tokenizer", tokenizer=None)
     refused(tiny("llama"), recipe, BadRequest, "does not fit the model", tokenizer=Words(1000))
-    refused(tiny("llama").bfloat16(), recipe, BadRequest, "load the model as float32 on the CPU")
+    refused(tiny("llama").bfloat16(), recipe, BadRequest, "load the model in float32 on the CPU")
     overflowing = tiny("llama")
     with torch.no_grad():
         overflowing.model.layers[0].mlp.up_proj.weight.mul_(1e30)

@@ -39,7 +39,7 @@ def rounded(model, recipe):
     extra = {"tokenizer": Words(96)} if method(step.method).calibrates else {}
     with torch.no_grad():
         outcome = import_module(method(step.method).module).run(model, select(model, step.scope), step, **extra)
-    return {name: storage.grid for name, storage in outcome.storage.items()}
+    return outcome.storage
 
 
 def saved(model, grids, folder):
