@@ -135,7 +135,7 @@ def compress_one(
     from kc_utils.study import provenance
 
     made = {"at": provenance.now(), "versions": provenance.versions(provenance.COMPRESSING_PACKAGES)}
-    answer = save_compressed(lambda: kc.load(model), Steps.parse(recipe), out, form, made).to_dict()
+    answer = save_compressed(lambda: kc.load(model), Steps.parse(recipe), out, form, made)
     hidden = () if as_json else ("per_matrix", "steps")
     show_answer({key: value for key, value in answer.items() if key not in hidden}, as_json)
     if not as_json:

@@ -9,23 +9,19 @@ What is written depends on how the model stores its weights:
 `compression.json` beside the weights holds the recipe and its report.
 """
 
-import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from kc_utils.compression import gptq_format, library_formats
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.compression.report import Report
 from kc_utils.errors import BadRequest, BadResult, KCError
-from kc_utils.models.loading import CLASSES, Loaded
-from kc_utils.models.stored import compute_in_full
+from kc_utils.models.loading import Loaded, read_folder
 from kc_utils.places import complete_or_absent
 
 FORMATS = ("auto", "dense", "gptq", "library")
@@ -34,32 +30,17 @@ TOKENS = 24  # looked at in each of two sentences when a folder is compared with
 TOLERANCE = {"dense": 1e-4, "library": 1e-3, "gptq": 2e-2}  # of the largest score; GPTQ kernels compute in 16 bits
 
 
-@dataclass(frozen=True)
-class Written:
-    """format: of the folder; bytes_on_disk: of its weight files; difference: largest difference between the scores of
-    the model in memory and of the folder loaded again, as a share of the largest score."""
-
-    report: Report
-    format: str
-    bytes_on_disk: int
-    difference: float
-
-    def to_dict(self) -> dict:
-        return {
-            **self.report.to_dict(),
-            "format": self.format,
-            "bytes_on_disk": self.bytes_on_disk,
-            "difference_after_reload": self.difference,
-        }
-
-
 def save_compressed(
     loading: Callable[[], Loaded], recipe: Recipe, out: Path, form: str = "auto", made: Mapping | None = None
-) -> Written:
+) -> dict:
     """Apply the recipe to the model that `loading` gives, and write it to `out`, which appears whole or not at all.
 
-    made: what else to record, such as versions. Raises BadRequest when `out` holds files, or the format cannot hold
-    the model; BadResult when the folder, loaded again by transformers alone, is another model; and what `apply` raises.
+    made: what else to record, such as versions. Returns the report (`Report.to_dict`) with `format`, of the folder;
+    `bytes_on_disk`, of its weight files; and `difference_after_reload`: the largest difference between the scores of
+    the model in memory and of the folder loaded again, as a share of the largest score.
+
+    Raises BadRequest when `out` holds files, or the format cannot hold the model; BadResult when the folder, loaded
+    again by transformers alone, is another model; and what `apply` raises.
     """
     check_target(out)
     if form not in FORMATS:
@@ -71,35 +52,27 @@ def save_compressed(
     before = scores(model, loaded.entry.family)
     with complete_or_absent(out) as scratch:
         scratch.mkdir()
-        _WRITERS[chosen](model, scratch, report)
+        _write(model, scratch, report, chosen)
         loaded.tokenizer.save_pretrained(scratch)
         with torch.compiler.set_stance("force_eager"):  # a kernel of gptqmodel would compile for minutes
-            after = scores(_reloaded(scratch, loaded.entry.family), loaded.entry.family)
-        difference = _difference(before, after)
+            after = scores(read_folder(scratch, loaded.entry.family)[0].eval(), loaded.entry.family)
+        difference = float((before - after).abs().max() / before.abs().max().clamp(min=1e-9))
         if not difference <= TOLERANCE[chosen]:
             raise BadResult(
                 f"{recipe}: the folder in format {chosen}, loaded again, differs by {difference:.2g} of the largest "
                 f"score; {TOLERANCE[chosen]:g} is allowed, nothing was written"
             )
-        written = Written(report, chosen, bytes_of_weights(scratch), difference)
-        record(scratch, loaded.entry.id, written.to_dict(), made)
-    return written
+        size = sum(file.stat().st_size for file in scratch.glob("*.safetensors"))
+        found = report.to_dict() | {"format": chosen, "bytes_on_disk": size, "difference_after_reload": difference}
+        record = {"model": loaded.entry.id, **found, "made": dict(made or {})}
+        (scratch / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    return found
 
 
 def check_target(out: Path) -> None:
     """Raises BadRequest when something is at `out` already: nothing is ever written over."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadRequest(f"{out} exists already and is not empty; choose another folder")
-
-
-def record(folder: Path, model: str, report: Mapping, made: Mapping | None) -> None:
-    """Write `compression.json`."""
-    text = json.dumps({"model": model, **report, "made": dict(made or {})}, indent=1, allow_nan=False)
-    (folder / RECORD).write_text(text, encoding="utf-8")
-
-
-def bytes_of_weights(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 @torch.inference_mode()
@@ -109,24 +82,6 @@ def scores(model: nn.Module, family: str) -> torch.Tensor:
     tokens = (torch.arange(2 * TOKENS) ** 2 * 13 % (size - 1) + 1).view(2, TOKENS).to(model.device)
     extra = {"decoder_input_ids": tokens.flip(1)} if family == "encoder-decoder" else {}
     return model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **extra).logits.float().cpu()
-
-
-def _difference(before: torch.Tensor, after: torch.Tensor) -> float:
-    return float((before - after).abs().max() / before.abs().max().clamp(min=1e-9))
-
-
-def _reloaded(folder: Path, family: str) -> nn.Module:
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        model = CLASSES[family].from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
-        )
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()
-    return compute_in_full(model.eval())
 
 
 def _format(model: nn.Module, report: Report, form: str, family: str) -> str:
@@ -148,22 +103,12 @@ def _format(model: nn.Module, report: Report, form: str, family: str) -> str:
     return "gptq"
 
 
-def _write_dense(model: nn.Module, folder: Path, report: Report) -> None:
-    model.save_pretrained(folder)
-
-
-def _write_gptq(model: nn.Module, folder: Path, report: Report) -> None:
-    state, settings = gptq_format.packed(model.state_dict(), report.grids, model.config.model_type)
-    config, model.config = model.config, copy.deepcopy(model.config)
-    model.config.quantization_config = settings
-    try:
-        model.save_pretrained(folder, state_dict=state, save_original_format=False)
-    finally:
-        model.config = config
-
-
-def _write_library(model: nn.Module, folder: Path, report: Report) -> None:
-    library_formats.write(model, folder)
-
-
-_WRITERS = {"dense": _write_dense, "gptq": _write_gptq, "library": _write_library}
+def _write(model: nn.Module, folder: Path, report: Report, form: str) -> None:
+    if form == "library":
+        library_formats.write(model, folder)
+    elif form == "gptq":
+        state, settings = gptq_format.packed(model.state_dict(), report.grids, model.config.model_type)
+        described = library_formats.with_config(model, settings)
+        described.save_pretrained(folder, state_dict=state, save_original_format=False)
+    else:
+        model.save_pretrained(folder)

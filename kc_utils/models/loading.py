@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ from kc_utils.errors import BadModel, BadRequest, KCError, MissingData, listed
 from kc_utils.models import packaged
 from kc_utils.models.registry import ModelEntry, resolve
 from kc_utils.models.stored import compute_in_full, quantized
+from kc_utils.places import sha256_of
 
 VARIABLE = "KC_DEVICE"
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -81,7 +83,7 @@ def fingerprint(entry: ModelEntry) -> str:
 def _hash_of_folder(folder: Path, stamps: tuple) -> str:
     digest = hashlib.sha256()
     for name, _, _ in stamps:
-        digest.update(f"{name}:{packaged.sha256_of(folder / name)}\n".encode())
+        digest.update(f"{name}:{sha256_of(folder / name)}\n".encode())
     return digest.hexdigest()
 
 
@@ -102,18 +104,8 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
             f"(pytorch_model*.bin) and you trust their source, convert them once, by  {conversion(entry)}  and name the "
             f"model path:{'DIR' if entry.kind == 'hub' else entry.address}"
         )
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        model, info = CLASSES[entry.family].from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            local_files_only=True,
-        )
+        model, info = read_folder(folder, entry.family, dtype)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except KCError:
         raise
@@ -123,9 +115,6 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
             f"{entry.id}: {folder} could not be loaded ({type(error).__name__}: {reason}); a truncated or damaged file "
             "is the usual cause: download or save the model again"
         ) from error
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()
     if info["missing_keys"] or info.get("mismatched_keys"):
         names = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
         raise BadModel(f"{entry.id}: {folder} lacks weights that its architecture needs: {listed(names, 5)}")
@@ -133,7 +122,27 @@ def load(model_id: str, dtype: torch.dtype = torch.float32, device: str = "cpu")
         if entry.opens_with not in tokenizer.get_vocab():
             raise BadModel(f"{entry.id}: the tokenizer has no token {entry.opens_with!r} to open statements with")
         tokenizer.bos_token = entry.opens_with
-    return Loaded(compute_in_full(model.eval().to(device)), tokenizer, entry, folder)
+    return Loaded(model.eval().to(device), tokenizer, entry, folder)
+
+
+def read_folder(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, dict]:
+    """The model in a folder by plain transformers, safetensors only, quietly; and what it says about keys."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, info = CLASSES[family].from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+    return compute_in_full(model), info
 
 
 def conversion(entry: ModelEntry) -> str:
@@ -194,11 +203,9 @@ def chosen_device() -> torch.device:
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wish == "auto":
         return torch.device("cuda" if here else "cpu")
-    kind, _, number = wish.partition(":")
-    if wish == "cpu":
-        return torch.device("cpu")
-    if kind != "cuda" or (number and not number.isdecimal()) or wish.endswith(":"):
+    known = re.fullmatch(r"cpu|cuda(?::(\d+))?", wish)
+    if known is None:
         raise BadRequest(f"{VARIABLE}={wish}: choose auto, cpu, cuda or cuda:N")
-    if int(number or 0) >= here:
+    if wish != "cpu" and int(known[1] or 0) >= here:
         raise BadRequest(f"{VARIABLE}={wish}: torch sees {here} CUDA devices here; choose auto or cpu")
     return torch.device(wish)
