@@ -127,22 +127,17 @@ class Option:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table. `amount` is None where the method takes none; `prunes` is False for quantization."""
+    """A row of the table. `amount` is None where the method takes none, and an option `weights` may stand for it; `prunes`
+    is False for quantization."""
 
     name: str
     module: str
     prunes: bool
     amount: Value | None = None
-    amount_or: str | None = None  # an option that may stand for the amount
     options: Mapping[str, Option] = field(default_factory=dict)
     calibrates: bool = False  # its `run` and `check` take the tokenizer too, for calibration text
     last: bool = False  # a library keeps the weight from then on: no later step may touch the matrix
     packages: tuple[str, ...] = ()  # whose versions a result depends on, besides torch and transformers
-
-    def option(self, name: str) -> Option:
-        if name not in self.options:
-            raise ValueError(f"{self.name} has no option {name!r}; it has {listed(sorted(self.options))}")
-        return self.options[name]
 
 
 _HERE = "kc_utils.compression."
@@ -154,44 +149,44 @@ METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method(
-            "magnitude", _HERE + "magnitude", True, Fraction(), "weights",
+            "magnitude", _HERE + "magnitude", True, Fraction(),
             {**_PRESET, **_WEIGHTS, "per": Option(OneOf(("model", "layer", "row")), "model")},
         ),
-        Method("random", _HERE + "pruning", True, Fraction(), "weights", {**_PRESET, **_WEIGHTS, **_SEED}),
-        Method("rows-l1", _HERE + "pruning", True, Fraction(), None, _PRESET),
-        Method("rows-l2", _HERE + "pruning", True, Fraction(), None, _PRESET),
-        Method("random-rows", _HERE + "pruning", True, Fraction(), None, {**_PRESET, **_SEED}),
+        Method("random", _HERE + "pruning", True, Fraction(), {**_PRESET, **_WEIGHTS, **_SEED}),
+        Method("rows-l1", _HERE + "pruning", True, Fraction(), _PRESET),
+        Method("rows-l2", _HERE + "pruning", True, Fraction(), _PRESET),
+        Method("random-rows", _HERE + "pruning", True, Fraction(), {**_PRESET, **_SEED}),
         Method(
-            "rtn", _HERE + "rtn", False, OneOf((2, 3, 4, 8)), None,
+            "rtn", _HERE + "rtn", False, OneOf((2, 3, 4, 8)),
             {**_PRESET, "group": Option(Group(), 64), "sym": Option(Flag(), False)},
         ),
         Method(
-            "gptq", _HERE + "gptq", False, OneOf((2, 3, 4, 8)), None,
+            "gptq", _HERE + "gptq", False, OneOf((2, 3, 4, 8)),
             {**_PRESET, "group": Option(Group(("channel",)), 128), "sym": Option(Flag(), True),
              "damp": Option(Fraction(), 0.1), "desc_act": Option(Flag(), False), "samples": Option(Whole(1), 32)},
             calibrates=True,
         ),
         Method(
-            "int8", _HERE + "int8", False, None, None,
+            "int8", _HERE + "int8", False, None,
             {**_PRESET, "engine": Option(OneOf(("torchao", "torch")), "torchao"),
              "per": Option(OneOf(("channel", "tensor")), "channel")}, last=True, packages=("torchao",),
         ),
         Method(
-            "int8-weight", _HERE + "int8", False, None, None,
+            "int8-weight", _HERE + "int8", False, None,
             {**_PRESET, "group": Option(Group(), "channel")}, last=True, packages=("torchao",),
         ),
         Method(
-            "int4-weight", _HERE + "int8", False, None, None,
+            "int4-weight", _HERE + "int8", False, None,
             {**_PRESET, "group": Option(Group(("channel",)), 64), "sym": Option(Flag(), False)},
             last=True, packages=("torchao",),
         ),
         Method(
-            "nf4", _HERE + "bitsandbytes_weights", False, None, None,
+            "nf4", _HERE + "bitsandbytes_weights", False, None,
             {**_PRESET, "group": Option(OneOf((32, 64, 128, 256, 512, 1024)), 64), "double": Option(Flag(), False)},
             last=True, packages=("bitsandbytes",),
         ),
         Method(
-            "llm-int8", _HERE + "bitsandbytes_weights", False, None, None,
+            "llm-int8", _HERE + "bitsandbytes_weights", False, None,
             {**_PRESET, "threshold": Option(Whole(), 6)}, last=True, packages=("bitsandbytes",),
         ),
     )
@@ -206,5 +201,5 @@ def method(name: str) -> Method:
         return METHODS[name]
     match = _KEEP_N_OF_M.fullmatch(name)
     if match and int(match[1]) < int(match[2]) <= 32:
-        return Method(name, _HERE + "pruning", True, None, None, _PRESET)
+        return Method(name, _HERE + "pruning", True, None, _PRESET)
     raise BadRequest(f"unknown method {name!r}; write one of {listed([*METHODS, '2:4', '4:8'], 20)}")

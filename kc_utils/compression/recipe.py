@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from kc_utils.compression.methods import Method, method
-from kc_utils.errors import BadRequest
+from kc_utils.compression.methods import Method, Value, method
+from kc_utils.errors import BadRequest, listed
 from kc_utils.models.roles import Scope
 
 
@@ -39,37 +39,31 @@ class Step:
 
     def _read_options(self, kind: Method) -> dict:
         values = {name: option.default for name, option in kind.options.items()}
+        here = f"recipe step {self.method}@{self.scope}"
         for name, given in self.options.items():
-            try:
-                option = kind.option(name)
-                if not (given is None and option.default is None):
-                    values[name] = option.kind.read(given)
-            except ValueError as error:
-                where = "" if name not in kind.options else f"{name}={given}: "
-                raise BadRequest(f"recipe step {self.method}@{self.scope}: {where}{error}") from None
+            if name not in values:
+                raise BadRequest(f"{here}: {self.method} has no option {name!r}; it has {listed(sorted(values))}")
+            if given is not None or values[name] is not None:
+                values[name] = _read(kind.options[name].kind, given, f"{here}: {name}={given}")
         return dict(sorted(values.items()))
 
     def _read_amount(self, kind: Method):
         here = f"recipe step {self.method}@{self.scope}"
-        instead = self.options.get(kind.amount_or) if kind.amount_or else None
         if kind.amount is None:
             if self.amount is not None:
                 raise BadRequest(f"{here}={self.amount}: {self.method} takes no amount; leave ={self.amount} out")
             return None
-        if instead is not None:
+        if self.options.get("weights") is not None:
             if self.amount is not None:
-                raise BadRequest(f"{here}: an amount and {kind.amount_or}= exclude each other; leave one out")
+                raise BadRequest(f"{here}: an amount and weights= exclude each other; leave one out")
             if self.options.get("per", "model") != "model":
-                raise BadRequest(f"{here}: {kind.amount_or}= is a budget over the whole scope; leave per= out")
+                raise BadRequest(f"{here}: weights= is a budget over the whole scope; leave per= out")
             return None
         if self.amount is None:
-            other = f", or {kind.amount_or}=10M" if kind.amount_or else ""
+            other = ", or weights=10M" if "weights" in self.options else ""
             example = "4" if not kind.prunes else "0.5"
             raise BadRequest(f"{here}: how much? write {here.split()[-1]}={example}{other}")
-        try:
-            return kind.amount.read(self.amount)
-        except ValueError as error:
-            raise BadRequest(f"{here}={self.amount}: {error}") from None
+        return _read(kind.amount, self.amount, f"{here}={self.amount}")
 
     @classmethod
     def parse(cls, text: str) -> "Step":
@@ -105,6 +99,13 @@ class Step:
 
     def __reduce__(self):  # a read-only mapping cannot be pickled
         return Step, (self.method, self.scope, self.amount, dict(self.options))
+
+
+def _read(kind: Value, given: Any, where: str):
+    try:
+        return kind.read(given)
+    except ValueError as error:
+        raise BadRequest(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True)
