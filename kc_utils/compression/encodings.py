@@ -78,13 +78,6 @@ def pack(values: np.ndarray, bits: int) -> np.ndarray:
     if flat.size % 8:
         flat = np.concatenate([flat, np.zeros(-flat.size % 8, flat.dtype)])
     eights = flat.reshape(-1, 8)  # eight values of `bits` bits are `bits` bytes
-    if bits in (1, 2, 4):
-        per_byte = 8 // bits
-        of_byte = eights.reshape(-1, per_byte)
-        packed = of_byte[:, 0].astype(np.uint8)
-        for position in range(1, per_byte):
-            packed |= of_byte[:, position].astype(np.uint8) << (bits * position)
-        return packed[:total]
     numbers = np.zeros(len(eights), np.uint64)
     for position in range(8):
         numbers |= eights[:, position].astype(np.uint64) << np.uint64(bits * position)
@@ -93,15 +86,11 @@ def pack(values: np.ndarray, bits: int) -> np.ndarray:
 
 def _pattern(kept: np.ndarray, left: int) -> tuple[int, int] | None:
     """The sparsest pattern N:M that the kept weights follow along the inputs, if any."""
-    found = None
-    for of in sorted({m for _, m in PATTERNS}):
-        if kept.shape[1] % of or left > kept.size * max(n / m for n, m in PATTERNS if m == of):
-            continue
-        most = int(kept.reshape(-1, of).sum(axis=1, dtype=np.uint8).max(initial=0))
-        some = min((n for n, m in PATTERNS if m == of and n >= most), default=None)
-        if some and (found is None or some / of < found[0] / found[1]):
-            found = (some, of)
-    return found
+    if 2 * left > kept.size:
+        return None  # no pattern keeps more than half
+    widths = [m for m in (4, 8, 16) if kept.shape[1] % m == 0]
+    most = {m: kept.reshape(-1, m).sum(axis=1, dtype=np.uint8).max(initial=0) for m in widths}
+    return min((p for p in PATTERNS if most.get(p[1], p[1]) <= p[0]), key=lambda p: p[0] / p[1], default=None)
 
 
 def _index_bits(of: int) -> int:
