@@ -17,18 +17,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from kc_utils.errors import BadRequest, listed
+from kc_utils.errors import BadRequest, explain, listed
 
 ATTENTION = ("query", "key", "value", "qkv", "output")
 FEED_FORWARD = ("up", "gate", "gate_up", "down")
 OUTSIDE = ("head", "transform", "projection", "pooler", "embedding")
 PRESETS = ("consistent", "paper")
-Patterns = tuple[str, ...]  # module paths matched from the right at dots; `*` stands for a number
+Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""One module path or several, matched from the right at dots; `*` stands for a number."""
 
 
 class Stack(BaseModel):
@@ -40,13 +41,6 @@ class Stack(BaseModel):
     attention: dict[Literal[ATTENTION], Patterns] = {}
     cross_attention: dict[Literal[ATTENTION], Patterns] = {}
     feed_forward: dict[Literal[FEED_FORWARD], Patterns] = {}
-
-    @field_validator("attention", "cross_attention", "feed_forward", mode="before")
-    @classmethod
-    def _one_or_several(cls, value):
-        if not isinstance(value, Mapping):
-            return value
-        return {k: (v,) if isinstance(v, str) else v for k, v in value.items()}
 
 
 class Architecture(BaseModel):
@@ -68,11 +62,6 @@ class Architecture(BaseModel):
     embedding: Patterns = ()
     paper_qkv_only: bool = False
 
-    @field_validator(*OUTSIDE, mode="before")
-    @classmethod
-    def _one_or_several(cls, value):
-        return (value,) if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _has_a_stack(self):
         if self.encoder is None and self.decoder is None:
@@ -87,11 +76,9 @@ class Architecture(BaseModel):
         try:
             return cls.model_validate(description)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "architecture"
             raise BadRequest(
-                f"architecture description: {where}: {first['msg']}; "
-                "write it like a row of kc_utils/models/architectures.yaml"
+                f"architecture description: {explain(error, cls)}; write it like a row of "
+                "kc_utils/models/architectures.yaml"
             ) from None
 
     def rows(self) -> list[tuple[re.Pattern, str, str]]:
@@ -126,26 +113,21 @@ def _pattern(path: str) -> re.Pattern:
 def _names() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     """Every scope name with the parts and the roles it covers."""
     fine = {
-        "attention": {"": ATTENTION, "qkv": ("query", "key", "value", "qkv")}
-        | {name: (name,) for name in ("query", "key", "value", "output")},
-        "feed_forward": {"": FEED_FORWARD} | {name: (name,) for name in ("up", "gate", "down")},
+        "attention": {"": ATTENTION, ".qkv": ("query", "key", "value", "qkv")}
+        | {f".{name}": (name,) for name in ("query", "key", "value", "output")},
+        "feed_forward": {"": FEED_FORWARD} | {f".{name}": (name,) for name in ("up", "gate", "down")},
     }
-    every_block = frozenset({"encoder", "decoder", "cross"})
     roles = frozenset(f"{kind}.{role}" for kind in fine for role in fine[kind][""])
-    names = {"all": (every_block, roles)}
-    kinds = [("", "attention", "attention", every_block), ("", "feed_forward", "feed_forward", every_block)]
-    kinds += [("encoder.", kind, kind, frozenset({"encoder"})) for kind in fine]
-    kinds += [
-        ("decoder.", "attention", "attention", frozenset({"decoder", "cross"})),
-        ("decoder.", "self_attention", "attention", frozenset({"decoder"})),
-        ("decoder.", "cross_attention", "attention", frozenset({"cross"})),
-        ("decoder.", "feed_forward", "feed_forward", frozenset({"decoder"})),
-    ]
-    for stack, shown, kind, parts in kinds:
-        if stack and stack[:-1] not in names:
-            names[stack[:-1]] = (frozenset({"encoder"} if stack == "encoder." else {"decoder", "cross"}), roles)
-        for name, covered in fine[kind].items():
-            names[stack + shown + ("." + name if name else "")] = (parts, frozenset(f"{kind}.{c}" for c in covered))
+    whole, encoder, decoder, cross = ({"encoder", "decoder", "cross"}, {"encoder"}, {"decoder", "cross"}, {"cross"})
+    names = {}
+    for stack, parts in (("", whole), ("encoder.", encoder), ("decoder.", decoder)):
+        names[stack[:-1] or "all"] = (frozenset(parts), roles)
+        kinds = [("attention", "attention", parts)]
+        if parts is decoder:
+            kinds += [("self_attention", "attention", decoder - cross), ("cross_attention", "attention", cross)]
+        for shown, kind, where in (*kinds, ("feed_forward", "feed_forward", parts)):
+            for name, covered in fine[kind].items():
+                names[stack + shown + name] = (frozenset(where), frozenset(f"{kind}.{c}" for c in covered))
     for role in ("head", "transform"):
         names[role] = (frozenset({"model"}), frozenset({role}))
     return names

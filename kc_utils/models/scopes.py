@@ -1,8 +1,9 @@
 """The weight matrices of a model, each with its role, and the sets of them that a scope names."""
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -35,10 +36,7 @@ class Matrix:
 
     @cached_property
     def numel(self) -> int:
-        product = 1
-        for size in self.shape:
-            product *= size
-        return product
+        return math.prod(self.shape)
 
     @property
     def quantized(self) -> Quantized | None:
@@ -71,17 +69,6 @@ class Matrix:
         return self.shape[0] if self.transposed else self.shape[1]
 
 
-@dataclass(frozen=True)
-class ScopeRow:
-    """A line of `kc inspect`: how many matrices and weights a scope (or a role that is no scope) holds."""
-
-    scope: str
-    matrices: int
-    weights: int
-    selectable: bool  # False for what no step may touch, such as embeddings
-    tied: bool = False  # the head that is the embedding: its weights are counted there too
-
-
 def architecture_of(model: nn.Module, description: Architecture | Mapping | None = None) -> Architecture:
     """The model's row of the table, or the description given instead of one.
 
@@ -90,7 +77,7 @@ def architecture_of(model: nn.Module, description: Architecture | Mapping | None
     """
     if description is not None:
         return Architecture.read(description)
-    kind = getattr(getattr(model, "config", None), "model_type", None)
+    kind = _kind(model)
     if kind in ARCHITECTURES:
         return ARCHITECTURES[kind]
     shapes: dict[str, str] = {}
@@ -146,19 +133,6 @@ def select(
     return found
 
 
-def scopes_of(model: nn.Module, description: Architecture | Mapping | None = None) -> list[ScopeRow]:
-    """What each scope holds in this model, empty and repeated ones left out; then the roles that no scope covers."""
-    every = _survey(model, description)
-    rows = []
-    for name, found in _distinct_scopes(every).items():
-        rows.append(ScopeRow(name, len(found), sum(m.numel for m in found), True, any(m.tied for m in found)))
-    for role in ("projection", "pooler", "embedding"):
-        found = [m for m in every if m.role == role and not m.tied]
-        if found:
-            rows.append(ScopeRow(role, len(found), sum(m.numel for m in found), False))
-    return rows
-
-
 def scopes(lm, description: Architecture | Mapping | None = None) -> pd.DataFrame:
     """The scopes of a model (`Loaded` or a torch module), one row each: scope, matrices, weights, share of all matrices' weights.
 
@@ -172,10 +146,22 @@ def scopes(lm, description: Architecture | Mapping | None = None) -> pd.DataFram
     1           attention        12    49152
     2       attention.qkv         9    36864
     """
-    model = lm if isinstance(lm, nn.Module) else lm.model
-    table = pd.DataFrame([asdict(row) for row in scopes_of(model, description)])
-    table.insert(3, "share", table["weights"] / sum(m.numel for m in matrices(model, description)))
-    return table
+    every = _survey(lm if isinstance(lm, nn.Module) else lm.model, description)
+    held = [(name, found, True) for name, found in _distinct_scopes(every).items()]
+    for role in ("projection", "pooler", "embedding"):
+        held.append((role, [m for m in every if m.role == role and not m.tied], False))
+    whole = sum(m.numel for m in every if not m.tied)
+    rows = []
+    for name, found, selectable in held:
+        if found:
+            weights, tied = sum(m.numel for m in found), selectable and any(m.tied for m in found)
+            rows.append((name, len(found), weights, weights / whole, selectable, tied))
+    return pd.DataFrame(rows, columns=["scope", "matrices", "weights", "share", "selectable", "tied"])
+
+
+def _kind(model: nn.Module) -> str:
+    """transformers' name of the model's architecture; of another model the name of its class."""
+    return getattr(getattr(model, "config", None), "model_type", type(model).__name__)
 
 
 def _weights(model: nn.Module):
@@ -208,28 +194,22 @@ def _survey(model: nn.Module, description) -> list[Matrix]:
         transposed = type(module).__name__ == "Conv1D"
         found.append(Matrix(name, module, role, part, layer, shape, transposed))
     if strangers:
-        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         raise BadModel(
-            f"{kind}: no single role for {listed(strangers, 20)}; give each of them one in "
+            f"{_kind(model)}: no single role for {listed(strangers, 20)}; give each of them one in "
             "kc_utils/models/architectures.yaml or in `architecture:` of the model in the study file"
         )
     return _mark_tied(found)
 
 
 def _mark_tied(found: list[Matrix]) -> list[Matrix]:
-    first: dict[int, Matrix] = {}
-    for matrix in sorted(found, key=lambda m: m.role != "embedding"):  # of tied names the embedding's is the one kept
-        first.setdefault(_identity(matrix), matrix)
-    seen, marked = set(), []
-    for matrix in found:
-        tied = first[_identity(matrix)] is not matrix
-        if tied and (matrix.role, _identity(matrix)) in seen:
-            continue
-        if tied and matrix.role == first[_identity(matrix)].role:
-            continue  # a second name for the same thing, such as T5's encoder.embed_tokens
-        seen.add((matrix.role, _identity(matrix)))
-        marked.append(replace(matrix, tied=True) if tied else matrix)
-    return marked
+    """Each parameter once for each of its roles, as `tied` for all of them but one: the embedding, if it is one."""
+    names: dict[tuple, Matrix] = {}
+    for matrix in found:  # T5's encoder.embed_tokens is a second name for the same thing
+        names.setdefault((_identity(matrix), matrix.role), matrix)
+    kept: dict[int, Matrix] = {}
+    for matrix in sorted(names.values(), key=lambda m: m.role != "embedding"):
+        kept.setdefault(_identity(matrix), matrix)
+    return [m if kept[_identity(m)] is m else replace(m, tied=True) for m in names.values()]
 
 
 def _identity(matrix: Matrix) -> int:
@@ -251,7 +231,7 @@ def _in_paper(scope: Scope, matrix: Matrix, architecture: Architecture, quantizi
 
 
 def _nothing_there(model: nn.Module, scope: Scope, every: list[Matrix]) -> str:
-    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    kind = _kind(model)
     if scope.layers is not None and any(Scope(scope.name).covers(m.role, m.part, m.layer) for m in every):
         last = max(m.layer for m in every if m.layer is not None)
         return f"scope {str(scope)!r}: the layers of this {kind} model are 0 to {last}; choose among them"

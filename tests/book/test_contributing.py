@@ -23,7 +23,7 @@ import torch, transformers, huggingface_hub
 from pathlib import Path
 from kc_utils.models.loading import load
 from kc_utils.models.registry import resolve
-from kc_utils.models.scopes import scopes_of
+from kc_utils.models.scopes import scopes
 from tests.trained import byte_level
 
 entry = resolve("pythia-70m")
@@ -38,7 +38,7 @@ def fetched(*what, **how):
     wanted.append((what[0], how["revision"]))
     return "snapshot"
 huggingface_hub.snapshot_download = fetched
-counts = {row.scope: row.weights for row in scopes_of(load("pythia-70m").model)}
+counts = scopes(load("pythia-70m")).set_index("scope")["weights"]
 assert wanted == [(entry.address, entry.revision)]
 assert counts["all"] == 2 * (4 * 32 * 32 + 2 * 32 * 64) and counts["head"] == 1200 * 32
 """
