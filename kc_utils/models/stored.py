@@ -8,7 +8,6 @@ a module of theirs can only be there when they have been.
 import copy
 import sys
 import warnings
-from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
@@ -16,14 +15,17 @@ from torch import nn
 from kc_utils.errors import BadModel
 
 
-class Quantized(ABC):
-    """A quantized weight, read anew from its module at each call.
+class Quantized:
+    """A quantized weight, read anew from its module at each call. A subclass for each kind has
 
-    library: `torch`, `torchao` or `bitsandbytes`; kind: what the library calls it.
+    library        `torch`, `torchao` or `bitsandbytes`
+    kind           what the library calls it
+    value_bits     bits of one weight
+    groups         how many sets of weights have a scale of their own
+    overhead_bits  bits of all scales and zero points, as the library keeps them
+    integers()     the whole numbers, or places in a code book, that stand for the weights: (outputs, inputs), int8 or uint8
+    weight()       the weights (outputs, inputs) that the module computes with, as floating point numbers; a copy
     """
-
-    library: str
-    kind: str
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -36,29 +38,6 @@ class Quantized(ABC):
     @property
     def bias(self) -> torch.Tensor | None:
         return self.module.bias
-
-    @property
-    @abstractmethod
-    def value_bits(self) -> int:
-        """Bits of one weight."""
-
-    @property
-    @abstractmethod
-    def groups(self) -> int:
-        """How many sets of weights have a scale of their own."""
-
-    @property
-    @abstractmethod
-    def overhead_bits(self) -> int:
-        """Bits of all scales and zero points, as the library keeps them."""
-
-    @abstractmethod
-    def integers(self) -> torch.Tensor:
-        """The whole numbers, or places in a code book, that stand for the weights: (outputs, inputs), int8 or uint8."""
-
-    @abstractmethod
-    def weight(self) -> torch.Tensor:
-        """The weights (outputs, inputs) that the module computes with, as floating point numbers; a copy."""
 
     def codes(self) -> torch.Tensor:
         """`integers` as uint8 below 2**value_bits, in the same order."""
@@ -90,13 +69,11 @@ class TorchInt8(Quantized):
         return self._packed().int_repr()
 
     def weight(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch deprecates its quantized tensors
+        with warnings.catch_warnings(action="ignore"):  # torch deprecates its quantized tensors
             return self._packed().dequantize()
 
     def _packed(self) -> torch.Tensor:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return self.module.weight()
 
 
@@ -152,7 +129,7 @@ class Bitsandbytes4bit(Quantized):
 
     @property
     def groups(self):
-        return self.module.weight.quant_state.absmax.numel()
+        return self.state.absmax.numel()
 
     @property
     def overhead_bits(self):
@@ -217,8 +194,13 @@ class Bitsandbytes8bit(Quantized):
         return self.integers().float() * (self.largest.float() / 127).unsqueeze(1)
 
 
-TORCHAO_TENSORS = ("Int8Tensor", "IntxUnpackedToInt8Tensor")
-BITSANDBYTES_MODULES = {"Linear4bit": Bitsandbytes4bit, "Linear8bitLt": Bitsandbytes8bit}
+READ: dict[str, type[Quantized]] = {
+    "Int8Tensor": TorchaoTensor,
+    "IntxUnpackedToInt8Tensor": TorchaoTensor,
+    "Linear4bit": Bitsandbytes4bit,
+    "Linear8bitLt": Bitsandbytes8bit,
+}
+"""The view of each tensor of torchao and each module of bitsandbytes."""
 
 
 def quantized(module: nn.Module) -> Quantized | None:
@@ -228,17 +210,18 @@ def quantized(module: nn.Module) -> Quantized | None:
     """
     if hasattr(module, "_packed_params") and callable(getattr(module, "weight", None)):
         return TorchInt8(module)
-    kind = type(module)
-    if kind.__module__.startswith("bitsandbytes") and "weight" in module._parameters:
-        if kind.__name__ in BITSANDBYTES_MODULES:
-            return BITSANDBYTES_MODULES[kind.__name__](module)
-        raise _unknown(kind.__name__, "bitsandbytes")
-    weight = module._parameters.get("weight")
-    if type(weight).__module__.startswith("torchao"):
-        if type(weight).__name__ in TORCHAO_TENSORS:
-            return TorchaoTensor(module)
-        raise _unknown(type(weight).__name__, "torchao")
-    return None
+    weight = type(module._parameters.get("weight"))
+    if type(module).__module__.startswith("bitsandbytes") and "weight" in module._parameters:
+        library, kind = "bitsandbytes", type(module).__name__
+    elif weight.__module__.startswith("torchao"):
+        library, kind = "torchao", weight.__name__
+    else:
+        return None
+    if kind not in READ:
+        raise BadModel(
+            f"a weight is a {kind} of {library}, which is not read here ({', '.join(READ)} are); use the original model"
+        )
+    return READ[kind](module)
 
 
 def compute_in_full(model: nn.Module) -> nn.Module:
@@ -252,11 +235,6 @@ def compute_in_full(model: nn.Module) -> nn.Module:
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
     return model
-
-
-def _unknown(kind: str, library: str) -> BadModel:
-    known = ", ".join((*TORCHAO_TENSORS, *BITSANDBYTES_MODULES))
-    return BadModel(f"a weight is a {kind} of {library}, which is not read here ({known} are); use the original model")
 
 
 def _bits(tensor: torch.Tensor) -> int:
