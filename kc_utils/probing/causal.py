@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 
 import torch
 
 from kc_utils.probing.logits import Logits, check_length
-from kc_utils.probing.prefix_tree import as_batch, common_length, grow
+from kc_utils.probing.prefix_tree import as_batch, grow
 
 Context = tuple[int, ...]
 
@@ -36,11 +35,9 @@ class NextToken:
         self._trees_work = trees
 
     def takes_trees(self) -> bool:
-        """Whether the model's logits in a tree are those of its plain forward pass, tried on a few short contexts."""
+        """Whether the model's logits in a tree are those of its plain forward pass, tried once on a few short contexts."""
         if self._trees_work is None:
-            size = self.model.get_input_embeddings().weight.shape[0]
-            long = tuple(13 * n * n % size for n in range(15))
-            self._trees_work = self._check_trees([long[:6], long, long[:5] + tuple(n % size for n in range(6, 12))])
+            self._trees_work = self._check_trees()
         return self._trees_work
 
     @torch.inference_mode()
@@ -50,9 +47,7 @@ class NextToken:
         if not contexts:
             return
         check_length(self.model, max(map(len, contexts)))
-        if self._trees_work is None:
-            self._trees_work = self._check_trees(contexts)
-        hidden_states = self._tree_states if self._trees_work else self._padded_states
+        hidden_states = self._tree_states if self.takes_trees() else self._padded_states
         for indices, states in hidden_states(contexts):
             for start in range(0, len(indices), self.rows):
                 part = slice(start, start + self.rows)
@@ -65,7 +60,7 @@ class NextToken:
         branches.sort(key=len, reverse=True)
         for batch in self._batches(branches, len, self.max_nodes):
             tokens, positions, visible = (t.to(self.model.device) for t in as_batch(batch, pad_token=0))
-            mask = torch.zeros(visible.shape, dtype=self._dtype(), device=visible.device)
+            mask = torch.zeros(visible.shape, dtype=self.model.dtype, device=visible.device)
             mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
             output = self.model.base_model(
                 input_ids=tokens, position_ids=positions, attention_mask=mask[:, None], use_cache=False
@@ -115,14 +110,13 @@ class NextToken:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if not cap else cap * torch.tanh(logits / cap)
 
-    def _dtype(self) -> torch.dtype:
-        floating = (p.dtype for p in self.model.parameters() if p.is_floating_point())
-        return next(floating, torch.float32)
-
     @torch.inference_mode()
-    def _check_trees(self, contexts: Sequence[Context]) -> bool:
-        """Whether the tree gives the plain forward pass's log-probabilities on a few contexts."""
-        sample = _telling(contexts)
+    def _check_trees(self) -> bool:
+        """Whether the tree gives the plain forward pass's log-probabilities: on a long context, where a sliding window shows,
+        on another that parts from it, where a wrong mask does, and on their beginning."""
+        size = self.model.get_input_embeddings().weight.shape[0]
+        long = tuple(13 * n * n % size for n in range(15))
+        sample = [long[:6], long, long[:5] + tuple(n % size for n in range(6, 12))]
         counted = self.tokens_computed
         plain = dict(self._gathered(self._padded_states(sample), torch.nn.Identity()))
         try:
@@ -133,7 +127,7 @@ class NextToken:
         if not all(torch.isfinite(row).all() for row in plain.values()):
             return bool(tree)  # a broken model proves nothing about trees
         worst = max((float((plain[i] - tree[i]).abs().max()) for i in plain if i in tree), default=float("inf"))
-        if len(tree) == len(plain) and worst < (1e-2 if self._dtype() == torch.float32 else 0.5):
+        if len(tree) == len(plain) and worst < (1e-2 if self.model.dtype == torch.float32 else 0.5):
             return True
         warnings.warn(
             f"{type(self.model).__name__} does not take trees of tokens (off by {worst:.2g}); each statement is computed "
@@ -146,16 +140,6 @@ class NextToken:
     def _gathered(states: Iterator[tuple[list[int], torch.Tensor]], head) -> Iterator[tuple[int, torch.Tensor]]:
         for indices, rows in states:
             yield from zip(indices, torch.log_softmax(head(rows).float(), dim=-1), strict=True)
-
-
-def _telling(contexts: Sequence[Context]) -> list[Context]:
-    """Contexts that a model blind to trees would get wrong: the longest, where a sliding window shows, and the two that
-    part after the longest shared beginning, a little beyond their parting, where a wrong mask does; and the shortest."""
-    in_order = sorted(set(contexts))
-    forks = [(a, b) for a, b in pairwise(in_order) if a != b[: len(a)]]
-    fork = max(forks, key=lambda pair: common_length(*pair), default=())
-    parted = [context[: common_length(*fork) + 8] for context in fork]
-    return [min(contexts, key=len), max(contexts, key=len), *parted]
 
 
 def _chains(contexts: Sequence[Context]) -> list[list[int]]:

@@ -25,7 +25,7 @@ import requests
 import yaml
 
 from kc_utils.errors import MissingData
-from kc_utils.places import complete_or_absent
+from kc_utils.places import complete_or_absent, sha256_of
 
 HUB = "https://huggingface.co"
 SOURCE_FILE = "SOURCE.json"
@@ -88,11 +88,6 @@ def install(home: Home, folder: Path) -> None:
             known = home.sha256 or home.fileset_sha256
             mark |= {"files_sha256": found, "hash": "verified" if known else "unverified"}
             (target / SOURCE_FILE).write_text(json.dumps(mark, indent=1), encoding="utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fileset_sha256(folder: Path, names: Iterable[str]) -> str:

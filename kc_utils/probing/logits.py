@@ -75,15 +75,19 @@ def only_at(body: nn.Module, choose: Callable[[torch.Tensor], torch.Tensor]) -> 
         handle.remove()
 
 
+def positions_of(model: nn.Module) -> int | None:
+    """Tokens that the model has positions for, None where they have no end or its configuration names no number."""
+    config = model.config
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if not limit or config.model_type in RELATIVE_POSITIONS:
+        return None
+    return limit - (config.pad_token_id + 1 if config.model_type in POSITIONS_BEHIND_PADDING else 0)
+
+
 def check_length(model: nn.Module, longest: int, what: str = "a prompt") -> None:
     """Raise BadRequest for a prompt that the model has no positions for."""
-    config = model.config
-    if config.model_type in RELATIVE_POSITIONS:
-        return
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if isinstance(limit, int) and config.model_type in POSITIONS_BEHIND_PADDING:
-        limit -= config.pad_token_id + 1
-    if isinstance(limit, int) and longest > limit:
+    limit = positions_of(model)
+    if limit is not None and longest > limit:
         raise BadRequest(
             f"{what} takes {longest} tokens, this model has {limit} positions; choose other facts or templates"
         )

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.probing.files import data_file
+from kc_utils.probing.logits import positions_of
 from kc_utils.probing.probe import Probe
 
 PROTOCOL = "perplexity"
@@ -58,7 +59,8 @@ def check_family(family: str) -> None:
 
 def measure(model, tokenizer, family: str, probe: Probe, trees=None, recipe: str = "none") -> pd.DataFrame:
     """The rows of a probe's text, see `score_text`."""
-    return score_text(model, tokenizer, family, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
+    check_family(family)
+    return score_text(model, tokenizer, load_text(probe.text), probe.text_tokens, name=Path(probe.text).stem)
 
 
 def fingerprint(probe: Probe) -> str:
@@ -69,7 +71,6 @@ def fingerprint(probe: Probe) -> str:
 def score_text(
     model,
     tokenizer,
-    family: str,
     text: str,
     limit_tokens: int | None = None,
     stride: int | None = None,
@@ -84,19 +85,10 @@ def score_text(
     name          of the text, for the column `relation`
 
     A window whose scores are not all numbers has `nll` infinite and is not valid; a warning counts them.
-    Raises BadRequest for other families, for impossible lengths and for a text of fewer than two tokens.
+    Raises BadRequest for a text of fewer than two tokens.
     """
-    check_family(family)
-    if limit_tokens is not None and limit_tokens < 2:
-        raise BadRequest(f"limit_tokens must be at least 2, got {limit_tokens}")
-    longest = _positions(model)
-    max_length = max_length or min(longest or LONGEST_WINDOW, LONGEST_WINDOW)
+    max_length = max_length or min(positions_of(model) or LONGEST_WINDOW, LONGEST_WINDOW)
     stride = stride or max(1, max_length // 2)
-    if max_length < 2 or (longest is not None and max_length > longest) or not 1 <= stride <= max_length:
-        raise BadRequest(
-            f"windows of {max_length} tokens {stride} apart are impossible: this model takes 2 to {longest or 'any'} "
-            "tokens, and windows are 1 to their own length apart"
-        )
     tokens, edges = _encode(tokenizer, text, limit_tokens)
     if len(tokens) < 2:
         raise BadRequest("the text has fewer than two tokens, none of which follows another")
@@ -117,13 +109,6 @@ def perplexity(rows: pd.DataFrame) -> dict[str, float]:
     with np.errstate(over="ignore"):
         token, word = (float(np.exp(per[unit])) for unit in ("tokens", "words"))
     return {"token_perplexity": token, "word_perplexity": word, "bits_per_byte": float(per["bytes"] / math.log(2))}
-
-
-def _positions(model) -> int | None:
-    """Tokens that the model has positions for, None where its configuration names no number."""
-    config = getattr(model.config, "text_config", None) or model.config
-    known = (getattr(config, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
-    return next((int(value) for value in known if value), None)
 
 
 def _encode(tokenizer, text: str, limit: int | None) -> tuple[list[int], list[int]]:

@@ -80,12 +80,7 @@ def _tree(sequences: Sequence[tuple[int, ...]], order: list[int], shared: list[i
 
 def common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """How many tokens two sequences begin with in common."""
-    length = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        length += 1
-    return length
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def as_batch(branches: Sequence[Branch], pad_token: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

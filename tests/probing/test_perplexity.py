@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.probing.perplexity import fingerprint, load_text, perplexity, score_text
+from kc_utils.probing.perplexity import fingerprint, load_text, measure, perplexity, score_text
 from kc_utils.probing.probe import Probe
 from tests.probing.invented_tasks import WORDS, model, tokenizer
 
@@ -45,7 +45,7 @@ def guide(made, ids, max_length, stride):
 )
 def test_windows_are_those_of_the_guide(kind, max_length, stride):
     made, words = made_for(kind)
-    rows = score_text(made, words, "decoder", TEXT, max_length=max_length, stride=stride)
+    rows = score_text(made, words, TEXT, max_length=max_length, stride=stride)
     expected = guide(made, words(TEXT, return_tensors="pt").input_ids, max_length, stride)
     assert rows["tokens"].tolist() == [count for _, count in expected]
     assert rows["nll"].tolist() == pytest.approx([nll for nll, _ in expected], rel=1e-4)
@@ -57,7 +57,7 @@ def test_windows_are_those_of_the_guide(kind, max_length, stride):
 @pytest.mark.parametrize("marks", [{}, {"begin": True}, {"begin": True, "end": True}])
 def test_every_byte_and_word_belongs_to_one_window(marks):
     made, words = made_for(**marks)
-    rows = score_text(made, words, "decoder", TEXT, max_length=30, stride=20)
+    rows = score_text(made, words, TEXT, max_length=30, stride=20)
     ids = words(TEXT, return_offsets_mapping=True)
     skipped = 0 if marks else ids.offset_mapping[1][0]  # without a begin token the text's first token is not scored
     assert rows["bytes"].sum() == len(TEXT[skipped:].encode())
@@ -67,7 +67,7 @@ def test_every_byte_and_word_belongs_to_one_window(marks):
 
 def test_metrics_follow_from_the_sums():
     made, words = made_for(begin=True)
-    rows = score_text(made, words, "decoder", TEXT, max_length=1024)
+    rows = score_text(made, words, TEXT, max_length=1024)
     with torch.no_grad():
         ids = words(TEXT, return_tensors="pt").input_ids
         loss = float(made(ids, labels=ids).loss)
@@ -83,7 +83,7 @@ def test_nan_is_never_a_good_number():
     with torch.no_grad():  # a token of the last window alone
         made.model.embed_tokens.weight[words(" 東").input_ids[-1]] = math.nan
     with pytest.warns(UserWarning, match=r"\d of \d+ windows have scores that are not numbers"):
-        rows = score_text(made, words, "decoder", TEXT, max_length=32)
+        rows = score_text(made, words, TEXT, max_length=32)
     assert rows["valid"][0] and not rows["valid"].iloc[-1]
     assert np.isinf(rows["nll"].iloc[-1]) and np.isnan(rows["score"].iloc[-1])
     assert set(perplexity(rows).values()) == {math.inf}
@@ -91,8 +91,8 @@ def test_nan_is_never_a_good_number():
 
 def test_a_limit_reads_the_beginning():
     made, words = made_for()
-    few = score_text(made, words, "decoder", TEXT, limit_tokens=65, max_length=64, stride=32)
-    whole = score_text(made, words, "decoder", TEXT, max_length=64, stride=32)
+    few = score_text(made, words, TEXT, limit_tokens=65, max_length=64, stride=32)
+    whole = score_text(made, words, TEXT, max_length=64, stride=32)
     assert few["tokens"].sum() == 64
     assert few["nll"][0] == pytest.approx(whole["nll"][0])
     span = TEXT[slice(*[words(TEXT, return_offsets_mapping=True).offset_mapping[n][0] for n in (1, 65)])]
@@ -101,16 +101,10 @@ def test_a_limit_reads_the_beginning():
 
 def test_impossible_requests():
     made, words = made_for()
-    for given, says in (
-        ({"family": "encoder"}, "family encoder does not predict .* choose a decoder"),
-        ({"limit_tokens": 1}, "limit_tokens must be at least 2"),
-        ({"max_length": 5000}, "windows of 5000 tokens"),
-        ({"max_length": 10, "stride": 11}, "10 tokens 11 apart"),
-        ({"stride": -1}, "-1 apart"),
-        ({"text": "a"}, "fewer than two tokens"),
-    ):
-        with pytest.raises(BadRequest, match=says):
-            score_text(made, words, **{"family": "decoder", "text": TEXT} | given)
+    with pytest.raises(BadRequest, match="family encoder does not predict .* choose a decoder"):
+        measure(made, words, "encoder", Probe(facts=None, text="wikitext2"))
+    with pytest.raises(BadRequest, match="fewer than two tokens"):
+        score_text(made, words, "a")
 
 
 def test_texts_by_name_and_path(tmp_path, monkeypatch):
