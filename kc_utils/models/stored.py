@@ -137,35 +137,26 @@ class Bitsandbytes4bit(Quantized):
         return bits + _bits(self.state.state2.absmax) + _bits(self.state.offset) if self.nested else bits
 
     def integers(self):
-        packed = self.module.weight.data
-        if self._in_fast_layout():
-            from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
-
-            state = copy.copy(self.state)  # the library's function changes it
-            state.original_nested = False
-            packed, _ = _convert_weight_packed_for_cpu_inverse(packed, state)
-        packed = packed.contiguous().view(torch.uint8).view(-1)
+        packed = self._plain_layout()[0].contiguous().view(torch.uint8).view(-1)
         both = torch.stack([packed >> 4, packed & 15], dim=1).view(-1)
         return both[: self.shape[0] * self.shape[1]].view(self.shape)
 
     def weight(self):
-        blocks = self.state.code[self.integers().long()].view(-1, self.state.blocksize)
-        return (blocks * self._largest().view(-1, 1)).view(self.shape)
+        from bitsandbytes.functional import dequantize_4bit
 
-    def _largest(self) -> torch.Tensor:
-        """The absolute maximum of each block, float32, in the order of the weights."""
-        if self._in_fast_layout():
-            return self.state.absmax.t().float().reshape(-1)
-        if not self.nested:
-            return self.state.absmax.float()
-        second = self.state.state2
-        codes = second.code[self.state.absmax.long()]
-        scales = second.absmax.repeat_interleave(second.blocksize)[: codes.numel()]
-        return codes * scales + self.state.offset
+        return dequantize_4bit(*self._plain_layout())
 
-    def _in_fast_layout(self) -> bool:
-        """Whether a forward pass has rearranged the weight for CPUs with AVX512-BF16, see `compute_in_full`."""
-        return getattr(self.state, "packing_format_for_cpu", False)
+    def _plain_layout(self):
+        """Codes in pairs, and their state. A forward pass on CPUs with AVX512-BF16 rearranges both, see `compute_in_full`."""
+        packed, state = self.module.weight.data, self.state
+        if getattr(state, "packing_format_for_cpu", False):
+            from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
+
+            state = copy.copy(state)  # the library's function changes it
+            state.original_nested = False
+            packed, state = _convert_weight_packed_for_cpu_inverse(packed, state)
+            state.absmax = state.absmax.t().float().reshape(-1)
+        return packed, state
 
 
 class Bitsandbytes8bit(Quantized):
