@@ -40,10 +40,7 @@ def encode(codes: np.ndarray, kept: np.ndarray, bits: int) -> Encoded:
     zero; bits: 1 to 8, or 16. Scales and zero points are not part of it.
     """
     outputs, inputs = codes.shape
-    n, left = codes.size, int(np.count_nonzero(kept))
-    if left == n:
-        return Encoded("dense", {"values": pack(codes, bits)})
-    row_kept = kept.any(axis=1)
+    n, left, row_kept = codes.size, int(np.count_nonzero(kept)), kept.any(axis=1)
     sizes = {"dense": _bytes(n * bits)}
     pattern = _pattern(kept, left)
     if pattern:
@@ -52,19 +49,17 @@ def encode(codes: np.ndarray, kept: np.ndarray, bits: int) -> Encoded:
     sizes["bitmask"] = _bytes(n) + _bytes(left * bits)
     sizes["rows"] = _bytes(outputs) + _bytes(int(row_kept.sum()) * inputs * bits)
     best = min(sizes, key=sizes.get)  # the first of equal ones
-    if best == "bitmask":
-        return Encoded(best, {"kept": np.packbits(kept, bitorder="little"), "values": pack(codes[kept], bits)})
-    if best == "rows":
+    if best == "dense":
+        arrays = {"values": pack(codes, bits)}
+    elif best == "bitmask":
+        arrays = {"kept": np.packbits(kept, bitorder="little"), "values": pack(codes[kept], bits)}
+    elif best == "rows":
         arrays = {"kept": np.packbits(row_kept, bitorder="little"), "values": pack(codes[row_kept], bits)}
-        return Encoded(best, arrays)
-    if pattern and best == f"{pattern[0]}:{pattern[1]}":
-        some, of = pattern
+    else:
         positions = np.argsort(~kept.reshape(-1, of), axis=1, kind="stable")[:, :some]
         values = np.take_along_axis(codes.reshape(-1, of), positions, axis=1)
-        return Encoded(
-            best, {"positions": pack(positions.astype(np.uint8), _index_bits(of)), "values": pack(values, bits)}
-        )
-    return Encoded("dense", {"values": pack(codes, bits)})
+        arrays = {"positions": pack(positions.astype(np.uint8), _index_bits(of)), "values": pack(values, bits)}
+    return Encoded(best, arrays)
 
 
 def pack(values: np.ndarray, bits: int) -> np.ndarray:

@@ -42,7 +42,8 @@ def save_compressed(
     Raises BadRequest when `out` holds files, or the format cannot hold the model; BadResult when the folder, loaded
     again by transformers alone, is another model; and what `apply` raises.
     """
-    check_target(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadRequest(f"{out} exists already and is not empty; choose another folder")
     if form not in FORMATS:
         raise BadRequest(f"unknown format {form!r}: choose {', '.join(FORMATS)}")
     loaded = loading()
@@ -67,12 +68,6 @@ def save_compressed(
         record = {"model": loaded.entry.id, **found, "made": dict(made or {})}
         (scratch / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     return found
-
-
-def check_target(out: Path) -> None:
-    """Raises BadRequest when something is at `out` already: nothing is ever written over."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadRequest(f"{out} exists already and is not empty; choose another folder")
 
 
 @torch.inference_mode()

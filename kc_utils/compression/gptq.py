@@ -58,7 +58,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
 
     Raises BadResult when a Hessian has no inverse or a rounded weight is not finite; weights are as before then.
     """
-    options = {name: step.options[name] for name in ("group", "sym", "desc_act")}
+    options = step.options
     text = calibration.batch(model, tokenizer, step.options["samples"])
     before: dict[str, torch.Tensor] = {}
     storage: dict[str, Grid] = {}
@@ -67,7 +67,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
     def visit(matrix: Matrix, inputs: torch.Tensor) -> None:
         if latest[0] is not inputs:
             hessian = inputs.t() @ inputs / len(inputs)
-            latest[:] = inputs, columns_of(hessian, options["group"], step.options["damp"], options["desc_act"])
+            latest[:] = inputs, columns_of(hessian, options["group"], options["damp"], options["desc_act"])
         rounded, grid = solve(matrix.rows, latest[1], step.amount, options["sym"])
         if not grid.scale.isfinite().all() or not rounded.isfinite().all():
             raise BadResult(f"recipe step {step}: {matrix.name} was rounded to what is not a number; use rtn")
