@@ -47,7 +47,7 @@ def packed(
 ) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     """Pack the rounded matrices of a model's state; returns it with the `quantization_config` of its config.json.
 
-    state: a model's `state_dict()`; grids: by parameter name (`Storage.grid` of gptq and rtn), of weights stored as
+    state: a model's `state_dict()`; grids: by parameter name (`Outcome.storage` of gptq and rtn), of weights stored as
     (outputs, inputs) or, in a Conv1D, as (inputs, outputs); model_type: of the model's config. Other tensors of the
     state are passed on as they are.
 
