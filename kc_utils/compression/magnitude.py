@@ -7,11 +7,12 @@ as in Wanda, arXiv 2306.11695). Among equal magnitudes the first by position go 
 the flat index of the stored weight. Masks equal those of torch.nn.utils.prune wherever no tie lies at the cut.
 
 The weights are not sorted. The bits of a float32, without its sign, read as a whole number order as the magnitudes do
-(half precisions are exact in float32). One pass over all counts how many of these numbers begin with each 15 bits, and
-a second one how many that begin as the k-th smallest does end in each 16. A piece of the weights is copied at a time,
-so that little memory is needed beside the model.
+(half precisions are exact in float32). A sample shows between which two of these numbers the k-th smallest lies. One
+pass over all counts what is below and keeps what lies between, about one weight in a hundred; the k-th smallest is among
+these. A piece of the weights is copied at a time, so that little memory is needed beside the model.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +25,8 @@ from kc_utils.models.scopes import Matrix
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PIECE = 1 << 16  # weights looked at at once
+STRIDE = 251  # one key in so many is in the sample; a prime, so that rows and columns of a matrix are met alike
+LARGEST = 2**31 - 1
 
 
 def run(model: torch.nn.Module, matrices: Sequence[Matrix], step: Step) -> Outcome:
@@ -85,12 +88,34 @@ def kth_smallest(keys: Sequence[Callable[[], np.ndarray]], k: int) -> tuple[int,
 
     keys: int32 arrays of numbers that are not negative, made when called; each is called twice. 1 <= k <= their number.
     """
-    begins = sum(np.bincount(make() >> 16, minlength=1 << 15) for make in keys)
-    high = int(np.searchsorted(begins.cumsum(), k))
-    k -= int(begins[:high].sum())
-    ends = sum(np.bincount(key[key >> 16 == high] & 0xFFFF, minlength=1 << 16) for key in (make() for make in keys))
-    low = int(np.searchsorted(ends.cumsum(), k))
-    return high << 16 | low, k - int(ends[:low].sum())
+    low, high = bracket(keys, k)
+    while True:
+        below, equal, between = 0, np.zeros(2, np.int64), []  # of many weights equal to low or high, none is kept
+        for make in keys:
+            key = make()
+            below += np.count_nonzero(key < low)
+            near = key[(key >= low) & (key <= high)]
+            equal += np.count_nonzero(near == low), np.count_nonzero(near == high) * (high > low)
+            between.append(near[(near > low) & (near < high)])
+        values = np.concatenate([[low], np.sort(np.concatenate(between)), [high]])
+        counts = np.concatenate([equal[:1], np.ones(values.size - 2, np.int64), equal[1:]])
+        if below < k <= below + counts.sum():
+            cut = int(values[np.searchsorted(counts.cumsum(), k - below)])
+            return cut, k - below - int(counts[values < cut].sum())
+        low, high = 0, LARGEST  # the sample misled
+
+
+def bracket(keys: Sequence[Callable[[], np.ndarray]], k: int) -> tuple[int, int]:
+    """Two numbers between which the k-th smallest key lies almost surely, from every STRIDE-th key."""
+    n, sample = 0, []
+    for make in keys:
+        key = make()
+        n += key.size
+        sample.append(key[::STRIDE].copy())
+    sample = np.sort(np.concatenate(sample))
+    place, margin = k / n * sample.size, 2 * math.sqrt(sample.size) + 2  # four standard errors at least
+    low, high = math.floor(place - margin), math.ceil(place + margin)
+    return int(sample[low]) if low >= 0 else 0, int(sample[high]) if high < sample.size else LARGEST
 
 
 def prune_rows(weight: torch.Tensor, k: int) -> int:

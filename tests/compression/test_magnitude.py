@@ -52,11 +52,13 @@ def test_exactly_the_k_smallest_go_with_ties_by_position(arrays, share, dtype):
     assert all(torch.equal(a, b) for a, b in zip(tensors, once, strict=True)), "pruned weights are the smallest"
 
 
-@pytest.mark.parametrize("kind", ["normal", "rounded", "equal", "pruned", "bfloat16"])
+@pytest.mark.parametrize("kind", ["normal", "rounded", "equal", "pruned", "bfloat16", "misleading"])
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.95])
 def test_many_weights_in_several_pieces(kind, share, monkeypatch):
-    """Ties over pieces and matrices, in weights rounded as by a quantizer, all equal, or zero in nine of ten places."""
+    """Ties over pieces and matrices, in weights rounded as by a quantizer, all equal, zero in nine of ten places, or unlike the
+    sample that brackets the cut."""
     monkeypatch.setattr(magnitude, "PIECE", 1000)
+    monkeypatch.setattr(magnitude, "STRIDE", 25)
     weights = torch.randn(30_000, generator=torch.Generator().manual_seed(1))
     if kind == "rounded":
         weights = (weights * 8).round() / 8
@@ -66,6 +68,8 @@ def test_many_weights_in_several_pieces(kind, share, monkeypatch):
         weights[torch.arange(30_000) % 10 != 0] = 0
     elif kind == "bfloat16":
         weights = weights.bfloat16()
+    elif kind == "misleading":
+        weights[::25] *= 100
     parts, k = [weights[:6999].clone(), weights[6999:].clone().view(-1, 11)], round(share * 30_000)
     magnitude.prune_smallest(parts, k)
     keep = kept_by_sorting([weights.float().numpy()], k)
