@@ -1,23 +1,29 @@
-"""Models and sources of facts side by side: the rows that a finding is read off, and curves of what is kept of each.
+"""Models and sources of facts side by side, by each protocol: the rows that a finding is read off, curves of what is kept of
+each, their mean, and comparisons that a claim of the ledger makes, seen from both sides.
 
-Lab models that differ in their seed make one curve, whose interval speaks of other seeds; every other interval speaks of
-other facts.
+Lab models that differ in their seed make one curve, whose interval speaks of other seeds; every other interval of a curve
+speaks of other facts.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from kc_utils.errors import BadRequest
+from kc_utils.places import project_dir
+from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, read_ledger
 from kc_utils.stats.compare import compare
-from kc_utils.stats.decision import PROTOCOLS
-from kc_utils.stats.evidence import LAB, Evidence
-from kc_utils.stats.losses import half_gone
-from kc_utils.stats.names import lab_parts
+from kc_utils.stats.decision import LEAST, MARGIN, PROTOCOLS
+from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, kept, together
+from kc_utils.stats.names import lab_parts, recipe_fields
+from kc_utils.stats.rule import Rule
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
 from kc_utils.study.rows import results
 
 SAMPLE = ["origin", "probe"]
+ALIKE = "alike"
 
 
 def at_hand(recipes: Sequence[str], protocols: Sequence[str] = PROTOCOLS) -> pd.DataFrame:
@@ -49,21 +55,18 @@ def in_lab(table: pd.DataFrame) -> pd.Series:
 
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
-    """Compare every recipe with the uncompressed model: one line per panel, line and recipe, from mild to strong.
+    """Compare every recipe with the uncompressed model: one line per panel, line, protocol and recipe, from mild to strong.
 
     rows: of `from_memory`. A language model is a panel with a line for each source; a size of lab models is a panel with a
-    line for each family, the mean over seeds. Columns beside those of `compare`: panel, line, whose (lab models together),
-    curve (the line, of lab models with the size), seeds, percent. `clear`: McNemar's test corrected by Holm's method; over
-    seeds an interval of retention that lies below 1.
+    line for each family, the mean over seeds. Columns beside those of `compare`: panel, line, whose (as in `averages`), seeds.
     """
     parts, lab = [], in_lab(rows)
     if len(language := rows[~lab]):
         table = compare(language).assign(seeds=1)
-        whose = [f"`{model}`" for model in table["model"]]
-        parts.append(table.assign(panel=table["model"], line=table["facts"], whose=whose))
+        parts.append(table.assign(panel=table["model"], line=table["facts"], whose=whose(table["model"])))
     if lab.any():
-        means = over_seeds(lab_singles(rows[lab]), ["retention"], ["panel", "line", "recipe"])
-        parts.append(means.assign(clear=clear_over_seeds(means), whose=LAB))
+        means = over_seeds(lab_singles(rows[lab]), ["retention"], ["panel", "line", "protocol", "recipe"])
+        parts.append(means.assign(clear=clear_over_seeds(means), whose=whose(rows.loc[lab, "model"])))
     if not parts:
         return pd.DataFrame()
     columns = list(dict.fromkeys(column for part in parts for column in part))
@@ -72,16 +75,21 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     base = table["recipe"] == "none"
     table.loc[base, ["retention", "retention_low", "retention_high"]] = 1.0
     table["clear"] = table["clear"].astype(bool) & ~base
-    table["percent"] = 100 * table["pruned"].astype(float)
-    table["curve"] = [f"{p.split()[1]} {n}" if w == LAB else n for p, n, w in table[["panel", "line", "whose"]].values]
-    return table.sort_values(["percent", "bits"], ascending=[True, False], na_position="first", kind="stable")
+    return mild_first(table)
+
+
+def mild_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort recipes from mild to strong, those of ranking first."""
+    order = {"protocol": PROTOCOLS.index, "pruned": lambda x: x or 0, "bits": lambda b: 99 if pd.isna(b) else -b}
+    key = lambda column: column.map(order[column.name]).astype(float)  # noqa: E731
+    return table.sort_values(list(order), key=key, kind="stable", ignore_index=True)
 
 
 def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Compare each lab model on the questions that all models of its size answered: a line of `compare` for each recipe, with
-    panel (the size), line (the family) and seed."""
+    """Compare each lab model on the questions that all models of its size answered by a protocol: a line of `compare` for each
+    recipe, with panel (the size), line (the family) and seed."""
     found, parts = [], {model: lab_parts(model) for model in rows["model"].unique()}
-    for size, group in rows.groupby(rows["model"].map(lambda m: parts[m][1]), sort=False):
+    for (size, _), group in rows.groupby([rows["model"].map(lambda m: parts[m][1]), "protocol"], sort=False):
         samples = group.groupby(SAMPLE, sort=False, observed=True).agg(
             models=("model", "nunique"), many=("recipe", "nunique")
         )
@@ -92,18 +100,70 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def milestones(kept: pd.DataFrame) -> pd.DataFrame:
-    """Where each of `curves` first loses clearly, and where half of the knowledge is gone.
+def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
+    """Average what models keep over their sources of facts, then over the models of a kind, as the ledger does.
 
-    One line per curve: whose, panel, curve; the line of the first clear loss, with recipe, percent and precision missing
-    where there is none; half, the share of weights pruned at which half is left.
+    rows: of `from_memory`. Of each kind and protocol, recipes that half of the strata have are used, and strata that have all of
+    these, so that every recipe stands on the same ones. One line per kind, protocol and recipe, from mild to strong, after one of
+    the uncompressed models: whose, retention with *_low and *_high (`together`), clear, equal and visible as `compare` defines
+    them, strata, n, removed (share of all weights set to zero) and the fields of the recipe.
     """
+    evidence, recipes, lines = Evidence(rows), list(dict.fromkeys(recipes)), []
+    names = {kind: whose(s.model for s in group) for kind, group in by_kind(evidence.strata)}
+    for protocol in PROTOCOLS:
+        strata = evidence.of_knowledge(protocol, lambda s: len(s.recipes & set(recipes)))
+        for kind, group in by_kind(strata):
+            shared = [r for r in recipes if 2 * sum(r in s.recipes for s in group) >= len(group)]
+            group = [s for s in group if set(shared) <= s.recipes]
+            found = [(s, kept(s, shared, protocol)) for s in group]
+            named = {"whose": names[kind], "protocol": protocol, "strata": len(group), "n": sum(k.n for _, k in found)}
+            whole = dict.fromkeys(("retention", "retention_low", "retention_high"), 1.0)
+            lines.append(named | recipe_fields("none") | whole | {"removed": 0.0})
+            for r in shared:
+                each = [Effect.of(s, k.n, (), k.at[r], None, k.draws[r], k.effective) for s, k in found]
+                middle, low, high = together(each)
+                removed = sum(s.report(r, "sparsity") * s.report(r, "touched_fraction") for s in group) / len(group)
+                line = {"retention": middle, "retention_low": low, "retention_high": high, "removed": removed}
+                lines.append(named | recipe_fields(r) | line)
+    if not lines:
+        return pd.DataFrame()
+    table = pd.DataFrame(lines)
+    value, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
+    found = {"clear": (high < 1) & (value <= 1 - LEAST), "equal": (low >= 1 - MARGIN) & (high <= 1 + MARGIN)}
+    return mild_first(table.assign(**found, visible=2.8 / 3.92 * (high - low)))
+
+
+def whose(models: Iterable[str]) -> str:
+    """Name models of one kind: up to two by their names, more by their number."""
+    models = list(dict.fromkeys(models))
+    return " and ".join(models) if len(models) < 3 else f"{len(models)} {LAB if lab_parts(models[0]) else LANGUAGE}"
+
+
+def rule_of(claim: str) -> Rule:
+    """Return the rule that decides a claim of the ledger, by its id."""
+    ledger = read_ledger(project_dir() / "book" / "claims.yaml")
+    return next(c.decided_by for c in ledger.claims if c.id == claim)
+
+
+def one_sided(rule: Rule, evidence: Evidence) -> list[Part]:
+    """Return what a rule's rows show, by kind of models and protocol, in that order."""
     found = []
-    for (panel, curve), line in kept.groupby(["panel", "curve"], sort=False) if len(kept) else ():
-        clear = line[line["clear"]]
-        first = (
-            clear.iloc[0] if len(clear) else line.iloc[0].mask(line.columns.isin(["recipe", "percent", "precision"]))
-        )
-        half = half_gone(line["percent"], line["retention"])
-        found.append({**first, "panel": panel, "curve": curve, "half": half})
-    return pd.DataFrame(found)
+    for protocol in rule.protocols:
+        usable = (e for e in rule.effects(evidence, protocol) if math.isfinite(e.low))
+        found += [part_of(rule, kind, protocol, own) for kind, own in by_kind(usable)]
+    return sorted(found, key=lambda part: part.kind == LAB)
+
+
+def two_sided(rule: Rule, evidence: Evidence) -> list[Part]:
+    """Decide a comparison from both sides (`one_sided`).
+
+    rule: one whose line is 0. The side of a part is FOR where its rows are for the claim, AGAINST where they are for the contrary
+    claim (not merely against this one), ALIKE where they exclude a difference that matters, else UNDECIDED.
+    """
+    found, sides = [], {(FOR, AGAINST): FOR, (AGAINST, FOR): AGAINST, (AGAINST, AGAINST): ALIKE}
+    for part in one_sided(rule, evidence):
+        turned = [replace(e, effect=-e.effect, low=-e.high, high=-e.low, draws=None if e.draws is None else -e.draws)
+                  for e in part.strata]  # fmt: skip
+        contrary = part_of(rule, part.kind, part.protocol, turned).side
+        found.append(replace(part, side=sides.get((part.side, contrary), UNDECIDED)))
+    return found

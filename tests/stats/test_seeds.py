@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
+from statsmodels.stats.multicomp import pairwise_tukeyhsd
 
 import kc_utils as kc
 from kc_utils.errors import BadRequest
@@ -85,21 +85,18 @@ def test_no_retention_where_the_uncompressed_model_may_be_guessing():
     assert found["lab:decoder-small-s2", RECIPE] == pytest.approx(0.4 / 0.65)
 
 
-def test_two_lines_are_compared_by_welch():
-    table = with_lines(
-        kc.compare(
-            models(
-                {f"lab:{f}-small-s{s}": (40, n - s) for f, n in (("decoder", 30), ("encoder", 20)) for s in (1, 2, 3)}
-            )
-        )
-    )
-    found = between_lines(table[table["recipe"] == RECIPE], "decoder", "encoder", "accuracy")
-    mine, others = ([(n - s) / 40 for s in (1, 2, 3)] for n in (30, 20))
-    assert found["difference"] == pytest.approx(0.25)
-    welch = sm.stats.CompareMeans.from_data(mine, others).tconfint_diff(usevar="unequal")
-    assert (found["low"], found["high"]) == pytest.approx(welch)
-    one = between_lines(table[(table["recipe"] == RECIPE) & (table["seed"] == "s1")], "decoder", "encoder", "accuracy")
-    assert one["difference"] == pytest.approx(0.25)
-    assert math.isnan(one["low"]), "one seed each has no interval"
+def test_lines_are_compared_with_the_variance_of_all_of_them():
+    right = {"decoder": (30, 28, 29), "encoder": (20, 20, 20), "encoder-decoder": (24, 20, 22)}
+    rows = models({f"lab:{f}-small-s{s}": (40, n) for f, counts in right.items() for s, n in enumerate(counts, 1)})
+    table = with_lines(kc.compare(rows))
+    here = table[table["recipe"] == RECIPE]
+    found = between_lines(here, "decoder", "encoder", "accuracy")
+    assert found["difference"] == pytest.approx((29 - 20) / 40)
+    tukey = pairwise_tukeyhsd(here["accuracy"], here["line"]).summary_frame().set_index(["group_t", "group_c"])
+    ends = sorted(tukey.loc[("encoder", "decoder"), ["lower", "upper"]].abs())
+    assert (found["low"], found["high"]) == pytest.approx(ends, rel=1e-3)
+    one = between_lines(here[here["seed"] == "s1"], "decoder", "encoder", "accuracy")
+    assert one["difference"] == pytest.approx(0.25) and math.isnan(one["low"]), "one seed each has no interval"
     alike = between_lines(table[table["recipe"] == "none"], "decoder", "encoder", "accuracy")
-    assert (alike["low"], alike["high"]) == (0, 0)
+    assert alike["high"] == -alike["low"] > 0.02, "seeds with equal counts do not vary by nothing"
+    assert math.isnan(between_lines(here, "decoder", "nobody", "accuracy")["difference"])

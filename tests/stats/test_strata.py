@@ -1,14 +1,14 @@
 """Curves of findings, the samples that they are read off, and the fields of recipes."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from kc_utils.errors import BadRequest
+from kc_utils.stats.claims import AGAINST, FOR
+from kc_utils.stats.evidence import LAB, LANGUAGE, Evidence
 from kc_utils.stats.names import PRECISIONS, canonical, filled, in_order_of_precision, lab_parts, recipe_fields
-from kc_utils.stats.strata import curves, from_memory, in_lab, lab_singles, milestones
+from kc_utils.stats.strata import ALIKE, averages, curves, from_memory, in_lab, lab_singles, rule_of, two_sided
 from tests.stats.claimed import N, results, rows
 
 PRUNED = r"magnitude@all=[\d.]+"
@@ -52,21 +52,50 @@ def test_curves_of_language_models_and_means_of_lab_models():
         ("smollm2-135m", "worldfacts"): 1, ("lab, small models", "encoder"): 3, ("lab, small models", "decoder"): 3,
     }  # fmt: skip
     for _, curve in table.groupby(["panel", "line"]):
-        assert curve["percent"].tolist() == [0, 20, 40, 60]
+        assert curve["pruned"].tolist() == [0, 0.2, 0.4, 0.6]
         assert curve["retention"].iloc[0] == 1
         assert not curve["clear"].iloc[0]
-    language = table[table["seeds"] == 1].set_index("percent")
-    assert language["clear"].to_dict() == {0: False, 20: False, 40: True, 60: True}
-    assert language.loc[40, "retention"] == pytest.approx(80 / 120)
-    decoder = table[table["line"] == "decoder"].set_index("percent")
-    assert decoder.loc[40, "retention"] == pytest.approx(np.mean([(n - 40) / 120 for n in (118, 116, 114)]))
-    first = milestones(table).set_index("curve")
-    assert first["percent"].to_dict() == {"worldfacts": 40, "small encoder": 20, "small decoder": 20}
-    kept = language["retention"]
-    assert first.loc["worldfacts", "half"] == pytest.approx(40 + 20 * (kept[40] - 0.5) / (kept[40] - kept[60]))
-    mild = milestones(curves(from_memory(results({"none": 160, "magnitude@all=0.2": 160}), PRUNED)))
-    assert mild["recipe"].isna().all()
-    assert math.isnan(mild["half"].iloc[0])
+    language = table[table["seeds"] == 1].set_index("pruned")
+    assert language["clear"].to_dict() == {0: False, 0.2: False, 0.4: True, 0.6: True}
+    assert language.loc[0.4, "retention"] == pytest.approx(80 / 120)
+    decoder = table[table["line"] == "decoder"].set_index("pruned")
+    assert decoder.loc[0.4, "retention"] == pytest.approx(np.mean([(n - 40) / 120 for n in (118, 116, 114)]))
+
+
+def test_protocols_are_never_mixed():
+    both = pd.concat([rows(160), rows(80, "cloze").assign(chance=0.0)], ignore_index=True)
+    pruned = pd.concat([rows(156), rows(20, "cloze").assign(chance=0.0)], ignore_index=True)
+    table = from_memory(results({"none": both, "magnitude@all=0.2": pruned}), PRUNED)
+    for made in (curves(table), averages(table, ["magnitude@all=0.2"])):
+        made = made[made["recipe"] != "none"].set_index("protocol")["retention"]
+        assert made.to_dict() == {"rank": pytest.approx(116 / 120), "cloze": pytest.approx(20 / 80)}
+
+
+def test_averages_weigh_sources_and_models_alike_and_stand_on_the_same_strata():
+    few = results({"none": 160, "magnitude@all=0.2": 160}, facts="bear")  # has not all that most have
+    trex = results({r: n - 20 * (r != "none") for r, n in RIGHT.items()}, facts="lama:trex")
+    rank, cloze = (
+        from_memory(pd.concat([results(RIGHT), trex, few, lab()]), PRUNED).assign(protocol=p) for p in ("rank", "cloze")
+    )
+    table = averages(pd.concat([rank, cloze]), ["magnitude@all=0.4", "magnitude@all=0.2"])
+    assert list(dict.fromkeys(table["whose"])) == ["smollm2-135m", "6 lab models"]
+    assert set(zip(table["whose"], table["strata"], strict=True)) == {("smollm2-135m", 2), ("6 lab models", 6)}
+    own = table[(table["whose"] == "smollm2-135m") & (table["protocol"] == "rank")]
+    assert own["recipe"].tolist() == ["none", "magnitude@all=0.2", "magnitude@all=0.4"]
+    assert own["retention"].tolist() == pytest.approx([1, np.mean([116, 96]) / 120, np.mean([80, 60]) / 120])
+    assert own["clear"].tolist() == [False, True, True]
+
+
+def test_a_comparison_is_decided_from_both_sides():
+    def sides(attention, feed_forward):
+        right = {"none": 160} | {f"magnitude@attention=0.{a}": attention for a in (2, 3)}
+        right |= {f"magnitude@feed_forward=0.{a}": feed_forward for a in (2, 3)}
+        rows = pd.concat([results(right), *(results(right, f"lab:decoder-small-s{s}", "lab") for s in (1, 2, 3))])
+        return {part.kind: part.side for part in two_sided(rule_of("attention-pruned"), Evidence(rows))}
+
+    assert sides(100, 150) == {LANGUAGE: FOR, LAB: FOR}
+    assert sides(150, 100) == {LANGUAGE: AGAINST, LAB: AGAINST}
+    assert sides(150, 150)[LAB] == ALIKE, "no difference in any model"
 
 
 def test_families_answer_the_same_questions_and_nothing_makes_nothing():
