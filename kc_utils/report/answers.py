@@ -47,11 +47,12 @@ def decided(parts: Sequence[Part], names: Mapping[str, str]) -> str:
     """
     found = list(dict.fromkeys(part.side for part in parts if part.side != UNDECIDED))
     first = names[(found or [UNDECIDED])[0]] if len(found) < 2 else DEPENDS
-    each = [
-        f"{points(p.effect, p.low, p.high)} by {short_protocol(p.protocol)}" + (f", {names[p.side]}" if len(found) > 1 else
-        ", which decides nothing" if found and p.side == UNDECIDED else "")
-        for p in parts
-    ]  # fmt: skip
+    each = []
+    for p in parts:
+        text = f"{points(p.effect, p.low, p.high)} by {short_protocol(p.protocol)}"
+        text += f", {names[p.side]}" if len({x.side for x in parts}) > 1 else ""
+        text += f", where {p.disagree} of {len(p.strata)} models and sources clearly disagree" if p.disagree else ""
+        each.append(text)
     return f"{first} ({'; '.join(each)})"
 
 

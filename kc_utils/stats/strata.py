@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
+from scipy.stats import norm
 
 from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
 from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, read_ledger
 from kc_utils.stats.compare import compare
-from kc_utils.stats.decision import LEAST, MARGIN, PROTOCOLS
+from kc_utils.stats.decision import LEAST, LEVEL, MARGIN, PROTOCOLS
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, kept, together
-from kc_utils.stats.names import lab_parts, recipe_fields
+from kc_utils.stats.intervals import holm
+from kc_utils.stats.names import lab_parts, recipe_fields, short_protocol
 from kc_utils.stats.rule import Rule
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
 from kc_utils.study.rows import results
@@ -105,8 +107,9 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
 
     rows: of `from_memory`. Of each kind and protocol, recipes that half of the strata have are used, and strata that have all of
     these, so that every recipe stands on the same ones. One line per kind, protocol and recipe, from mild to strong, after one of
-    the uncompressed models: whose, retention with *_low and *_high (`together`), clear, equal and visible as `compare` defines
-    them, strata, n, removed (share of all weights set to zero) and the fields of the recipe.
+    the uncompressed models: whose, panel (whose, by which protocol), retention with *_low and *_high (`together`), clear, equal
+    and visible as `compare` defines them (p is that of the normal distribution with the interval's error), strata, n, removed
+    (share of all weights set to zero) and the fields of the recipe.
     """
     evidence, recipes, lines = Evidence(rows), list(dict.fromkeys(recipes)), []
     names = {kind: whose(s.model for s in group) for kind, group in by_kind(evidence.strata)}
@@ -116,7 +119,8 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
             shared = [r for r in recipes if 2 * sum(r in s.recipes for s in group) >= len(group)]
             group = [s for s in group if set(shared) <= s.recipes]
             found = [(s, kept(s, shared, protocol)) for s in group]
-            named = {"whose": names[kind], "protocol": protocol, "strata": len(group), "n": sum(k.n for _, k in found)}
+            named = {"whose": names[kind], "protocol": protocol, "panel": f"{names[kind]}, {short_protocol(protocol)}"}
+            named |= {"strata": len(group), "n": sum(k.n for _, k in found)}
             whole = dict.fromkeys(("retention", "retention_low", "retention_high"), 1.0)
             lines.append(named | recipe_fields("none") | whole | {"removed": 0.0})
             for r in shared:
@@ -129,7 +133,12 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.DataFrame(lines)
     value, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
-    found = {"clear": (high < 1) & (value <= 1 - LEAST), "equal": (low >= 1 - MARGIN) & (high <= 1 + MARGIN)}
+    error = ((high - low) / 3.92).clip(lower=1e-9).where(table["recipe"] != "none")
+    p = pd.Series(2 * norm.sf((1 - value).abs() / error), table.index).groupby(table["panel"]).transform(holm)
+    found = {
+        "clear": (p < LEVEL) & (high < 1) & (value <= 1 - LEAST),
+        "equal": (low >= 1 - MARGIN) & (high <= 1 + MARGIN),
+    }
     return mild_first(table.assign(**found, visible=2.8 / 3.92 * (high - low)))
 
 
@@ -164,6 +173,7 @@ def two_sided(rule: Rule, evidence: Evidence) -> list[Part]:
     for part in one_sided(rule, evidence):
         turned = [replace(e, effect=-e.effect, low=-e.high, high=-e.low, draws=None if e.draws is None else -e.draws)
                   for e in part.strata]  # fmt: skip
-        contrary = part_of(rule, part.kind, part.protocol, turned).side
-        found.append(replace(part, side=sides.get((part.side, contrary), UNDECIDED)))
+        contrary = part_of(rule, part.kind, part.protocol, turned)
+        side = sides.get((part.side, contrary.side), UNDECIDED)
+        found.append(replace(part, side=side, disagree=max(part.disagree, contrary.disagree)))
     return found

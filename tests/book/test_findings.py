@@ -24,7 +24,8 @@ RIGHT = {
     "none": 160, "magnitude@all=0.1": 158, "magnitude@all=0.2": 140, "magnitude@all=0.3": 120, "magnitude@all=0.5": 60,
     "magnitude@attention=0.2": 130, "magnitude@attention=0.3": 100, "magnitude@feed_forward=0.2": 158,
     "magnitude@feed_forward=0.3": 150, "magnitude@all=0.2+int8@all": 140, "magnitude@all=0.2+rtn@all=4": 100,
-    "int8@all": 160, "rtn@all=4": 130, "rtn@all=3": 60,
+    "int8@all": 160, "rtn@all=4": 130, "rtn@all=3": 60, "magnitude@head=0.1": 100, "random@head=0.1": 150,
+    "random-rows@head=0.1": 100,
 }  # fmt: skip
 LAB = [f"lab:{family}-small-s{seed}" for family in ("encoder", "decoder") for seed in (1, 2, 3)]
 
@@ -32,7 +33,9 @@ LAB = [f"lab:{family}-small-s{seed}" for family in ("encoder", "decoder") for se
 def answers(right=RIGHT, model="smollm2-135m", facts="worldfacts", protocol="rank", **columns):
     """Rows of one model: of 200 facts those of the widest margins are right; every second one is of the popular half."""
     amounts = {r: float((re.findall(r"@\w+=(0\.\d)", r) or [0])[0]) for r in right}
-    reports = {"sparsity": amounts, "weights_removed": {"none": 0.0}, "bits_per_weight": 16.0}
+    sizes = {r: 1e6 * (3 if "feed_forward" in r else 4 if "@all" in r else 1) for r in right}
+    removed = {r: amounts[r] * sizes[r] for r in right}
+    reports = {"sparsity": amounts, "weights_removed": removed, "bits_per_weight": 16.0}
     rows = claimed.results(right, model, facts, **reports).assign(protocol=protocol)
     place = rows.groupby("recipe", sort=False).cumcount()
     return rows.assign(margin=np.where(rows["correct"], (claimed.N - place) / 50, -1.0)).assign(**columns)
@@ -71,14 +74,24 @@ def run(monkeypatch):
     return run
 
 
+def kept_by(protocol, text):
+    """The shares that a text says a protocol keeps."""
+    return [int(x) for x in re.findall(rf"(\d+) % \([^)]*\) by {protocol}", text)]
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_every_chapter_answers_from_rows_and_without_any(run, name):
-    rows = [answers(), windows({r: 2.0 for r in RIGHT if "@all=0" in r or r == "none"})]
+    rows = [answers(), answers(protocol="cloze", chance=0.0), windows({r: 2.0 for r in RIGHT if "head" not in r})]
     for model in LAB:  # seeds that differ a little
         right = {r: n - int(model[-1]) * (r != "none") for r, n in RIGHT.items()}
         rows.append(answers(right, model, "lab", "cloze", chance=0.01))
     glued, shown = run(name, rows)
-    assert "No data" not in glued[f"{name}_answer"] and "nan" not in glued[f"{name}_answer"]
+    answer = glued[f"{name}_answer"]
+    assert "No data" not in answer and "nan" not in answer and "language models" not in answer
+    assert "by cloze" in answer and ("by ranking" in answer or name == "families"), (
+        "lab models are queried by cloze here"
+    )
+    assert ("smollm2-135m: Its weights come from" in answer) == (name != "families"), "what its results have to carry"
     assert shown.count("<figure") >= 1 and "<table" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
     text = (ROOT / "book" / "findings" / f"{name}.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\{glue:text\}`(\w+)`", text)) | {f"{name}_answer"} == set(glued)
@@ -86,12 +99,15 @@ def test_every_chapter_answers_from_rows_and_without_any(run, name):
     assert glued[f"{name}_answer"].startswith("**No data.**") and not shown
 
 
-def test_the_start_page_joins_pruning_and_quantization(run):
-    glued, shown = run("../intro", [answers(model="lab:decoder-small-s1"), answers(), answers(origin="record of x")])
-    assert shown.count("<figure") == 2 and "Correct" not in shown and "smollm2-135m still knows" in shown
-    assert "all layers: 100 at 0, 98 at 10" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
-    assert glued["landing"].count("Uncompressed, smollm2-135m") == 1
-    assert all(f"first clear at {amount}" in glued["landing"] for amount in ("20 % sparsity", "4 bits"))
+def test_the_start_page_joins_techniques_and_protocols(run):
+    strict = answers(RIGHT | {"int8@all": 120}, protocol="cloze", chance=0.0)
+    glued, shown = run("../intro", [answers(model="lab:decoder-small-s1"), answers(), strict])
+    assert shown.count("<figure") == 2 and "smollm2-135m still knows" in shown
+    assert "nan" not in re.sub(r'base64,[^"]+', "", shown)
+    line = next(line for line in glued["landing"].splitlines() if "int8" in line)
+    assert "it depends on how the model is queried" in line
+    assert kept_by("ranking", line) == [100] and kept_by("cloze", line) == [75]
+    assert "Its weights come from a file that stores them in 4 bits" in glued["landing"]
     for rows in ([], [answers({"none": 160, "rtn@all=4": 130})]):
         glued, shown = run("../intro", rows)
         assert glued["landing"].startswith("No rows at hand have both techniques") and not shown
@@ -117,65 +133,70 @@ def test_the_page_on_load_states_what_the_recorded_rows_hold(run, monkeypatch):
     assert glued["load_answer"].startswith("**No data.**") and not shown
 
 
-def test_where_a_loss_begins_follows_the_rows(run):
-    said = lambda right: run("prune", [answers(right)])[0]["prune_answer"]  # noqa: E731
-    assert "lost clearly from 20 % (worldfacts) sparsity on" in said(RIGHT)
-    assert "Half of the knowledge is gone at about 37 % (worldfacts)" in said(RIGHT)
-    assert "lost clearly from 30 % (worldfacts) sparsity on" in said(RIGHT | {"magnitude@all=0.2": 159})
+def test_what_is_kept_follows_the_rows_of_each_protocol(run):
+    said = lambda right: run("prune", [answers(right), answers(protocol="cloze", chance=0.0)])[0]["prune_answer"]  # noqa: E731
+    line = lambda text, start: next(x for x in text.splitlines() if x.startswith(start))  # noqa: E731
+    found = said(RIGHT)
+    assert "half of it is gone at about 37 % sparsity" in found
+    assert kept_by("ranking", line(found, "- 30 %")) == [67] and kept_by("cloze", line(found, "- 30 %")) == [75]
+    assert "equal" in line(found, "- 10 %") and "depends" not in found
     same = said(dict.fromkeys(RIGHT, 160))
-    assert same.startswith("No loss of `smollm2-135m` is clear") and "More than half of the knowledge is left" in same
+    assert "it depends" in line(same, "- 30 %") and "half of it is gone beyond 50 % by ranking" in same
 
 
 def test_bits_and_second_steps_are_stated_by_name(run):
     bits = run("bits", [answers()])[0]["bits_answer"]
-    assert "first lost clearly at RTN 4 bits (1 of 1 curves)" in bits and "in four bits keeps 75 %" in bits
-    assert "at int8 dynamic (1 of 1 curves)" in run("bits", [answers(RIGHT | {"int8@all": 100})])[0]["bits_answer"]
-    both = run("both", [answers()])[0]["both_answer"]
-    assert "`int8@all` costs another 0.0 points" in both and "is little, below 5 points" in both
-    assert "`rtn@all=4` costs another 33.3 points" in both and "is more than 5 points" in both
+    assert "- `int8@all`: 100 %" in bits and "- `rtn@all=4`: 75 % (" in bits
+    both = run("both", [answers()])[0]["both_answer"].splitlines()
+    assert "`int8@all`" in both[0] and "little, below 5 points (0.0 points" in both[0]
+    assert "`rtn@all=4`" in both[1] and "more than 5 points (33.3 points" in both[1]
 
 
-def test_attention_and_feed_forward_change_places_with_the_rows(run):
-    said = run("where", [answers()])[0]["where_answer"]
-    assert "attention is the more delicate part" in said
-    assert "Of 2 comparisons at one sparsity, 2 show clearly more correct answers after pruning feed-forward" in said
-    swap = {"attention": "feed_forward", "feed_forward": "attention"}
-    turned = {re.sub(r"@(attention|feed_forward)", lambda m: f"@{swap[m[1]]}", r): n for r, n in RIGHT.items()}
-    assert "feed-forward is the more delicate part" in run("where", [answers(turned)])[0]["where_answer"]
+def test_shares_and_numbers_of_weights_are_compared_apart(run):
+    said = lambda right: run("where", [answers(right)])[0]["where_answer"].splitlines()[2:]  # noqa: E731
+    share, number, head, control, *_ = said(RIGHT)
+    assert "equal sparsity: attention is the more" in share and "numbers of weights: attention is the more" in number
+    assert "it costs more than all other layers" in head and "whole rows cost more" in control
+    mild = {"magnitude@feed_forward=0.2": 120, "magnitude@feed_forward=0.3": 60, "magnitude@attention=0.2": 150}
+    share, number, _, _, budget, *_ = said(RIGHT | mild | {"magnitude@attention=0.3": 110})
+    assert "feed-forward is the more delicate part" in share and "attention is the more delicate part" in number
+    assert "the budget decides" in budget and "3.0 times as many weights" in budget
     alike = {r: 120 if "attention" in r or "feed_forward" in r else n for r, n in RIGHT.items()}
-    assert "it is undecided which part" in run("where", [answers(alike)])[0]["where_answer"]
+    assert "no difference that matters" in said(alike)[0]
 
 
 def test_margins_and_halves_follow_the_rows(run):
     said = run("first", [answers()])[0]["first_answer"]
-    assert "The margin foretells a loss" in said and "undecided" in said, "popular and unpopular facts are lost alike"
+    assert "a wide margin protects" in said and "undecided (" in said, "both halves are lost alike"
     rows = answers()
     rows["margin"] = -rows["margin"]
-    assert "The margin does not foretell a loss here" in run("first", [rows])[0]["first_answer"]
+    assert "a wide margin does not protect" in run("first", [rows])[0]["first_answer"]
     rows = answers().assign(popularity=lambda f: f["fact"].str[1:].astype(int))  # the unpopular are lost last
     assert "lesser known facts are relatively better kept" in run("first", [rows])[0]["first_answer"]
+    other = answers(protocol="cloze").assign(popularity=lambda f: -f["fact"].str[1:].astype(int))
+    assert "it depends on how the model is queried" in run("first", [rows, other])[0]["first_answer"]
 
 
-def test_a_flat_perplexity_does_not_hide_a_loss(run):
+def test_the_whole_curve_of_perplexity_is_read(run):
     amounts = [r for r in RIGHT if re.fullmatch(r"none|magnitude@all=0\.\d", r)]
     flat = run("warning", [answers(), windows(dict.fromkeys(amounts, 2.0))])[0]["warning_answer"]
-    assert "stays within 5 % up to 50 % sparsity, where up to 83.3 points (" in flat
-    risen = {r: 2.0 if r == "none" else 3.0 for r in amounts}
-    risen = run("warning", [answers(), windows(risen)])[0]["warning_answer"]
-    assert "risen by more than 5 % at every sparsity tested" in risen
+    assert "At 50 % sparsity, the strongest, perplexity is 1 times as high: pruning keeps 17 %" in flat
+    nats = {r: 2.0 + np.log(1 + 10 * float(r[-3:] if "=" in r else 0)) for r in amounts}  # twice as high at 10 %
+    risen = run("warning", [answers(), answers(protocol="cloze", chance=0.0), windows(nats)])[0]["warning_answer"]
+    twice = next(line for line in risen.splitlines() if "to 2 times" in line)
+    assert kept_by("ranking", twice) == [98] and kept_by("cloze", twice) == [99]
     known = {"none": 160, "magnitude@all=0.1": 158, "magnitude@all=0.2": 100}
     tasks = [answers(known, protocol="harness", relation="piqa", facts="piqa"),
              answers(dict.fromkeys(known, 40), protocol="harness", relation="boolq", facts="boolq")]  # fmt: skip
     said = run("warning", [answers(), *tasks])[0]["warning_answer"]
-    assert "The score of piqa falls clearly at 20 % sparsity." in said
-    assert "hardly beats chance on boolq: nothing can be lost there" in said
+    assert "piqa change by \u221230.0 points" in said and "at 20 % sparsity (a clear loss)" in said
+    assert "does not clearly beat chance on boolq: nothing can be lost there" in said
 
 
-def test_the_order_of_families_is_stated_only_where_seeds_decide_it(run):
+def test_families_are_compared_at_fixed_amounts_with_pooled_seeds(run):
     def lab(encoder, decoder):
-        count = lambda m: (encoder if "encoder" in m else decoder) + int(m[-1])  # noqa: E731
+        count = lambda m: encoder if "encoder" in m else decoder  # noqa: E731 : three seeds with equal counts
         return [answers({"none": 195, "magnitude@all=0.3": count(m)}, m, "lab", "cloze", chance=0.01) for m in LAB]
 
-    assert "the encoder loses first" in run("families", lab(100, 150))[0]["families_answer"]
-    assert "it is undecided which family loses first" in run("families", lab(120, 120))[0]["families_answer"]
-    assert "No family loses facts clearly" in run("families", lab(194, 194))[0]["families_answer"]
+    assert "The decoder keeps 25.9 points (" in run("families", lab(100, 150))[0]["families_answer"]
+    assert "Undecided: 1 of 1 differences" in run("families", lab(120, 122))[0]["families_answer"]
