@@ -13,5 +13,7 @@ rule notebook:
         "{run}.json",
     output:
         "{run}.ipynb",
+    log:
+        "{run}.log",  # why it stopped, where it did
     shell:
-        "OMP_NUM_THREADS={threads} {PYTHON:q} -m kc_utils study execute {input:q}"
+        "OMP_NUM_THREADS={threads} {PYTHON:q} -m kc_utils study execute {input:q} 2> {log:q}"

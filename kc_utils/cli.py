@@ -1,5 +1,6 @@
 """`kc`: the study from the command line. Errors a user can act on are one line on standard error."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -96,7 +97,7 @@ def evaluate_one(
     ] = "rank",
     templates: Annotated[str, Option(help="Number of prompt templates of each fact, or all.")] = "1",
     alternatives: Annotated[str, Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
-    shots: Annotated[int, Option(help="True statements before a query of generate.")] = 0,
+    shots: Annotated[int, Option(help="True statements of the relation before each query.")] = 0,
     tasks: Annotated[str | None, Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
     text: Annotated[str | None, Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
     text_tokens: Annotated[int | None, Option(help="How many of its tokens.", min=2)] = None,
@@ -195,9 +196,11 @@ def study_compute(study: StudyName, cores: Cores = None, models: Models = None, 
 @study_app.command("execute", hidden=True)
 def study_execute(run: Path) -> None:
     """Execute one notebook with the parameters that a file holds (what Snakemake calls)."""
-    from kc_utils.study.execution import execute_run
+    from kc_utils.places import project_dir
+    from kc_utils.study.execution import execute
 
-    execute_run(run)
+    given = json.loads(run.read_text(encoding="utf-8"))
+    execute(project_dir() / "notebooks" / f"{given['notebook']}.ipynb", given["parameters"], run.with_suffix(".ipynb"))
 
 
 @app.command()

@@ -32,10 +32,12 @@ class Shape(BaseModel):
 
 
 class Size(NamedTuple):
-    """parameters: weights, biases and norms, shared ones once; stored_bytes: of the weight files as fetched."""
+    """parameters: weights, biases and norms, shared ones once; stored_bytes: of the weight files as fetched; applied: parameters
+    that a token meets, those that layers share as often as there are layers."""
 
     parameters: int
     stored_bytes: int
+    applied: int
 
 
 @cache
@@ -52,7 +54,7 @@ def size_of(model: str) -> Size:
     from transformers import AutoConfig
 
     from kc_utils.models.loading import CLASSES, folder_of
-    from kc_utils.models.scopes import select
+    from kc_utils.models.scopes import matrices, select
 
     entry, shape = resolve(model), shapes().get(model)
     if shape is not None:
@@ -69,4 +71,12 @@ def size_of(model: str) -> Size:
     if shape is not None and shape.head_of_its_own:
         (head,) = select(built, "head")
         parameters += head.numel if head.tied else 0
-    return Size(parameters, parameters * (shape.stored_bytes if shape is not None else 4))
+    applied, groups = (
+        parameters,
+        getattr(config, "num_hidden_groups", None),
+    )  # of ALBERT: layers of a group share weights
+    if groups:
+        applied += (config.num_hidden_layers // groups - 1) * sum(
+            m.numel for m in matrices(built) if m.layer is not None
+        )
+    return Size(parameters, parameters * (shape.stored_bytes if shape is not None else 4), applied)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ from kc_utils.errors import BadResult, KCError
 from kc_utils.models.registry import resolve
 from kc_utils.places import cores as all_cores
 from kc_utils.places import project_dir, results_dir, write_text
-from kc_utils.study import estimate, store
+from kc_utils.study import estimate, record, store
 from kc_utils.study.cells import Cell, chosen, grouped
-from kc_utils.study.execution import environment, error_file, processes
+from kc_utils.study.execution import environment, processes
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
 
@@ -30,26 +30,25 @@ OPERATIONS_A_SECOND = 2e10  # of one core, before anything is measured
 
 
 def plan(study: Study) -> list[dict]:
-    """Return one row per distinct evaluation: run, model, recipe, questions, whether it is done, estimated seconds."""
+    """Return one row per distinct evaluation: run, model, recipe, questions, whether it is done, estimated seconds.
+
+    Seconds are estimated at the rate of what is stored on this machine, or at OPERATIONS_A_SECOND where nothing is.
+    """
     first = {cell: run.id for run in reversed(study.runs) for cell in run.cells}
-    rate, rows = measured_rate(study.cells), []
-    for cell in study.cells:
-        done = store.has(cell.key)
-        row = {
+    made = {cell: found["made"] for cell in study.cells if (found := store.about(cell.key))}
+    seconds = sum(sum(m["seconds"].values()) for m in made.values())
+    rate = sum(map(estimate.operations, made)) / seconds if seconds else OPERATIONS_A_SECOND
+    return [
+        {
             "run": first[cell],
             "model": cell.model,
             "recipe": cell.recipe,
-            "questions": estimate.questions(cell.probe),
+            "questions": estimate.counts(cell.probe, resolve(cell.model).family)[0],
+            "done": (done := cell in made or record.has(cell.key)),
+            "estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1),
         }
-        rows.append(row | {"done": done, "estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1)})
-    return rows
-
-
-def measured_rate(cells) -> float:
-    """Operations a second of what is stored on this machine; OPERATIONS_A_SECOND where nothing is."""
-    there = [(cell, about) for cell in cells if (about := store.about(cell.key))]
-    seconds = sum(sum(about["made"]["seconds"].values()) for _, about in there)
-    return sum(estimate.operations(cell) for cell, _ in there) / seconds if seconds else OPERATIONS_A_SECOND
+        for cell in study.cells
+    ]
 
 
 class Computed(NamedTuple):
@@ -98,15 +97,10 @@ def compute_study(
 def _done(groups: list[list[Cell]], count: int, threads: int) -> Iterator[tuple[int, list[str]]]:
     """How many of each group were computed, as they finish, and what stopped the others."""
     with environment(TQDM_DISABLE="1"), processes(count, threads) as pool:  # one bar counts evaluations
-        running: set[Future] = {pool.submit(compute_group, group) for group in groups}
         try:
-            while running:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
+            yield from (future.result() for future in as_completed([pool.submit(compute_group, g) for g in groups]))
         finally:
-            for future in running:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
@@ -135,8 +129,8 @@ def run_study(name: str, cores: int | None = None, show_progress: bool = True) -
     if ready:
         log = _snakemake(study, ready, cores or all_cores(), show_progress)
         if left := [run for run in ready if not run.output.is_file()]:
-            file = error_file(left[0].output)
-            why = file.read_text(encoding="utf-8").strip() if file.is_file() else f"see {log}"
+            own = left[0].output.with_suffix(".log")
+            why = own.read_text(encoding="utf-8").rpartition("kc: ")[2].strip() if own.is_file() else f"see {log}"
             raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {left[0].id}: {why}")
     if done.failed:
         raise BadResult(
@@ -151,6 +145,7 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     for run in runs:
         given = {"notebook": run.template, "parameters": run.plan.values}
         write_text(run.output.with_suffix(".json"), json.dumps(given, indent=1))
+        run.output.with_suffix(".log").unlink(missing_ok=True)
     folder, outputs = project_dir(), [str(run.output) for run in runs]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", str(cores), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
@@ -160,11 +155,10 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", disable=not show_progress, file=sys.stderr)
     with log, bar, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         try:
-            while True:
+            while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=1)
                 bar.update(sum(run.output.is_file() for run in runs) - bar.n)
-                if process.poll() is not None:
-                    return log_file
         finally:
             process.terminate()
+    return log_file

@@ -1,14 +1,14 @@
 """Estimate what evaluations take, from the number of parameters alone: nothing is loaded, fetched or measured.
 
-A token costs 2 operations a parameter; tokens are characters / CHARACTERS_A_TOKEN of the statements. A compression passes
-PASSES times over the weights; one that calibrates computes 4 operations a parameter and calibration token besides. Files are
-read once for each model and recipe. The result is an order of magnitude, for float32 (in which models are computed here) and
-for 16 bits.
+A token costs 2 operations for each parameter that it meets; tokens are characters / CHARACTERS_A_TOKEN of the statements, twice
+those of a text, whose windows overlap by half. A compression passes PASSES times over the weights; calibration costs 4 operations
+a parameter and token. Files are read once for each model and recipe. The result is an order of magnitude, in float32 and 16 bits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 
 import yaml
@@ -19,11 +19,10 @@ from kc_utils.errors import BadRequest, KCError, listed
 from kc_utils.models.registry import resolve
 from kc_utils.models.sizes import size_of
 from kc_utils.probing.probe import TWINS, Probe
-from kc_utils.study.cells import Cell, grouped
+from kc_utils.study.cells import Cell
 
 CHARACTERS_A_TOKEN, ITEMS_OF_A_TASK, TOKENS_OF_AN_ITEM, TOKENS_OF_A_TEXT = 4.0, 1500, 100, 300_000
 UTILISATION, SOLVER_UTILISATION, DISK_GB_S, PASSES, CALIBRATION_TOKENS = 0.3, 0.1, 1.0, 30, 512
-ACTIVATIONS_GB = 2.0
 
 
 def card(name: str) -> dict[str, float]:
@@ -34,47 +33,32 @@ def card(name: str) -> dict[str, float]:
     return cards[name]
 
 
-def _prompts(probe: Probe) -> Iterator[tuple]:
-    """Yield each fact, what states it, and how many of these are prompts."""
-    facts = probe.factset()
+@lru_cache(maxsize=256)
+def counts(probe: Probe, family: str) -> tuple[int, float]:
+    """Count the questions of a probe and, roughly, its tokens; what candidates share counts once, but for encoders."""
+    facts, questions = probe.factset(), len(probe.tasks) * (probe.task_limit or ITEMS_OF_A_TASK)
+    tokens = TOKENS_OF_AN_ITEM * questions + 2 * bool(probe.text) * (probe.text_tokens or TOKENS_OF_A_TEXT)
+    most = {name: inf if (n := getattr(probe, name)) == "all" else n for name in ("templates", "alternatives")}
     for fact in facts.facts:
-        texts = [fact.statement] if fact.statement else facts.relations[fact.relation].templates
-        yield fact, texts, len(texts) if probe.templates == "all" else min(int(probe.templates), len(texts))
-
-
-@lru_cache(maxsize=256)
-def questions(probe: Probe) -> int:
-    """Count the questions of a probe."""
-    queries = sum(count for _, _, count in _prompts(probe))
-    return queries * len(probe.protocols) + len(probe.tasks) * (probe.task_limit or ITEMS_OF_A_TASK)
-
-
-@lru_cache(maxsize=256)
-def tokens_of(probe: Probe, family: str) -> float:
-    """Count the tokens of a probe, roughly; what candidates share counts once, but for encoders."""
-    facts, total = probe.factset(), 0.0
-    for fact, texts, count in _prompts(probe):
+        relation = facts.relations[fact.relation]
+        texts = [fact.statement] if fact.statement else relation.templates
+        queries, wrong = min(len(texts), most["templates"]), min(len(relation.answer_space) - 1, most["alternatives"])
         length = (len(texts[0]) + len(fact.subject) + len(fact.answers[0])) / CHARACTERS_A_TOKEN + 2
-        wrong = max(0, len(facts.relations[fact.relation].answer_space) - 1)
-        wrong = wrong if probe.alternatives == "all" else min(int(probe.alternatives), wrong)
+        questions += queries * len(probe.protocols)
         for protocol in probe.protocols:
             read = length * (2 if protocol in TWINS else 1) + 10 * probe.shots
-            if protocol == "generate":
-                read += 20
-            elif protocol in ("rank", "openbook"):
+            if protocol in ("rank", "openbook"):
                 read = read * (wrong + 1) if family == "encoder" else read + 4 * wrong
-            total += count * read
-    total += TOKENS_OF_AN_ITEM * len(probe.tasks) * min(probe.task_limit or ITEMS_OF_A_TASK, ITEMS_OF_A_TASK)
-    return total + (2 * (probe.text_tokens or TOKENS_OF_A_TEXT) if probe.text else 0)  # windows overlap by half
+            tokens += queries * (read + 20 * (protocol == "generate"))
+    return questions, tokens
 
 
 def operations(cell: Cell) -> float:
     """Estimate the floating-point operations of an evaluation, calibration included."""
-    parameters = 1e8  # where its shapes are not known here
+    applied = 1e8  # where its shapes are not known here
     with suppress(KCError):
-        parameters = size_of(cell.model).parameters
-    tokens = tokens_of(cell.probe, resolve(cell.model).family)
-    return 2 * parameters * (tokens + 2 * calibration(cell.recipe))
+        applied = size_of(cell.model).applied
+    return 2 * applied * (counts(cell.probe, resolve(cell.model).family)[1] + 2 * calibration(cell.recipe))
 
 
 def calibration(recipe: str) -> int:
@@ -83,22 +67,19 @@ def calibration(recipe: str) -> int:
     return sum(CALIBRATION_TOKENS * int(step.options.get("samples") or 128) for step in steps)
 
 
-def by_model(cells: Iterable[Cell], gpu: str) -> list[dict]:
+def by_model(cells: Sequence[Cell], gpu: str) -> list[dict]:
     """Return one line for each model: what it takes of disk and memory, and hours in float32 and in 16 bits."""
-    on, models = card(gpu), {}
-    for group in grouped(cells):
-        models.setdefault(group[0].model, []).append(group)
-    lines = []
-    for model, groups in models.items():
-        size, family = size_of(model), resolve(model).family
-        solved = 4 * size.parameters * sum(calibration(g[0].recipe) for g in groups) / (1e12 * SOLVER_UTILISATION)
+    on, lines = card(gpu), []
+    for model in dict.fromkeys(cell.model for cell in cells):
+        own = [cell for cell in cells if cell.model == model]
+        size, family, recipes = size_of(model), resolve(model).family, {cell.recipe for cell in own}
         passes = PASSES * 4 * size.parameters / (1e9 * on["bandwidth_gb_s"]) + size.stored_bytes / (1e9 * DISK_GB_S)
-        tokens = sum(tokens_of(cell.probe, family) for group in groups for cell in group)
-        once = len(groups) * passes + solved / on["tflops_32"]
-        each = 2 * size.parameters * tokens / (1e12 * UTILISATION)
-        memory = 4.4 * size.parameters / 1e9 + ACTIVATIONS_GB
+        solved = 4 * size.applied * sum(map(calibration, recipes)) / (1e12 * SOLVER_UTILISATION * on["tflops_32"])
+        tokens = sum(counts(cell.probe, family)[1] for cell in own)
+        once, each = len(recipes) * passes + solved, 2 * size.applied * tokens / (1e12 * UTILISATION)
+        memory = 4.4 * size.parameters / 1e9 + 2  # GB: weights, a tenth more in passing, activations
         lines.append({
-            "model": model, "family": family, "evaluations": sum(map(len, groups)), "recipes": len(groups),
+            "model": model, "family": family, "evaluations": len(own), "recipes": len(recipes),
             "parameters_m": round(size.parameters / 1e6, 1), "disk_gb": round(size.stored_bytes / 1e9, 2),
             "memory_gb": round(memory, 1), "fits": memory <= on["memory_gb"], "tokens_m": round(tokens / 1e6, 1),
             **{f"hours_{b}": round((once + each / on[f"tflops_{b}"]) / 3600, 2) for b in (32, 16)},

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import multiprocessing
 import os
 import threading
@@ -10,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from kc_utils.errors import BadResult, KCError
-from kc_utils.places import complete_or_absent, project_dir, write_text
+from kc_utils.places import complete_or_absent
 
 PLACES = ("KC_RESULTS", "KC_REFERENCE", "KC_CACHE", "KC_DATA")
 """Folders that the environment may name: a notebook runs in a folder of its own."""
@@ -26,25 +25,6 @@ def environment(**values: str):
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def error_file(output: Path) -> Path:
-    return output.with_suffix(".error.txt")
-
-
-def execute_run(given: Path) -> None:
-    """Execute the notebook that a run's file names, beside that file (what Snakemake calls).
-
-    What stopped it is written beside its output for `run_study` to report.
-    """
-    found, output = json.loads(given.read_text(encoding="utf-8")), given.with_suffix(".ipynb")
-    report = error_file(output)
-    report.unlink(missing_ok=True)
-    try:
-        execute(project_dir() / "notebooks" / f"{found['notebook']}.ipynb", found["parameters"], output)
-    except KCError as error:
-        write_text(report, f"{error}\n")
-        raise
 
 
 def execute(notebook: Path, parameters: dict, output: Path) -> None:

@@ -76,7 +76,7 @@ def data(tmp_path_factory):
 
 
 def forget():
-    for cached in (load_source, cells_module._facts_hash, cells_module._fingerprints, estimate.tokens_of):
+    for cached in (load_source, cells_module._facts_hash, cells_module._fingerprints, estimate.counts):
         cached.cache_clear()
 
 
