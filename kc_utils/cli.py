@@ -97,7 +97,7 @@ def evaluate_one(
     ] = "rank",
     templates: Annotated[str, Option(help="Number of prompt templates of each fact, or all.")] = "1",
     alternatives: Annotated[str, Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
-    shots: Annotated[int, Option(help="True statements of the relation before each query.")] = 0,
+    shots: Annotated[int, Option(help="True statements before a query of cloze, rank or generate.")] = 0,
     tasks: Annotated[str | None, Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
     text: Annotated[str | None, Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
     text_tokens: Annotated[int | None, Option(help="How many of its tokens.", min=2)] = None,

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
-from typing import Literal, get_args
+from typing import Union
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, KCError, explain, listed
@@ -30,21 +30,18 @@ from kc_utils.study.cells import Cell
 from kc_utils.study.code import imports_in
 
 PREFIXES = {"encoder_decoder_": "encoder-decoder", "encoder_": "encoder", "decoder_": "decoder"}
-KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": (list, tuple), "dict": dict}
-ADMITTED = {name: get_args(field.annotation) for name, field in Probe.model_fields.items()}
-"""Types of parameters that are fields of a probe, which may be None or "all" besides."""
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """What the planner knows of a notebook. declared: type as written, by parameter; names: that its cells assign; modules:
-    that they import."""
+    """What the planner knows of a notebook. declared: type as written, by parameter; types: what one may be, None and "all" where
+    a probe's field of this name may; modules: that its cells import."""
 
     name: str
     declared: dict[str, str]
+    types: dict[str, TypeAdapter]
     defaults: dict
     grid: CodeType
-    names: frozenset[str]
     modules: frozenset[str]
     sha256: str
 
@@ -59,14 +56,11 @@ class Notebook:
             raise BadRequest(f"{self.name} has no parameter {listed(unknown)}; it takes {listed(self.declared, 30)}")
         values = self.defaults | {name: as_list(value) for name, value in given.items()}
         for name in given:
-            value, default, admitted = values[name], self.defaults[name], ADMITTED.get(name, ())
-            absent = value is None and (default is None or type(None) in admitted)
-            if absent or (value == "all" and Literal["all"] in admitted):
-                continue
-            kind = self.declared[name] or type(default).__name__
-            types = [KINDS.get(part.strip().partition("[")[0], type(default)) for part in kind.split("|")]
-            if not any(isinstance(value, t) and (t is bool or not isinstance(value, bool)) for t in types):
-                raise BadRequest(f"{self.name}: {name} is of type {kind}, got {value!r}")
+            try:
+                self.types[name].validate_python(values[name], strict=True)
+            except ValidationError as error:
+                kind = self.declared[name] or type(self.defaults[name]).__name__
+                raise BadRequest(f"{self.name}: {name} is of type {kind}, got {values[name]!r}") from error
         return values
 
 
@@ -104,7 +98,7 @@ def read_notebook(name: str) -> Notebook:
 
 @lru_cache(maxsize=64)
 def _read(file: Path, stamp: int) -> Notebook:
-    content, names, modules = file.read_bytes(), set(), set()
+    content, modules = file.read_bytes(), set()
     try:
         cells = [cell for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
         tagged = {tag: "".join(c["source"]) for c in cells for tag in c["metadata"].get("tags", ())}
@@ -115,15 +109,16 @@ def _read(file: Path, stamp: int) -> Notebook:
     parameters, grid = (_plain_python(tagged[tag], f"{file.name}, cell `{tag}`") for tag in ("parameters", "grid"))
     space = _run(compile(parameters, "parameters", "exec"), {}, f"{file.name}, cell `parameters`")
     declared = _declared(parameters)
+    defaults, types = {name: space[name] for name in declared}, {}
+    for name, default in defaults.items():
+        kinds = [type(default), *([eval(declared[name], space)] if declared[name] else [])]
+        kinds += [Probe.model_fields[name].annotation] if name in Probe.model_fields else []
+        types[name] = TypeAdapter(Union[tuple(kinds)])  # noqa: UP007
     for cell in cells:
         with contextlib.suppress(SyntaxError):  # a magic
-            tree = ast.parse("".join(cell["source"]))
-            names |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-            modules |= imports_in(tree)
-    return Notebook(
-        *(file.stem, declared, {name: space[name] for name in declared}, compile(grid, "grid", "exec")),
-        *(frozenset(names), frozenset(modules), hashlib.sha256(content).hexdigest()),
-    )
+            modules |= imports_in(ast.parse("".join(cell["source"])))
+    code, sha256 = compile(grid, "grid", "exec"), hashlib.sha256(content).hexdigest()
+    return Notebook(file.stem, declared, types, defaults, code, frozenset(modules), sha256)
 
 
 def _plain_python(source: str, where: str) -> ast.Module:
@@ -233,13 +228,9 @@ def check(notebook: str, variables: dict):
     if find_project_dir() is None:  # on Colab, say: the notebook's file is not there
         return Markdown("\n".join(map(_about_model, [variables[name] for name in ("model",) if name in variables])))
     known = read_notebook(notebook)
-    if "In" in variables:  # in Jupyter: what papermill wrote; else all variables that no cell assigns
-        written = [code for code in variables["In"] if code.startswith("# Parameters")]
-        given = set(_declared(ast.parse("\n".join(written))))
-    else:
-        plain = (str, int, float, bool, list, tuple, type(None))
-        given = {n for n, v in variables.items() if isinstance(v, plain) and not n.startswith("_")} - known.names
-    values = {name: variables[name] for name in variables if name in known.declared or name in given}
+    written = [code for code in variables.get("In", ()) if code.startswith("# Parameters")]  # by papermill
+    given = {*known.declared, *_declared(ast.parse("\n".join(written)))}
+    values = {name: variables[name] for name in variables if name in given}
     found = plan(notebook, values)
     variables.update({name: found.values[name] for name in values})
     compared = f"- **Recipes**: {len(found.recipes)}, and the uncompressed model, on the same facts"

@@ -132,8 +132,8 @@ def test_a_notebook_checks_its_own_parameters(project, trained):
     assert "`tiny-decoder` (decoder; licence local; a local folder)" in text and "20 facts of `worldfacts`" in text
     assert "**Recipes**: 2, and the uncompressed model" in text
     with pytest.raises(BadRequest, match="decoder_pruning has no parameter sparsitys"):
-        kc.check("decoder_pruning", variables | {"sparsitys": [0.1]})
-    # in Jupyter a student's own variables are no parameters; what papermill wrote is
+        kc.check("decoder_pruning", variables | {"sparsitys": [0.1], "In": ["# Parameters\nsparsitys = [0.1]"]})
+    # a student's own variables are no parameters; what papermill wrote is
     own = variables | {"mine": 3, "In": ["", PARAMETERS, "mine = 3"]}
     assert kc.check("decoder_pruning", own)
     with pytest.raises(BadRequest, match="has no parameter mine"):
