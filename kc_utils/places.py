@@ -25,18 +25,13 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def cache_dir() -> Path:
-    if os.environ.get("KC_CACHE"):
-        return Path(os.environ["KC_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "kc"
-    return Path.home() / ".cache" / "kc"
+    given = os.environ.get("KC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "kc")
+    return Path(given).expanduser()
 
 
 def find_project_dir() -> Path | None:
-    for folder in (Path.cwd(), *Path.cwd().parents, PACKAGE.parent):
-        if (folder / "studies").is_dir() and (folder / "_config.yml").is_file():
-            return folder
-    return None
+    folders = (Path.cwd(), *Path.cwd().parents, PACKAGE.parent)
+    return next((f for f in folders if (f / "studies").is_dir() and (f / "_config.yml").is_file()), None)
 
 
 def project_dir() -> Path:
@@ -52,8 +47,7 @@ def project_dir() -> Path:
 def results_dir() -> Path:
     if os.environ.get("KC_RESULTS"):
         return Path(os.environ["KC_RESULTS"]).expanduser().resolve()
-    folder = find_project_dir()
-    return (folder or cache_dir()) / "results"
+    return (find_project_dir() or cache_dir()) / "results"
 
 
 def finished_dir() -> Path:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from kc_utils.errors import BadResult
@@ -19,21 +20,15 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
     from kc_utils.report.pages import Pages
     from kc_utils.study.engine import run_study
 
-    stages: dict[str, float] = {}
-    clock = time.perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        stages[stage], clock = now - clock, now
-
+    clock = [time.perf_counter()]
     study = run_study(name, cores)
-    lap(f"study {study.name}")
+    clock.append(time.perf_counter())
     Pages(study).write()
-    lap("pages")
+    clock.append(time.perf_counter())
     index = build_html(project_dir())
-    lap("book")
-    return index, stages
+    clock.append(time.perf_counter())
+    seconds = (end - begin for begin, end in pairwise(clock))
+    return index, dict(zip((f"study {study.name}", "pages", "book"), seconds, strict=True))
 
 
 def build_html(root: Path, output: Path | None = None, builder: str = "html") -> Path:
@@ -43,25 +38,9 @@ def build_html(root: Path, output: Path | None = None, builder: str = "html") ->
     Raises BadResult with the first complaints of the build.
     """
     output = output or root
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        str(root / "book"),
-        "--config",
-        str(root / "_config.yml"),
-        "--toc",
-        str(root / "book" / "results" / "_toc.yml"),
-        "--path-output",
-        str(output),
-        "--builder",
-        builder,
-        "-W",
-        "-n",
-        "--keep-going",
-        "--quiet",
-    ]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root / "book")]
+    command += ["--config", str(root / "_config.yml"), "--toc", str(root / "book" / "results" / "_toc.yml")]
+    command += ["--path-output", str(output), "--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
     index = output / "_build" / builder / "index.html"
     if done.returncode != 0 or not index.is_file():

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from dataclasses import dataclass
 
 import matplotlib
@@ -13,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import LogLocator
 
 from kc_utils.stats.names import METHOD_NAMES, SCOPE_NAMES, protocol_name
 
@@ -46,28 +46,18 @@ class Picture:
     alt: str
     name: str
 
-    @property
-    def axes(self) -> list[plt.Axes]:
-        return self.figure.axes
-
-    def png(self) -> bytes:
-        return png(self.figure)
-
     def _repr_mimebundle_(self, include=None, exclude=None):
         width = min(100, round(100 * self.figure.get_figwidth() / PAGE_INCHES))
         about = {"name": self.name, "caption": self.caption, "alt": self.alt, "width": f"{width}%"}
-        png = base64.b64encode(self.png()).decode()
-        return {"image/png": png, "text/plain": self.alt}, {"kc": about}
+        image = base64.b64encode(png(self.figure)).decode()
+        return {"image/png": image, "text/plain": self.alt}, {"kc": about}
 
 
 def label(value) -> str:
     """A scope, method, protocol, relation or number as figures name it."""
     if isinstance(value, float | np.floating | int | np.integer) and not isinstance(value, bool):
         return f"{value:.3g}"
-    for names in (SCOPE_NAMES, METHOD_NAMES):
-        if value in names:
-            return names[value]
-    return protocol_name(str(value))
+    return (METHOD_NAMES | SCOPE_NAMES).get(value) or protocol_name(str(value))
 
 
 def steps(values: pd.Series) -> int:
@@ -108,16 +98,11 @@ def lines(
     means the same in every panel.
     """
     hues = list(hues or (dict.fromkeys(part[hue]) if hue else [None]))
-    low, high = bounds(part, y)
     for n, value in enumerate(hues):
         line = (part if value is None else part[part[hue] == value]).sort_values(x)
         if line.empty:
             continue
-        middle = scale * line[y].to_numpy(float)
-        bars = None
-        if low:
-            below, above = (scale * line[c].to_numpy(float) for c in (low, high))
-            bars = [np.nan_to_num(np.maximum(middle - below, 0)), np.nan_to_num(np.maximum(above - middle, 0))]
+        middle, bars = with_bars(line, y, scale)
         ax.errorbar(
             beside(part, line, x, n, len(hues)), middle, yerr=bars, color=colour(n), marker=MARKERS[n % len(MARKERS)],
             markersize=6, linestyle="-" if joined else "none", linewidth=1.6, elinewidth=1.1, capsize=2.5,
@@ -135,6 +120,16 @@ def members(ax, part: pd.DataFrame, points: pd.DataFrame, x: str, hue: str, y: s
         at = beside(part, mine, x, n, len(hues))
         marks = {"color": colour(n), "marker": MARKERS[n % len(MARKERS)]}
         ax.scatter(at, scale * mine[y].to_numpy(float), s=18, alpha=0.35, linewidths=0, zorder=2, **marks)
+
+
+def with_bars(line: pd.DataFrame, y: str, scale: float) -> tuple[np.ndarray, list[np.ndarray] | None]:
+    """The values of a column, and how far their intervals reach below and above them; None for a column without any."""
+    middle = scale * line[y].to_numpy(float)
+    low, high = bounds(line, y)
+    if low is None:
+        return middle, None
+    below, above = middle - scale * line[low].to_numpy(float), scale * line[high].to_numpy(float) - middle
+    return middle, [np.nan_to_num(np.maximum(reach, 0)) for reach in (below, above)]
 
 
 def colour(number: int):
@@ -168,13 +163,11 @@ def legend_below(fig: plt.Figure) -> None:
     for axes in fig.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    if not entries:
-        return fig.tight_layout()
-    longest = 0.6 + 0.095 * max(map(len, entries))  # inches that an entry takes
-    columns = max(1, min(6 if fig.get_figwidth() > 6 else 3, len(entries), int(fig.get_figwidth() / longest)))
-    strip = (0.18 + 0.24 * -(-len(entries) // columns)) / fig.get_figheight()
-    fig.legend(entries.values(), entries, loc="lower center", ncols=columns, frameon=False, bbox_to_anchor=(0.5, 0))
-    fig.tight_layout(rect=(0, strip, 1, 1))
+    fig.set_layout_engine("constrained")
+    if entries:
+        longest = 0.6 + 0.095 * max(map(len, entries))  # inches that an entry takes
+        columns = max(1, min(6 if fig.get_figwidth() > 6 else 3, len(entries), int(fig.get_figwidth() / longest)))
+        fig.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def ratio_axis(ax, part: pd.DataFrame, x: str, low: float, high: float) -> None:
@@ -187,13 +180,11 @@ def ratio_axis(ax, part: pd.DataFrame, x: str, low: float, high: float) -> None:
         ax.plot(at, [high] * len(infinite), "^", **marks)
     fine = (1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
     digits = fine if high / low < 4 else (1, 2, 5) if high < 200 else (1,)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [round(d * 10.0**power, 6) for power in powers for d in digits]
-    ticks = [tick for tick in ticks if low <= tick <= high]
     ax.axhline(1, color=INK, linewidth=1.2, zorder=1)
     ax.set_yscale("log")
     ax.set_ylim(low, high)
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.yaxis.set_major_locator(LogLocator(subs=digits, numticks=99))
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
 
 

@@ -5,9 +5,7 @@ so that a second build has nothing to do.
 """
 
 import hashlib
-import io
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,10 +53,8 @@ class Pages:
         for name, text in models.items():
             self._put(name, text.encode())
         self._put("_toc.yml", self._contents(chapters).encode())
-        self._put(
-            MADE_OF.removeprefix("results/"),
-            hashlib.sha256(repr([c.key for c in self.study.cells]).encode()).hexdigest().encode(),
-        )
+        made_of = hashlib.sha256(repr([c.key for c in self.study.cells]).encode()).hexdigest()
+        self._put(MADE_OF.removeprefix("results/"), made_of.encode())
         self._remove_stale()
 
     def _put(self, name: str, content: bytes) -> None:
@@ -69,18 +65,16 @@ class Pages:
         self._written.add(file)
 
     def _remove_stale(self) -> None:
-        for file in sorted(self.folder.rglob("*")):
-            if file.is_file() and file not in self._written:
-                file.unlink()
-        for folder in sorted(self.folder.rglob("*"), reverse=True):
-            if folder.is_dir() and not any(folder.iterdir()):
-                shutil.rmtree(folder)
+        for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what it holds
+            if path.is_file() and path not in self._written:
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
     def _rows(self, run: Run, results: dict) -> None:
         """The rows behind a page, one file: those of `kc.evaluate`."""
-        buffer = io.BytesIO()
-        table_of({cell: results[cell] for cell in run.cells}).to_parquet(buffer, index=False, compression="zstd")
-        self._put(f"rows/{run.id}.parquet", buffer.getvalue())
+        rows = table_of({cell: results[cell] for cell in run.cells})
+        self._put(f"rows/{run.id}.parquet", rows.to_parquet(index=False, compression="zstd"))
 
     def _page(self, run: Run, results: dict) -> None:
         book = nbformat.read(run.output, as_version=4)
@@ -137,9 +131,8 @@ def contents(study: Study) -> tuple[list[dict], dict[str, str]]:
     """Chapters of the table of contents: one per model, its runs below it; and the pages of these models by file name."""
     groups: dict[str, list[Run]] = {}
     for run in study.runs:
-        groups.setdefault(
-            model_name(run.plan.models[0]) if len(run.plan.models) == 1 else "Lab models together", []
-        ).append(run)
+        name = model_name(run.plan.models[0]) if len(run.plan.models) == 1 else "Lab models together"
+        groups.setdefault(name, []).append(run)
     chapters, pages = [], {}
     for name, runs in groups.items():
         file = "results/of-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -8,20 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kc_utils.report import drawing
-from kc_utils.report.drawing import (
-    FAINT,
-    INK,
-    Picture,
-    bounds,
-    describe,
-    grid,
-    label,
-    legend_below,
-    level,
-    lines,
-    steps,
-    theme,
-)
+from kc_utils.report.drawing import FAINT, INK, Picture, describe, label, steps
 from kc_utils.report.phrases import sizes
 from kc_utils.report.weights import matrix
 from kc_utils.stats.names import UNQUANTIZED, in_order_of_precision, short_protocol
@@ -88,11 +75,11 @@ def curve(
         part = frame if chosen is True else frame[chosen]
         if len(part):
             parts[i, j] = part
-    theme()
-    fig, axes = grid(parts, frame[x], wrapped=len(rows) == 1 or len(columns) > 2)
+    drawing.theme()
+    fig, axes = drawing.grid(parts, frame[x], wrapped=len(rows) == 1 or len(columns) > 2)
     for key, part in parts.items():
         ax = axes[key]
-        lines(ax, part, x, hue, y, yscale, joined=x != "precision", hues=hues)
+        drawing.lines(ax, part, x, hue, y, yscale, joined=x != "precision", hues=hues)
         if members is not None:
             drawing.members(ax, part, _panel(members, part, row, col), x, hue, y, yscale, hues)
         _levels(ax, part, y)
@@ -100,8 +87,8 @@ def curve(
         ax.set_title("\n".join(titles), fontsize="small")
         ax.set_xlabel(xtext if ax.lowest else "")
         ax.set_ylabel(ytext if ax.leftmost else "")
-    _limits(next(iter(axes.values())), frame, y, yscale, fig)
-    legend_below(fig)
+    _limits(fig, frame, y, yscale)
+    drawing.legend_below(fig)
     what = caption or f"{ytext.partition(' (')[0].capitalize()} by {xtext.partition(' (')[0]}"
     alt = describe(frame, x, hue, y, [c for c in (row, col) if c], f"{what}: {ytext} by {xtext}", yscale)
     return Picture(fig, f"{what}. {_note(frame, y)}", alt, name or f"{y}-{x}".replace("_", "-"))
@@ -138,36 +125,34 @@ def _panel(points: pd.DataFrame, part: pd.DataFrame, *columns: str | None) -> pd
 def _levels(ax, part: pd.DataFrame, y: str) -> None:
     if y == "accuracy":
         if part["baseline_accuracy"].nunique() == 1:
-            level(ax, 100 * part["baseline_accuracy"].iloc[0], "uncompressed", "-", INK)
-        level(ax, 100 * part["chance"].mean(), "chance", ":")
+            drawing.level(ax, 100 * part["baseline_accuracy"].iloc[0], "uncompressed", "-", INK)
+        drawing.level(ax, 100 * part["chance"].mean(), "chance", ":")
     elif y == "value" and "baseline_value" in part:
-        level(ax, 100 * part["baseline_value"].iloc[0], "uncompressed", "-", INK)
+        drawing.level(ax, 100 * part["baseline_value"].iloc[0], "uncompressed", "-", INK)
     elif y == "retention":
-        level(ax, 100, "nothing lost", "--")
-        level(ax, 0, "guessing", ":")
+        drawing.level(ax, 100, "nothing lost", "--")
+        drawing.level(ax, 0, "guessing", ":")
     elif y == "difference":
-        level(ax, 0, "uncompressed", "-", INK)
+        drawing.level(ax, 0, "uncompressed", "-", INK)
 
 
-def _limits(ax, frame: pd.DataFrame, y: str, scale: float, fig) -> None:
+def _limits(fig, frame: pd.DataFrame, y: str, scale: float) -> None:
     """An axis from 0 that holds every point, and bars as long as they are not far longer than the rest."""
-    values = scale * frame[[c for c in (y, "baseline_accuracy" if y == "accuracy" else None) if c]].to_numpy(float)
+    held = [y, *["baseline_accuracy"] * (y == "accuracy")]
+    values, bars = (
+        scale * frame[[c for c in names if c]].to_numpy(float) for names in (held, drawing.bounds(frame, y))
+    )
     values = np.append(values[np.isfinite(values)], [0.0] + [100.0] * (y == "retention"))
-    low, high = values.min(), values.max()
-    found = [c for c in bounds(frame, y) if c]
-    bars = scale * frame[found].to_numpy(float) if found else values
-    bars = bars[np.isfinite(bars)]
-    room = max(high - low, 0.01 * scale)
-    low = max(min(low, bars.min(initial=low)), low - 0.4 * room)
-    high = min(max(high, bars.max(initial=high)), high + 0.4 * room)
-    for panel in fig.axes:
-        panel.set_ylim(1.05 * low, high + 0.06 * (high - low))
+    low, high, bars = values.min(), values.max(), bars[np.isfinite(bars)]
+    room = 0.4 * max(high - low, 0.01 * scale)
+    low, high = max(bars.min(initial=low), low - room), min(bars.max(initial=high), high + room)
+    fig.axes[0].set_ylim(1.05 * low, high + 0.06 * (high - low))  # all panels share it
 
 
 def _note(frame: pd.DataFrame, y: str) -> str:
     """What belongs below every figure: what bars and lines are."""
     n = f" ({sizes(frame)})" if {"protocol", "n"} <= set(frame) else ""
-    bars = f"Bars: 95 % intervals{n}." if all(bounds(frame, y)) else ""
+    bars = f"Bars: 95 % intervals{n}." if all(drawing.bounds(frame, y)) else ""
     return f"{bars}{' Black line: uncompressed; dotted: chance.' if y == 'accuracy' else ''}".strip()
 
 
@@ -181,23 +166,22 @@ def perplexity(
     """
     if ratios.empty:
         return None
-    protocols = list(dict.fromkeys(table["protocol"]))
-    protocol = "rank" if "rank" in protocols else protocols[0]
+    protocol = _main_protocol(table)
     split = [c for c in (hue, row) if c]
     above, below = _frame(table[table["protocol"] == protocol], x, split), _frame(ratios, x, split)
     if not steps(above[x]):
         above, below = (f.assign(**{x: X[x][1] * f[x].astype(float)}) for f in (above, below))
     columns = list(dict.fromkeys(above[row])) if row else [None]
-    theme()
+    drawing.theme()
     size = (max(4.9 * len(columns), 7.0), 6.6)
     fig, axes = plt.subplots(2, len(columns), figsize=size, squeeze=False, sharex="col", sharey="row")
     shown = below[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
     shown = shown[np.isfinite(shown)]
     for j, value in enumerate(columns):
         upper, lower = ((f if value is None else f[f[row] == value]) for f in (above, below))
-        lines(axes[0, j], upper, x, hue, "accuracy", 100, joined=x != "precision")
+        drawing.lines(axes[0, j], upper, x, hue, "accuracy", 100, joined=x != "precision")
         _levels(axes[0, j], upper, "accuracy")
-        lines(axes[1, j], lower.replace(np.inf, np.nan), x, hue, "ratio", 1, joined=x != "precision")
+        drawing.lines(axes[1, j], lower.replace(np.inf, np.nan), x, hue, "ratio", 1, joined=x != "precision")
         drawing.ratio_axis(axes[1, j], lower, x, shown.min(initial=1), shown.max(initial=1))
         axes[0, j].set_title("\n".join(filter(None, [value and label(value), label(protocol)])), fontsize="small")
         axes[1, j].set_title(f"Perplexity of {ratios['text'].iloc[0]}", fontsize="small")
@@ -205,7 +189,7 @@ def perplexity(
     axes[0, 0].set_ylim(0, max(105 * above[["high", "baseline_accuracy"]].to_numpy(float).max(), 1))
     axes[0, 0].set_ylabel(Y["accuracy"][0])
     axes[1, 0].set_ylabel(Y["ratio"][0])
-    legend_below(fig)
+    drawing.legend_below(fig)
     what = caption or "Facts and perplexity"
     by = [row] if row else []
     alt = describe(above, x, hue, "accuracy", by, f"{what}: {Y['accuracy'][0]}") + " "
@@ -214,22 +198,24 @@ def perplexity(
     return Picture(fig, f"{what}. {_note(above, 'accuracy')} {note}", alt, "perplexity")
 
 
+def _main_protocol(table: pd.DataFrame) -> str:
+    return "rank" if "rank" in set(table["protocol"]) else table["protocol"].iloc[0]
+
+
 def dots(
     table: pd.DataFrame, group: str, y: str = "accuracy", hue: str = "recipe", caption: str = "", name: str | None = None,
-    xlabel: str | None = None, scale: float = 100, members: pd.DataFrame | None = None, chance: bool = False,
+    xlabel: str | None = None, members: pd.DataFrame | None = None, chance: bool = False,
 ) -> Picture | None:  # fmt: skip
-    """Draw values of unordered groups from top to bottom, a mark with its interval for each value of `hue`."""
+    """Draw shares of unordered groups, in per cent, from top to bottom: a mark with its interval for each value of `hue`."""
     if table.empty:
         return None
-    theme()
+    drawing.theme()
     groups, hues = list(dict.fromkeys(table[group])), list(dict.fromkeys(table[hue]))
     fig, ax = plt.subplots(figsize=(7.6, (0.2 + 0.16 * len(hues)) * len(groups) + 1.6))
-    low, high = bounds(table, y)
     for n, value in enumerate(hues):
         line = table[table[hue] == value].drop_duplicates(group).set_index(group).reindex(groups)
         at = np.arange(len(groups)) + 0.22 * (n - (len(hues) - 1) / 2)
-        middle, below, above = (scale * line[c or y].to_numpy(float) for c in (y, low, high))
-        reach = [np.nan_to_num(np.maximum(middle - below, 0)), np.nan_to_num(np.maximum(above - middle, 0))]
+        middle, reach = drawing.with_bars(line, y, 100)
         marks = {"color": drawing.colour(n), "marker": drawing.MARKERS[n % len(drawing.MARKERS)]}
         name_of = "uncompressed" if value == "none" else label(value)
         ax.errorbar(
@@ -238,33 +224,31 @@ def dots(
         if members is not None:
             mine = members[(members[hue] == value) & members[group].isin(groups)]
             places = [at[groups.index(g)] for g in mine[group]]
-            ax.scatter(scale * mine[y].to_numpy(float), places, s=18, alpha=0.35, linewidths=0, **marks)
+            ax.scatter(100 * mine[y].to_numpy(float), places, s=18, alpha=0.35, linewidths=0, **marks)
     if chance:
-        guess = scale * table.groupby(group)["chance"].mean().loc[groups].to_numpy(float)
+        guess = 100 * table.groupby(group)["chance"].mean().loc[groups].to_numpy(float)
         ax.plot(guess, range(len(groups)), color=FAINT, linestyle="none", marker="|", markersize=11, label="chance")
     counts = table.drop_duplicates(group).set_index(group)["n"] if "n" in table else {}
     ax.set_yticks(range(len(groups)), [f"{label(g)} (n = {counts[g]})" if len(counts) else label(g) for g in groups])
     ax.set_ylim(len(groups) - 0.4, -0.6)
-    ax.set_xlabel(xlabel or Y.get(y, (y, 1))[0])
-    legend_below(fig)
-    what = caption or f"{label(y).capitalize()} by {group}"
     unit = xlabel or Y.get(y, (y, 1))[0]
-    alt = describe(table, group, hue, y, [], f"{what}: {unit}", scale)
+    ax.set_xlabel(unit)
+    drawing.legend_below(fig)
+    what = caption or f"{label(y).capitalize()} by {group}"
+    alt = describe(table, group, hue, y, [], f"{what}: {unit}")
     return Picture(
         fig, f"{what}. Bars: 95 % intervals.{' Grey strokes: chance.' if chance else ''}", alt, name or group
     )
 
 
-def relations(table: pd.DataFrame, recipe: str | None = None, caption: str = "") -> Picture | None:
-    """Draw each relation before and after one recipe, best known on top (a table of `compare(rows, by="relation")`).
+def relations(table: pd.DataFrame, caption: str = "") -> Picture | None:
+    """Draw each relation before and after the first recipe, best known on top (a table of `compare(rows, by="relation")`).
 
-    recipe: by default the one that is there; of several protocols, ranking or else the first is drawn.
+    Of several protocols, ranking or else the first is drawn.
     """
-    protocols = list(dict.fromkeys(table["protocol"])) if len(table) else []
-    if not protocols:
+    if table.empty:
         return None
-    protocol = "rank" if "rank" in protocols else protocols[0]
-    recipe = recipe or next(r for r in table["recipe"] if r != "none")
+    protocol, recipe = _main_protocol(table), next(r for r in table["recipe"] if r != "none")
     shown = table[table["recipe"].isin(["none", recipe]) & (table["protocol"] == protocol)]
     best = shown[shown["recipe"] == "none"].sort_values("accuracy", ascending=False)["relation"]
     shown = shown.assign(relation=pd.Categorical(shown["relation"], best)).sort_values("relation")

@@ -35,18 +35,9 @@ def book_pdf(root: Path, output: Path | None = None) -> Path:
 def print_page(page: Path, target: Path) -> Path:
     """Print a page of HTML to a PDF file with an outline. Raises BadResult where nothing comes out."""
     with complete_or_absent(target) as scratch, tempfile.TemporaryDirectory() as profile:
-        command = [
-            chromium(),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={profile}",
-            "--no-pdf-header-footer",
-            "--generate-pdf-document-outline",
-            f"--virtual-time-budget={SCRIPTS_MS}",
-            f"--print-to-pdf={scratch}",
-            page.resolve().as_uri(),
-        ]
+        command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        command += ["--no-pdf-header-footer", "--generate-pdf-document-outline", f"--virtual-time-budget={SCRIPTS_MS}"]
+        command += [f"--print-to-pdf={scratch}", page.resolve().as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
         if done.returncode != 0 or not scratch.is_file():
             raise BadResult(f"{page.name} could not be printed: {(done.stderr.strip() or 'no reason given')[-300:]}")

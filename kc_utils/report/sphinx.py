@@ -12,7 +12,6 @@ import logging
 import os
 import re
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 import nbformat
@@ -83,7 +82,7 @@ def list_works(app, docname: str, source: list[str]) -> None:
 def works(text: str, file: Path) -> str:
     """The works cited in a text as a Markdown list by author; nothing where it cites none. Sphinx warns of unknown keys."""
     keys = dict.fromkeys(key.strip() for group in _CITED.findall(text) for key in group.split(","))
-    entries = _bibliography(file, file.stat().st_mtime_ns).entries if keys else {}
+    entries = parse_file(file).entries if keys else {}
     chosen = BibliographyData({key: entries[key] for key in keys if key in entries})
     if not chosen.entries:
         return ""
@@ -91,11 +90,6 @@ def works(text: str, file: Path) -> str:
     formatted = find_plugin("pybtex.style.formatting", "plain")().format_entries(chosen.entries.values())
     lines = [" ".join(entry.text.render(backend).split()) for entry in formatted]
     return f"\n\n{WORKS}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
-
-
-@lru_cache(maxsize=4)
-def _bibliography(file: Path, stamp: int) -> BibliographyData:
-    return parse_file(file)
 
 
 def repository(root: Path) -> str:

@@ -74,15 +74,6 @@ class Lesson(_Strict):
         return self
 
 
-def folder() -> Path:
-    return project_dir() / "book" / "teaching"
-
-
-def lessons() -> dict[str, Lesson]:
-    """Every lesson by the name of its source."""
-    return {file.stem: read(file) for file in sorted(folder().glob("*.yaml"))}
-
-
 def read(file: Path) -> Lesson:
     """A lesson from its source. Raises BadRequest for one that is not well formed."""
     try:
@@ -94,9 +85,10 @@ def read(file: Path) -> Lesson:
 def fragments() -> dict[str, str]:
     """`teaching/NAME_before.md` and `teaching/NAME_after.md` of every lesson, for `book/results/`."""
     found = {}
-    for name, lesson in lessons().items():
-        found[f"teaching/{name}_before.md"] = before(lesson)
-        found[f"teaching/{name}_after.md"] = after(lesson, name)
+    for file in sorted((project_dir() / "book" / "teaching").glob("*.yaml")):
+        lesson = read(file)
+        found[f"teaching/{file.stem}_before.md"] = before(lesson)
+        found[f"teaching/{file.stem}_after.md"] = after(lesson, file.stem)
     return found
 
 

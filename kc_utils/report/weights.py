@@ -10,10 +10,12 @@ from kc_utils.report.drawing import FAINT, INK, Picture, theme
 
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#0173b2", "#ffffff", "#de8f05"])
 """Blue below zero, orange above, white at zero."""
+CORNER = np.s_[:24, :32]
+"""Outputs and inputs of a large matrix that are drawn."""
 
 
-def matrix(panels: Mapping, caption: str = "", rows: int = 24, columns: int = 32, name: str = "matrix") -> Picture:
-    """Draw the upper left corner of matrices (outputs, inputs) beside each other; zeros are white.
+def matrix(panels: Mapping, caption: str = "") -> Picture:
+    """Draw the upper left corner of matrices (outputs, inputs) beside each other, `CORNER` of them; zeros are white.
 
     panels: tensors or models (of `load`, `compress`) by title. Of models, the first matrix that differs is shown.
 
@@ -23,7 +25,7 @@ def matrix(panels: Mapping, caption: str = "", rows: int = 24, columns: int = 32
     if hasattr(next(iter(panels.values())), "model"):
         which, panels = first_changed(panels)
     panels = {title: w.detach().float().cpu().numpy() for title, w in panels.items()}
-    corners = {title: w[:rows, :columns] for title, w in panels.items()}
+    corners = {title: w[CORNER] for title, w in panels.items()}
     fig = heatmaps(corners, len(corners), 4.6)
     fig.colorbar(fig.axes[0].images[0], ax=fig.axes, shrink=0.8, label="weight")
     outputs, inputs = next(iter(corners.values())).shape
@@ -31,7 +33,7 @@ def matrix(panels: Mapping, caption: str = "", rows: int = 24, columns: int = 32
     what = caption or f"One matrix{f', `{which}`' if which else ''}: {', '.join(panels)}"
     alt = f"{what}. " + " ".join(in_words(title, w) for title, w in panels.items())
     size = f"The first {outputs} outputs and {inputs} inputs of {shape}; white is zero."
-    return Picture(fig, f"{what}. {size}", alt, name)
+    return Picture(fig, f"{what}. {size}", alt, "matrix")
 
 
 def heatmaps(panels: Mapping[str, np.ndarray], across: int, inches: float, numbers: bool = False) -> plt.Figure:

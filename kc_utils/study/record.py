@@ -4,8 +4,9 @@
     results/reference/STUDY/MODEL/PROBE.parquet     rows of all recipes of one model and probe, and what made them
 
 `find` finds an evaluation by key: made with this very code, these versions, weights and facts, it stands for a computation here.
-`Record.results` and `kc.results` take whatever made it, so that published pages stay what they are when code or a library moves
-on. A file that is absent, cut or altered gives no rows, and `Record.problems` says so. Only what `record.json` lists is read.
+`RecordedFile.result` and `kc.results` take whatever made it, so that published pages stay as they are when code or a library
+moves on. A file that is absent, cut or altered gives no rows, and `Record.problems` says so. Only what `record.json` lists is
+read.
 """
 
 from __future__ import annotations
@@ -41,10 +42,6 @@ class CellResult:
     rows: pd.DataFrame
     report: dict
     record: dict
-
-    @property
-    def recorded(self) -> dict | None:
-        return self.record.get("recorded")
 
 
 @dataclass(frozen=True)
@@ -100,12 +97,9 @@ class Record:
     files: tuple[RecordedFile, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def results(self) -> dict[Cell, CellResult]:
-        """Return every recorded evaluation with its rows, whatever code made it."""
-        return {cell: file.result(cell.recipe) for cell, file in self.cells.items()}
-
     @property
     def cells(self) -> dict[Cell, RecordedFile]:
+        """Every recorded evaluation, whatever code made it, with its file."""
         return {file.cell(recipe): file for file in self.files for recipe in file.cells}
 
     def making(self) -> dict:

@@ -105,7 +105,7 @@ def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
     parts = []
     for cell, result in results.items():
         probe = cell.probe.model_dump(mode="json")
-        origin = f"{RECORD}{result.recorded['study']}" if result.recorded else "here"
+        origin = f"{RECORD}{result.record['recorded']['study']}" if "recorded" in result.record else "here"
         rows = _named(result.rows, origin, cell.model, probe)
         parts.append(rows.assign(recipe=cell.recipe, **reported(result.report)))
     return _ordered(pd.concat(parts, ignore_index=True))

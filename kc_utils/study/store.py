@@ -78,9 +78,8 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
 def lock(key: str) -> Iterator[None]:
     """Hold while an evaluation is computed, so that two runs compute it once. Freed if the holder is killed."""
     file = results_dir() / "locks" / f"{key}.lock"
-    held = FileLock(file)
+    held = FileLock(file)  # makes the folder
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except OSError as error:
         raise MissingData(disk_message(file, error)) from error
@@ -144,13 +143,13 @@ def compute_once(cell: Cell, models: CompressedModels) -> CellResult:
         return read(cell.key) or compute(cell, models)
 
 
-def compute(cell: Cell, models: CompressedModels | None = None) -> CellResult:
+def compute(cell: Cell, models: CompressedModels) -> CellResult:
     """Compute one cell and store it."""
     import torch
 
     from kc_utils.study import measure
 
-    made, seconds = (models or CompressedModels()).of(cell)
+    made, seconds = models.of(cell)
     begin = time.perf_counter()
     rows, about = measure.answers(made, cell.probe)
     seconds = seconds | {"probe": round(time.perf_counter() - begin, 3)}

@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -171,7 +171,8 @@ def runs_of(grid: Iterable[Crossing]) -> dict[str, RunEntry]:
     technique name, and where two runs would have one id."""
     runs: dict[str, RunEntry] = {}
     for part in grid:
-        for model, technique, probe in product(matching(part.models), part.techniques, part.probes):
+        models = chain.from_iterable(fnmatch.filter(registry(), m) if "*" in m else [m] for m in part.models)
+        for model, technique, probe in product(dict.fromkeys(models), part.techniques, part.probes):
             settings, fields = part.techniques[technique], part.probes[probe]
             if both := sorted(set(settings) & set(fields)):
                 raise BadRequest(f"probe {probe!r} and technique {technique!r} both set {listed(both)}")
@@ -183,28 +184,17 @@ def runs_of(grid: Iterable[Crossing]) -> dict[str, RunEntry]:
     return runs
 
 
-def matching(models: Iterable[str]) -> list[str]:
-    """Return ids as they are, and patterns with `*` as the ids of the registry that they match."""
-    found = [fnmatch.filter(registry(), model) if "*" in model else [model] for model in models]
-    return list(dict.fromkeys(chain.from_iterable(found)))
-
-
-def absent(parameters: Iterable[dict]) -> dict[str, str]:
-    """Return what runs need and this machine lacks, by name (`lama:trex`, `boolq`), each with what to do about it.
+def check_data(study: str, parameters: Sequence[dict]) -> None:
+    """Raise MissingData in one line where a study needs what is not on this machine.
 
     parameters: of runs or fields of probes: `facts`, `tasks`, `text`. Raises BadRequest for unknown facts.
     """
-    parameters = list(parameters)
     sources = dict.fromkeys(facts for p in parameters if isinstance(facts := p.get("facts"), str))
     found = {source: why for source in sources if (why := missing(source))}
     files = {task: FILES[task] for p in parameters for task in p.get("tasks") or () if task in FILES}
     files |= {text: (TEXTS[text],) for p in parameters if (text := p.get("text")) in TEXTS}
-    return found | {name: what_to_do(needed) for name, needed in files.items() if find_data(needed) is None}
-
-
-def check_data(study: str, parameters: Iterable[dict]) -> None:
-    """Raise MissingData in one line where a study needs what is not on this machine."""
-    if found := absent(parameters):
+    found |= {name: what_to_do(needed) for name, needed in files.items() if find_data(needed) is None}
+    if found:
         (name, why), *others = found.items()
         more = f" (and {len(others)} more: {', '.join(dict(others))})" if others else ""
         raise MissingData(f"study {study} needs {name}{more}, not on this machine: {why}")

@@ -23,7 +23,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from kc_utils.compression.recipe import Recipe
-from kc_utils.errors import BadRequest, KCError, MissingData, listed
+from kc_utils.errors import BadRequest, BadResult, KCError, MissingData, listed
 from kc_utils.places import reference_dir
 from kc_utils.study import measure, packing, record
 from kc_utils.study.cells import Cell, chosen, grouped
@@ -40,6 +40,21 @@ Z = 3.0
 NOISY = ("int8", "llm-int8", "gptq")
 """Methods whose rounding depends on sums of float32: another machine gives another draw of it."""
 BY_ANSWER, IN_DISTRIBUTION, NO = "answer by answer", "in distribution", "no"
+SHOWN = (
+    "model",
+    "recipe",
+    "facts",
+    "n",
+    "turned",
+    "turned_allowed",
+    "typical",
+    "largest",
+    "same_code",
+    "seconds",
+    "agreement",
+    "why",
+)
+"""What a table shows of a check."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +75,8 @@ class Check:
     turned_allowed: int = 0
     largest: float = math.nan
     typical: float = math.nan
-    accuracy: float | None = None
-    accuracy_recorded: float | None = None
+    accuracy: float = math.nan
+    accuracy_recorded: float = math.nan
     z_answers: float = math.nan
     z_scores: float = math.nan
     seconds: float = 0.0
@@ -72,16 +87,6 @@ class Check:
 
     def to_dict(self) -> dict:
         return {**asdict(self), "reproduces": self.reproduces}
-
-    def line(self) -> dict[str, object]:
-        """Return what a table shows of it, by column."""
-        return {name: getattr(self, name) for name in ("model", "recipe", "facts", "n")} | {
-            "answers turned": f"{self.turned} (up to {self.turned_allowed})",
-            "typical, largest difference": f"{self.typical:.4f}, {self.largest:.4f} nats",
-            "same code": "yes" if self.same_code else "no",
-            "seconds": self.seconds,
-            "agrees": self.agreement if self.agreement == BY_ANSWER else f"{self.agreement}: {self.why}",
-        }
 
 
 def sample(found: record.Record, size: int, seed: int, models: Sequence[str] = ()) -> list[Cell]:
@@ -143,22 +148,20 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
 
 def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> Check:
     """Compare fresh rows with recorded ones. known: further fields of the `Check`."""
-    both = recorded.merge(rows, on=QUESTION, how="inner", suffixes=("_then", ""))
+    both = recorded.merge(rows, on=QUESTION, suffixes=("_then", ""))
     if not len(both) == len(recorded) == len(rows):
         why = f"{len(recorded)} recorded and {len(rows)} fresh questions share {len(both)}"
         return _of(cell, n=len(recorded), **known | {"seconds": 0.0}, why=why)
-    there = {c: both[c].notna() for c in ("correct", "correct_then", "score", "score_then")}
-    answered, scored = there["correct"] & there["correct_then"], there["score"] & there["score_then"]
-    right, was = (both.loc[answered, c].astype(int) for c in ("correct", "correct_then"))
-    score, then = (both.loc[scored, c].astype(float) for c in ("score", "score_then"))
-    moved, turned = score - then, int((right != was).sum())
-    off, allowed = moved.abs(), max(1, math.floor(TURNED * len(both)))
-    typical, largest = (float(off.median()), float(off.max())) if len(off) else (0.0, 0.0)
-    z = {"answers": _net(right - was, both["fact"]), "scores": _net(moved, both["fact"])}
+    sides = ([f"correct{end}", f"score{end}"] for end in ("_then", ""))
+    then, now = (both[s].astype("Float64").astype(float).set_axis(["answers", "scores"], axis=1) for s in sides)
+    moved, allowed = now - then, max(1, math.floor(TURNED * len(both)))
+    answered, off, turned = moved["answers"].notna(), moved["scores"].abs(), int(moved["answers"].abs().sum())
+    typical, largest = (float(off.median()), float(off.max())) if off.any() else (0.0, 0.0)
+    z = {what: _net(moved[what], both["fact"]) for what in moved}
     why = []
     if turned > allowed:
         why.append(f"{turned} answers turned, {allowed} may")
-    if (off > NATS + SHARE * then.abs() + packing.STEP / 2).any():
+    if (off > NATS + SHARE * then["scores"].abs() + packing.STEP / 2).any():
         why.append(f"a score is {largest:.2f} nats off")
     if typical > TYPICAL + packing.STEP / 2:
         why.append(f"scores are {typical:.2f} nats off in the middle")
@@ -167,10 +170,10 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
         one_way = [f"{what} moved one way, by {size:.1f} standard errors" for what, size in z.items() if size > Z]
         agreement = NO if one_way else IN_DISTRIBUTION
         why += one_way
-    if unlike := sum(int((there[c] != there[f"{c}_then"]).sum()) for c in ("correct", "score")):
+    if unlike := int((now.isna() != then.isna()).to_numpy().sum()):
         agreement = NO
         why.append(f"{unlike} answers or scores are there in one of the two alone")
-    accuracy, before = (float(values.mean()) if len(values) else None for values in (right, was))
+    accuracy, before = (side.loc[answered, "answers"].mean() for side in (now, then))
     return _of(
         cell, **known, n=len(both), turned=turned, turned_allowed=allowed, largest=largest, typical=typical, accuracy=accuracy,
         accuracy_recorded=before, z_answers=z["answers"], z_scores=z["scores"], agreement=agreement,
@@ -180,7 +183,7 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
 
 def _net(moved: pd.Series, facts: pd.Series) -> float:
     """|sum| / sqrt(sum of squares) of what each fact moved; 0 where none did."""
-    moved = moved.groupby(facts.reindex(moved.index)).sum()
+    moved = moved.groupby(facts).sum()
     size = float(np.linalg.norm(moved.to_numpy(float)))
     return abs(float(moved.sum())) / size if size else 0.0
 
@@ -189,15 +192,10 @@ def _of(cell: Cell, **found) -> Check:
     return Check(cell.model, cell.recipe, source_of(cell.probe.model_dump()), **found)
 
 
-def failures(checks: Sequence[Check]) -> str:
-    """State in one line which evaluations do not reproduce; empty where all do."""
-    failed = [f"{c.model}, {c.recipe}, {c.facts}: {c.why}" for c in checks if not c.reproduces]
-    return f"{len(failed)} of {len(checks)} recorded evaluations do not reproduce; first, {failed[0]}" if failed else ""
-
-
 def summary(checks: Sequence[Check]) -> str:
-    """State how many evaluations came out, and in which way."""
+    """State how many evaluations came out, and in which way. Raises BadResult with the first that does not reproduce."""
+    if failed := [f"{c.model}, {c.recipe}, {c.facts}: {c.why}" for c in checks if not c.reproduces]:
+        raise BadResult(f"{len(failed)} of {len(checks)} recorded evaluations do not reproduce; first, {failed[0]}")
     ways = [c.agreement for c in checks]
-    return f"of {len(ways)} recorded evaluations {ways.count(BY_ANSWER)} reproduce answer by answer" + (
-        f", {ways.count(IN_DISTRIBUTION)} in distribution" if IN_DISTRIBUTION in ways else ""
-    )
+    noisy = f", {ways.count(IN_DISTRIBUTION)} in distribution" if IN_DISTRIBUTION in ways else ""
+    return f"of {len(ways)} recorded evaluations {ways.count(BY_ANSWER)} reproduce answer by answer{noisy}"

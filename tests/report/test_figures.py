@@ -36,14 +36,14 @@ def drawn_lines(ax) -> dict[str, list[float]]:
 def test_a_curve_begins_at_the_uncompressed_model_and_holds_every_number(table):
     pruned = table[table["method"].isin(["none", "magnitude"])]
     picture = curve(pruned, x="pruned", hue="scope", caption="Answers", name="accuracy")
-    assert [ax.get_title(loc="left") for ax in picture.axes] == [drawing.label(p) for p in ("rank", "cloze")]
-    assert drawn_lines(picture.axes[0]) == {"all layers": [80.0, 75.0, 30.0], "attention": [80.0, 79.0, 60.0]}
-    assert picture.axes[0].get_ylabel() == "correct answers (%)" and "(%)" in picture.axes[0].get_xlabel()
-    references = {line.get_label(): line.get_ydata()[0] for line in picture.axes[0].get_lines()}
+    assert [ax.get_title(loc="left") for ax in picture.figure.axes] == [drawing.label(p) for p in ("rank", "cloze")]
+    assert drawn_lines(picture.figure.axes[0]) == {"all layers": [80.0, 75.0, 30.0], "attention": [80.0, 79.0, 60.0]}
+    assert picture.figure.axes[0].get_ylabel() == "correct answers (%)" and "(%)" in picture.figure.axes[0].get_xlabel()
+    references = {line.get_label(): line.get_ydata()[0] for line in picture.figure.axes[0].get_lines()}
     assert (references["uncompressed"], references["chance"]) == (80.0, 20.0)
     assert "all layers: 80 at 0, 75 at 20, 30 at 50; attention: 80 at 0, 79 at 20, 60 at 50" in picture.alt
     assert picture.caption.startswith("Answers. Bars: 95 % intervals (n = 200). Black line: uncompressed")
-    bars = picture.axes[0].containers[0].lines[2][0].get_segments()
+    bars = picture.figure.axes[0].containers[0].lines[2][0].get_segments()
     line = pruned[(pruned["recipe"] == "magnitude@all=0.5") & (pruned["protocol"] == "rank")].iloc[0]
     assert bars[2][:, 1] == pytest.approx([100 * line["low"], 100 * line["high"]])
 
@@ -58,7 +58,10 @@ def test_relations_are_ordered_by_what_was_known():
     rows = rows_of({"none": 160, "magnitude@all=0.5": 60})
     rows.loc[(rows["relation"] == "currency") & (rows["fact"].str[1:].astype(int) > 60), "correct"] = False
     picture = relations(kc.compare(rows, by="relation"))
-    assert [t.get_text() for t in picture.axes[0].get_yticklabels()] == ["capital (n = 100)", "currency (n = 100)"]
+    assert [t.get_text() for t in picture.figure.axes[0].get_yticklabels()] == [
+        "capital (n = 100)",
+        "currency (n = 100)",
+    ]
     assert "before and after `magnitude@all=0.5`" in picture.caption and "80 at capital" in picture.alt
 
 
@@ -67,8 +70,8 @@ def test_perplexity_stands_below_facts_and_may_be_infinite(table):
     text = [("none", "none", 0.0, 1.0, 1.0, 1.0), ("magnitude@all=0.5", "all", 0.5, np.inf, 2.0, 9.0)]
     one = table[table["recipe"].isin(["none", "magnitude@all=0.5"])]
     picture = perplexity(one, pd.DataFrame(text, columns=names).assign(text="wikitext2"), x="pruned")
-    assert "inf at 50" in picture.alt and picture.axes[1].get_yscale() == "log"
-    assert any(line.get_marker() == "^" for line in picture.axes[1].get_lines())
+    assert "inf at 50" in picture.alt and picture.figure.axes[1].get_yscale() == "log"
+    assert any(line.get_marker() == "^" for line in picture.figure.axes[1].get_lines())
 
 
 def test_a_matrix_is_drawn_before_and_after():

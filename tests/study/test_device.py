@@ -13,7 +13,7 @@ from kc_utils.models.loading import load
 from kc_utils.probing.probe import Probe
 from kc_utils.study import measure
 from kc_utils.study.cells import Cell
-from kc_utils.study.store import compute
+from kc_utils.study.store import CompressedModels, compute
 
 PROBE = {"facts": "worldfacts", "relations": ["capital"], "limit": 20}
 HERE = torch.cuda.is_available()
@@ -66,7 +66,7 @@ def test_a_device_that_is_too_small_is_refused(monkeypatch):
 def test_the_record_states_where_a_model_was_evaluated(trained, results, monkeypatch):
     monkeypatch.setenv("KC_DEVICE", "cpu")
     cell = Cell.of(trained.id, "none", Probe(**PROBE))
-    assert compute(cell).record["made"]["device"] == "cpu"
+    assert compute(cell, CompressedModels()).record["made"]["device"] == "cpu"
 
 
 @pytest.mark.skipif(not HERE, reason="no CUDA device here")

@@ -19,12 +19,12 @@ __all__ = ["computed", "evaluated", "recorded", "registered", "study"]  # fixtur
 
 def test_what_is_recorded_is_read_back_by_key_and_by_name(recorded, evaluated, tmp_path):
     found = record.load("small")
-    assert found.problems == () and list(found.results()) == recorded.cells
+    assert found.problems == () and list(found.cells) == recorded.cells
     assert str(tmp_path).encode() not in file(tmp_path).read_bytes(), "no place of this machine is recorded"
     for cell, before in evaluated.items():
         assert store.has(cell.key) and store.about(cell.key) is None
-        for after in (store.read(cell.key), found.results()[cell]):
-            assert after.recorded == {"study": "small", "file": "small/tiny-decoder/worldfacts.parquet"}
+        for after in (store.read(cell.key), found.cells[cell].result(cell.recipe)):
+            assert after.record["recorded"] == {"study": "small", "file": "small/tiny-decoder/worldfacts.parquet"}
             assert after.record["depends_on"] == before.record["depends_on"]
             assert after.record["made"] == before.record["made"]
             assert after.report == {k: v for k, v in before.report.items() if k not in ("per_matrix", "recipe")}
@@ -57,7 +57,7 @@ def test_a_damaged_file_gives_no_rows_and_says_so(recorded, tmp_path, damage):
         changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         path.write_bytes({"flip": changed, "cut": content[:-9], "empty": b"", "other": b"PAR1" * 9}[damage])
     found = record.load("small")
-    assert found.results() == {}
+    assert found.cells == {}
     (problem,) = found.problems
     assert "small/tiny-decoder/worldfacts.parquet" in problem and "git" in problem
     assert "\n" not in problem and str(tmp_path) not in problem
@@ -85,7 +85,7 @@ def test_rows_of_other_code_or_versions_are_read_by_name_alone(recorded, monkeyp
         monkeypatch.setattr(cells_module, name, value)
     assert not store.has(cell.key), "it does not stand for a computation with this code"
     found = record.load("small")
-    assert len(found.results()[cell].rows) == 2 * 30
+    assert len(found.cells[cell].result(cell.recipe).rows) == 2 * 30
     assert found.otherwise() == {**dict.fromkeys(("code", "versions"), 0), what: len(RECIPES)}
     assert any(text.startswith("torch ") for text in found.making()["versions"])
 
@@ -99,7 +99,7 @@ def test_a_second_recording_adds_and_keeps(registered, study, evaluated, monkeyp
     evaluate([third, other], show_progress=False)
     done = recording.record_study(Small([*study.cells, other]))
     assert (done.files, done.cells, done.of, done.unfinished) == (2, 4, 4, 0)
-    assert set(record.load("small").results()) == {*study.cells, other}
+    assert set(record.load("small").cells) == {*study.cells, other}
     names = {f.path.name for f in record.load("small").files}
     assert names == {"worldfacts.parquet", "worldfacts-2.parquet"}
     assert done.bytes < 200_000
@@ -111,7 +111,7 @@ def test_cells_that_todays_code_would_not_make_give_way(recorded, study, evaluat
     evaluate(study.cells[:1], show_progress=False)
     done = recording.record_study(study)
     assert (done.cells, done.dropped, done.unfinished) == (1, 2, 2)
-    assert list(record.load("small").results()) == study.cells[:1]
+    assert list(record.load("small").cells) == study.cells[:1]
 
 
 def test_a_file_without_the_uncompressed_model_is_not_written(study, monkeypatch):
