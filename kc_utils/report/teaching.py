@@ -6,9 +6,11 @@ the code of every solution and look for the numbers that its answer states.
 
 import html
 import re
+from functools import cache
 from pathlib import Path
 
 import yaml
+from jinja2 import Environment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kc_utils.errors import BadRequest
@@ -93,50 +95,20 @@ def fragments() -> dict[str, str]:
 
 
 def before(lesson: Lesson) -> str:
-    wanted = "\n".join(f"- {line}" for line in lesson.prerequisites)
-    kept = "\n".join(f"- {line}" for line in lesson.takeaways)
-    return (
-        f"```{{admonition}} Before you begin\n:class: tip\nAbout {lesson.minutes} minutes in class. At the end you can "
-        f"{lesson.goal.strip()}. You should know:\n\n{wanted}\n```\n\n"
-        f"```{{admonition}} Key takeaways\n:class: note\n{kept}\n```\n"
-    )
+    return _template().before(lesson)
 
 
 def after(lesson: Lesson, name: str) -> str:
-    """name: of the lesson, so that buttons of several chapters on one page stay apart."""
-    parts = ["## Exercises\n"]
-    parts += [_exercise(number, exercise) for number, exercise in enumerate(lesson.exercises, 1)]
-    parts += ["## Quiz\n", _quiz(lesson.quiz, name)]
-    parts.append(f"````{{admonition}} For the teacher\n:class: tip\n{lesson.teacher.strip()}\n````\n")
-    return "\n".join(parts)
+    """The end of a chapter. A quiz says why at once; without scripts, and in print, its right answers are in parts to unfold.
+
+    name: of the lesson, so that buttons of several chapters on one page stay apart.
+    """
+    return _template().after(lesson, name, source("quiz.js"))
 
 
-def _exercise(number: int, exercise: Exercise) -> str:
-    hint = f"````{{dropdown}} Hint\n{exercise.hint.strip()}\n````\n\n" if exercise.hint else ""
-    return (
-        f"**{number}. {exercise.title.rstrip('?')}{'?' if exercise.title.endswith('?') else '.'}** "
-        f"{exercise.question.strip()}\n\n{hint}````{{dropdown}} Solution\n{exercise.answer.strip()}\n\n"
-        f"```python\n{exercise.code.strip()}\n```\n````\n"
-    )
-
-
-def _quiz(questions: tuple[Question, ...], name: str) -> str:
-    """Radio buttons that say why at once. Without scripts, and in print, the right answer is in a part to unfold."""
-    shown = []
-    for number, question in enumerate(questions, 1):
-        choices = "".join(
-            f'<label><input type="radio" name="kc-quiz-{name}-{number}" data-right="{str(c.right).lower()}" '
-            f'data-why="{html.escape(c.why.replace("`", ""))}"> {_inline(c.text)}</label>'
-            for c in question.choices
-        )
-        right = next(c for c in question.choices if c.right)
-        shown.append(
-            f'<fieldset class="kc-quiz"><legend>{number}. {_inline(question.question)}</legend>{choices}'
-            f'<p class="kc-quiz-said" aria-live="polite"></p>'
-            f"<details><summary>Answer</summary><p>{_inline(right.text)}. {_inline(right.why)}</p></details></fieldset>"
-        )
-    return f"```{{raw}} html\n{chr(10).join(shown)}\n<script>{source('quiz.js')}</script>\n```\n"
-
-
-def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
+@cache
+def _template():
+    """The two macros of `teaching.md`; `inline` is a filter for plain text with `code` in backticks."""
+    env = Environment(trim_blocks=True, lstrip_blocks=True)
+    env.filters["inline"] = lambda text: re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
+    return env.from_string(Path(__file__).with_name("teaching.md").read_text(encoding="utf-8")).module
