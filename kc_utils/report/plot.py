@@ -67,14 +67,11 @@ def curve(
         members = _frame(members, x, [c for c in (hue, col, row) if c])
     if not steps(frame[x]):
         frame, members = (f if f is None else f.assign(**{x: xscale * f[x].astype(float)}) for f in (frame, members))
-    rows, columns = ([None] if c is None else list(dict.fromkeys(frame[c])) for c in (row, col))
     hues = list(dict.fromkeys(frame[hue])) if hue else [None]
-    parts = {}
-    for i, j in np.ndindex(len(rows), len(columns)):
-        chosen = (frame[row] == rows[i] if row else True) & (frame[col] == columns[j] if col else True)
-        part = frame if chosen is True else frame[chosen]
-        if len(part):
-            parts[i, j] = part
+    at, places = frame.assign(one=0), [row or "one", col or "one"]
+    rows, columns = (list(dict.fromkeys(at[c])) for c in places)
+    panels = at.groupby(places, sort=False, observed=True)
+    parts = dict(sorted(((rows.index(r), columns.index(c)), part) for (r, c), part in panels))
     drawing.theme()
     fig, axes = drawing.grid(parts, frame[x], wrapped=len(rows) == 1 or len(columns) > 2)
     for key, part in parts.items():
@@ -103,14 +100,10 @@ def _frame(table: pd.DataFrame, x: str, split: list[str]) -> pd.DataFrame:
         starts = rest[keys].drop_duplicates().to_dict("records")
         base = pd.concat([base.assign(**start) for start in starts]) if starts else base
     frame = pd.concat([base, rest], ignore_index=True)
-    order = [c for c in ("pruned",) if c in frame]
     if "precision" in frame:
-        frame = frame.assign(_fall=in_order_of_precision(frame["precision"]))
-        order = ["_fall", *order]
-    frame = frame.sort_values(order, kind="stable").drop(columns="_fall", errors="ignore")
-    if x == "precision":
         frame = frame.assign(precision=in_order_of_precision(frame["precision"]))
-    elif x == "bits":
+    frame = frame.sort_values([c for c in ("precision", "pruned") if c in frame], kind="stable")
+    if x == "bits":
         names = frame["bits"].map(lambda b: UNQUANTIZED if pd.isna(b) else f"{b:g} bits")
         frame = frame.assign(bits=pd.Categorical(names, list(dict.fromkeys(names)), ordered=True))
     return frame.dropna(subset=[x])

@@ -56,12 +56,12 @@ class Cell:
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def grouped(cells: Iterable[Cell], by: str = "recipe") -> list[list[Cell]]:
-    """Put cells of one model and recipe (by: or `probe`) together, in the order of their first."""
+def grouped(cells: Iterable[Cell], by: str = "recipe") -> dict[tuple, list[Cell]]:
+    """Put cells of one model and recipe (by: or `probe`) together, by these two, in the order of their first."""
     groups: dict[tuple, list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.model, getattr(cell, by)), []).append(cell)
-    return list(groups.values())
+    return groups
 
 
 def chosen(cells: Iterable[Cell], of: str, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> list[Cell]:

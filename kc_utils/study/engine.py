@@ -80,7 +80,7 @@ def compute_study(
 
         for model in study.models:  # before the first evaluation, so that parallel ones find it ready
             folder_of(resolve(model))
-        groups = sorted(grouped(waiting), key=lambda group: -sum(map(estimate.operations, group)))
+        groups = sorted(grouped(waiting).values(), key=lambda group: -sum(map(estimate.operations, group)))
         cores = cores or all_cores()
         bar = {"total": len(cells), "initial": before, "desc": study.name, "disable": not show_progress}
         with tqdm(**bar, unit="evaluation", file=sys.stderr) as bar:

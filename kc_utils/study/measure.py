@@ -26,7 +26,6 @@ class Compressed:
     """A model after a recipe, in memory. trees: see `NextToken`; seconds: of loading and of compressing it; device: where it
     is evaluated."""
 
-    model: str
     recipe: str
     loaded: Loaded
     trees: bool | None
@@ -48,7 +47,7 @@ def make(model: str, recipe: str) -> Compressed:
     except KCError as error:
         raise type(error)(f"{model}, {recipe}: {error}") from error
     seconds = {"load": round(between - begin, 3), "compress": round(compressed - between, 3)}
-    return Compressed(model, recipe, loaded, trees, report, seconds, str(device))
+    return Compressed(recipe, loaded, trees, report, seconds, str(device))
 
 
 def answers(made: Compressed, probe: Probe) -> tuple[pd.DataFrame, dict]:

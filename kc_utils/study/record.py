@@ -60,15 +60,6 @@ class RecordedFile:
     def name(self) -> str:
         return f"{self.study}/{self.path.parent.name}/{self.path.name}"
 
-    def cell(self, recipe: str) -> Cell:
-        from kc_utils.study.cells import Cell
-
-        return Cell(self.model, recipe, self.probe)
-
-    def rows(self) -> dict[str, pd.DataFrame]:
-        """Return the rows of every recipe. Raises MissingData where the file has changed since."""
-        return _rows(self.path, self.sha256, self.name, _stamp(self.path))
-
     def depends_on(self, recipe: str) -> dict:
         """Return what the rows depended on when they were made, as `Cell.depends_on`."""
         own, versions = self.cells[recipe], self.shared["scoring_versions"]
@@ -82,11 +73,13 @@ class RecordedFile:
         return {name: own[name] for name in ("at", "seconds", "threads", "device")} | several
 
     def result(self, recipe: str) -> CellResult:
-        """Return an evaluation as `store.read` would; its record names study and file."""
+        """Return an evaluation as `store.read` would; its record names study and file. Raises MissingData where the file has
+        changed since."""
         own = self.cells[recipe]
         about = {"key": own["key"], "model": self.model, "depends_on": self.depends_on(recipe), "report": own["report"]}
         about |= {"made": self.made(recipe), "recorded": {"study": self.study, "file": self.name}}
-        return CellResult(own["key"], self.rows()[recipe], own["report"], about)
+        rows = _rows(self.path, self.sha256, self.name, _stamp(self.path))[recipe]
+        return CellResult(own["key"], rows, own["report"], about)
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,9 @@ class Record:
     @property
     def cells(self) -> dict[Cell, RecordedFile]:
         """Every recorded evaluation, whatever code made it, with its file."""
-        return {file.cell(recipe): file for file in self.files for recipe in file.cells}
+        from kc_utils.study.cells import Cell
+
+        return {Cell(file.model, recipe, file.probe): file for file in self.files for recipe in file.cells}
 
     def making(self) -> dict:
         """Return what made these results: days, versions of the packages that scores depend on, and made: of each

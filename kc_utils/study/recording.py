@@ -55,7 +55,7 @@ def record_study(study: Study) -> Recorded:
     if before.problems:
         raise MissingData(f"the record of {study.name} is not whole, nothing is added to it: {before.problems[0]}")
     old = {(f.model, f.probe): f for f in before.files}
-    groups = _groups(cells)
+    groups = grouped(cells, "probe")
     listing = record.read_listing(folder / INDEX) if before.files else []
     entries = {entry["file"]: entry for entry in listing}
     names = file_names(groups, {str(f.path.relative_to(folder)): (f.model, f.probe) for f in before.files})
@@ -64,9 +64,10 @@ def record_study(study: Study) -> Recorded:
         found = {cell: result for cell in wanted if (result := store.read_local(cell.key)) is not None}
         if not found:
             continue
-        kept, lost = _still_valid(old.get(group), wanted, found)
-        together = {cell: found.get(cell) or kept[cell] for cell in (*wanted, *kept) if cell in found or cell in kept}
-        name = names[group]
+        name, file = names[group], old.get(group)
+        there = file.cells if file else {}
+        kept = {c: file.result(c.recipe) for c in wanted if c.recipe in there and _still_made_alike(c, file)}
+        together = {cell: result for cell in wanted if (result := found.get(cell) or kept.get(cell))}
         if not any(cell.recipe == "none" for cell in together):
             alone.append(name)
             continue
@@ -74,7 +75,8 @@ def record_study(study: Study) -> Recorded:
         with complete_or_absent(folder / name) as scratch:
             scratch.write_bytes(content)
         entries[name] = {"file": name, **entry}
-        files, recorded, dropped = files + 1, recorded + len(together), dropped + lost
+        dropped += len(there.keys() - {cell.recipe for cell in together})
+        files, recorded = files + 1, recorded + len(together)
     if not files:
         nothing = f"nothing of study {study.name} is finished beside its uncompressed model"
         raise BadResult(f"{nothing}; run `kc study compute {study.name}`")
@@ -87,7 +89,7 @@ def record_study(study: Study) -> Recorded:
 
 def keep_finished(study: Study) -> None:
     """Write the rows of a study whose evaluations are all finished, exact, in the format of the record: `kc.results` reads it."""
-    groups, index = _groups(study.cells), finished_dir() / study.name / INDEX
+    groups, index = grouped(study.cells, "probe"), finished_dir() / study.name / INDEX
     kept = record.read_listing(index) if index.is_file() else []
     if {key for entry in kept for key in entry["cells"].values()} == {cell.key for cell in study.cells}:
         return
@@ -106,10 +108,6 @@ def _write_index(file: Path, study: Study, entries: list[dict]) -> None:
     write_text(file, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 
-def _groups(cells: Iterable[Cell]) -> dict[tuple[str, Probe], list[Cell]]:
-    return {(group[0].model, group[0].probe): group for group in grouped(cells, "probe")}
-
-
 def refuse_private(cells: Iterable[Cell]) -> None:
     """Raise BadRequest for a model or text that is named by where it lies on this machine."""
     from kc_utils.probing.perplexity import TEXTS
@@ -122,18 +120,9 @@ def refuse_private(cells: Iterable[Cell]) -> None:
         resolve(cell.model)
 
 
-def _still_valid(file: RecordedFile | None, wanted: list[Cell], found: dict) -> tuple[dict[Cell, CellResult], int]:
-    """What was recorded, not computed here, and would be made alike by today's code; and how many others."""
-    kept, lost = {}, 0
-    for recipe in file.cells if file else ():
-        cell = file.cell(recipe)
-        if cell in found:
-            continue
-        if cell in wanted and cell.depends_on | {"versions": 0} == file.depends_on(recipe) | {"versions": 0}:
-            kept[cell] = file.result(recipe)
-        else:
-            lost += 1
-    return kept, lost
+def _still_made_alike(cell: Cell, file: RecordedFile) -> bool:
+    """Whether today's code would make a recorded evaluation of the same weights and facts."""
+    return cell.depends_on | {"versions": 0} == file.depends_on(cell.recipe) | {"versions": 0}
 
 
 def file_of(group: tuple[str, Probe], results: dict[Cell, CellResult], exact: bool = False) -> tuple[bytes, dict]:

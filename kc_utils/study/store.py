@@ -99,8 +99,8 @@ def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, Ce
     made, hidden = CompressedModels(), not (show_progress and waiting)
     count = {"total": len(results), "initial": len(results) - len(waiting)}
     with tqdm(**count, unit="evaluation", disable=hidden, file=sys.stderr) as bar:
-        for group in grouped(waiting):
-            bar.set_description(f"{group[0].model} {group[0].recipe}"[:48])
+        for (model, recipe), group in grouped(waiting).items():
+            bar.set_description(f"{model} {recipe}"[:48])
             for cell in group:
                 results[cell] = compute_once(cell, made)
                 bar.update()

@@ -116,7 +116,7 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, mod
     check_data(study, [cell.probe.model_dump() for cell in cells])
     files, checks = found.cells, []
     with tqdm(total=len(cells), unit="evaluation", disable=not show_progress, file=sys.stderr) as bar:
-        for group in grouped(cells):
+        for group in grouped(cells).values():
             made = CompressedModels()
             for cell in group:
                 bar.set_description(f"{cell.model} {cell.recipe}"[:48])

@@ -146,7 +146,7 @@ def test_every_kind_of_cell_runs_on_its_architecture(study, model, results):
         wanted = list(few.values())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    failed = [line for group in grouped(wanted) for line in compute_group(group)[1]]
+    failed = [line for group in grouped(wanted).values() for line in compute_group(group)[1]]
     torch.set_num_threads(threads)
     assert failed == []
     base = {cell.probe: store.read(cell.key).rows for cell in wanted if cell.recipe == "none"}
