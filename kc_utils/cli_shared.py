@@ -1,10 +1,9 @@
 """What the commands of `kc` share: options that several take, and what an answer holds and how it is printed."""
 
-import json
-import math
 from typing import Annotated
 
 import typer
+from pydantic_core import to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
@@ -19,22 +18,12 @@ def show(rows: list[dict], as_json: bool) -> None:
     if rows:
         import pandas as pd
 
-        with pd.option_context("display.max_colwidth", 70, "display.width", 250, "display.max_rows", 1000):
-            print(pd.DataFrame(rows).to_string(index=False))
+        print(pd.DataFrame(rows).to_string(index=False, max_colwidth=70))
 
 
 def as_text(value, indent: int | None = None) -> str:
     """Write JSON, with null for what is not a number: readers of JSON know neither NaN nor infinity."""
-
-    def plain(part):
-        if isinstance(part, dict):
-            return {key: plain(v) for key, v in part.items()}
-        if isinstance(part, list | tuple):
-            return [plain(v) for v in part]
-        part = part.item() if hasattr(part, "item") else part  # a number of numpy
-        return None if isinstance(part, float) and not math.isfinite(part) else part
-
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return to_json(value, indent=indent, inf_nan_mode="null", fallback=lambda number: number.item()).decode()
 
 
 def show_answer(answer: dict, as_json: bool) -> None:

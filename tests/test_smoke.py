@@ -43,7 +43,7 @@ def study(place, trained_as):
         written["runs"][f"tiny-{family}"] = {"notebook": template, "parameters": given}
     file = place / "smoke.yaml"
     file.write_text(yaml.safe_dump(written, sort_keys=False))
-    return run_study(str(file), show_progress=False)
+    return run_study(str(file))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_every_evaluation_of_the_study_is_stored_and_whole(study):
 
 def test_a_second_start_has_nothing_to_do(study, place):
     files = {run.output: run.output.stat().st_mtime_ns for run in study.runs}
-    assert run_study(str(place / "smoke.yaml"), show_progress=False) == study
+    assert run_study(str(place / "smoke.yaml")) == study
     assert {file: file.stat().st_mtime_ns for file in files} == files
 
 

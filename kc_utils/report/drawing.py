@@ -90,12 +90,13 @@ def grid(parts: dict, x: pd.Series, wrapped: bool = True) -> tuple[plt.Figure, d
 
 
 def lines(
-    ax, part: pd.DataFrame, x: str, hue: str | None, y: str, scale: float = 100, joined: bool = True, hues=None
-) -> None:
-    """Draw one line per value of `hue` with its intervals (`low`, `high` or `Y_low`, `Y_high`), slightly side by side.
+    ax, part: pd.DataFrame, x: str, hue: str | None, y: str, scale: float = 100, hues=None, points: pd.DataFrame | None = None
+) -> None:  # fmt: skip
+    """Draw one line per value of `hue` with its intervals (`low`, `high` or `Y_low`, `Y_high`), slightly side by side; no line
+    joins precisions.
 
     scale: what values are multiplied with (100: fractions as per cent); hues: all values in order, so that a colour
-    means the same in every panel.
+    means the same in every panel; points: single members behind a mean (one model of several, one seed), drawn faintly.
     """
     hues = list(hues or (dict.fromkeys(part[hue]) if hue else [None]))
     for n, value in enumerate(hues):
@@ -103,23 +104,18 @@ def lines(
         if line.empty:
             continue
         middle, bars = with_bars(line, y, scale)
+        look = {"color": colour(n), "marker": MARKERS[n % len(MARKERS)]}
         ax.errorbar(
-            beside(part, line, x, n, len(hues)), middle, yerr=bars, color=colour(n), marker=MARKERS[n % len(MARKERS)],
-            markersize=6, linestyle="-" if joined else "none", linewidth=1.6, elinewidth=1.1, capsize=2.5,
-            label=None if value is None else label(value),
+            beside(part, line, x, n, len(hues)), middle, yerr=bars, markersize=6, linewidth=1.6, elinewidth=1.1, capsize=2.5,
+            linestyle="none" if x == "precision" else "-", label=None if value is None else label(value), **look,
         )  # fmt: skip
+        if points is not None:
+            mine = points[points[hue] == value]
+            at = beside(part, mine, x, n, len(hues))
+            ax.scatter(at, scale * mine[y].to_numpy(float), s=18, alpha=0.35, linewidths=0, zorder=2, **look)
     if steps(part[x]):
         names = [str(name).replace(" ", "\n", 1) for name in part[x].cat.categories]
         ax.set_xticks(range(len(names)), names)
-
-
-def members(ax, part: pd.DataFrame, points: pd.DataFrame, x: str, hue: str, y: str, scale: float, hues: list) -> None:
-    """Draw the single members behind a mean (one model of several, one seed) faintly beside its marks."""
-    for n, value in enumerate(hues):
-        mine = points[points[hue] == value]
-        at = beside(part, mine, x, n, len(hues))
-        marks = {"color": colour(n), "marker": MARKERS[n % len(MARKERS)]}
-        ax.scatter(at, scale * mine[y].to_numpy(float), s=18, alpha=0.35, linewidths=0, zorder=2, **marks)
 
 
 def with_bars(line: pd.DataFrame, y: str, scale: float) -> tuple[np.ndarray, list[np.ndarray] | None]:

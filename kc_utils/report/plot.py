@@ -76,9 +76,8 @@ def curve(
     fig, axes = drawing.grid(parts, frame[x], wrapped=len(rows) == 1 or len(columns) > 2)
     for key, part in parts.items():
         ax = axes[key]
-        drawing.lines(ax, part, x, hue, y, yscale, joined=x != "precision", hues=hues)
-        if members is not None:
-            drawing.members(ax, part, _panel(members, part, row, col), x, hue, y, yscale, hues)
+        points = None if members is None else _panel(members, part, row, col)
+        drawing.lines(ax, part, x, hue, y, yscale, hues, points)
         _levels(ax, part, y)
         titles = [label(part[c].iloc[0]) for c, many in ((row, len(rows) > 1), (col, True)) if c and many]
         ax.set_title("\n".join(titles), fontsize="small")
@@ -172,9 +171,9 @@ def perplexity(
     shown = shown[np.isfinite(shown)]
     for j, value in enumerate(columns):
         upper, lower = ((f if value is None else f[f[row] == value]) for f in (above, below))
-        drawing.lines(axes[0, j], upper, x, hue, "accuracy", 100, joined=x != "precision")
+        drawing.lines(axes[0, j], upper, x, hue, "accuracy")
         _levels(axes[0, j], upper, "accuracy")
-        drawing.lines(axes[1, j], lower.replace(np.inf, np.nan), x, hue, "ratio", 1, joined=x != "precision")
+        drawing.lines(axes[1, j], lower.replace(np.inf, np.nan), x, hue, "ratio", 1)
         drawing.ratio_axis(axes[1, j], lower, x, shown.min(initial=1), shown.max(initial=1))
         axes[0, j].set_title("\n".join(filter(None, [value and label(value), label(protocol)])), fontsize="small")
         axes[1, j].set_title(f"Perplexity of {ratios['text'].iloc[0]}", fontsize="small")

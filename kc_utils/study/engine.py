@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def plan(study: Study) -> list[dict]:
             "model": cell.model,
             "recipe": cell.recipe,
             "questions": estimate.counts(cell.probe, resolve(cell.model).family)[0],
-            "done": (done := cell in made or record.has(cell.key)),
+            "done": (done := cell in made or record.where(cell.key) is not None),
             "estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1),
         }
         for cell in study.cells
@@ -61,11 +61,7 @@ class Computed(NamedTuple):
 
 
 def compute_study(
-    study: Study,
-    cores: int | None = None,
-    show_progress: bool = True,
-    models: Sequence[str] = (),
-    recipes: Sequence[str] = (),
+    study: Study, cores: int | None = None, models: Sequence[str] = (), recipes: Sequence[str] = ()
 ) -> Computed:
     """Compute the evaluations of a study that no store holds.
 
@@ -78,29 +74,27 @@ def compute_study(
     if waiting:
         from kc_utils.models.loading import folder_of  # loads torch
 
-        for model in study.models:  # before the first evaluation, so that parallel ones find it ready
+        for model in dict.fromkeys(
+            cell.model for cell in waiting
+        ):  # before the first evaluation, so that parallel ones find it ready
             folder_of(resolve(model))
         groups = sorted(grouped(waiting).values(), key=lambda group: -sum(map(estimate.operations, group)))
         cores = cores or all_cores()
-        bar = {"total": len(cells), "initial": before, "desc": study.name, "disable": not show_progress}
-        with tqdm(**bar, unit="evaluation", file=sys.stderr) as bar:
-            for done, lines in _done(groups, min(cores, len(groups)), max(1, cores // len(groups))):
-                failed += lines
-                bar.update(done)
+        bar = tqdm(total=len(cells), initial=before, desc=study.name, unit="evaluation", file=sys.stderr)
+        pool = processes(min(cores, len(groups)), max(1, cores // len(groups)))
+        with bar, environment(TQDM_DISABLE="1"), pool:  # one bar counts evaluations
+            try:
+                for future in as_completed([pool.submit(compute_group, group) for group in groups]):
+                    done, lines = future.result()
+                    failed += lines
+                    bar.update(done)
+            finally:
+                pool.shutdown(cancel_futures=True)
         if len(failed) == len(waiting):
             raise BadResult(f"none of {len(waiting)} evaluations could be computed; first, {failed[0]}")
     if len(cells) == len(study.cells) and not failed:
         keep_finished(study)
     return Computed(len(cells), before, tuple(failed))
-
-
-def _done(groups: list[list[Cell]], count: int, threads: int) -> Iterator[tuple[int, list[str]]]:
-    """How many of each group were computed, as they finish, and what stopped the others."""
-    with environment(TQDM_DISABLE="1"), processes(count, threads) as pool:  # one bar counts evaluations
-        try:
-            yield from (future.result() for future in as_completed([pool.submit(compute_group, g) for g in groups]))
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
@@ -117,29 +111,28 @@ def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
     return len(group) - len(failed), failed
 
 
-def run_study(name: str, cores: int | None = None, show_progress: bool = True) -> Study:
+def run_study(name: str, cores: int | None = None) -> Study:
     """Compute and execute everything of a study that is not done. Raises BadResult with the first error of the runs."""
     study = load_study(name)
     try:
-        done = compute_study(study, cores, show_progress)
+        done = compute_study(study, cores)
     except BadResult as error:
         raise BadResult(f"study {study.name}: {error}") from error
     waiting = [run for run in study.runs if not run.output.is_file()]
     ready = [run for run in waiting if not done.failed or all(store.has(cell.key) for cell in run.cells)]
     if ready:
-        log = _snakemake(study, ready, cores or all_cores(), show_progress)
+        log = _snakemake(study, ready, cores or all_cores())
         if left := [run for run in ready if not run.output.is_file()]:
             own = left[0].output.with_suffix(".log")
             why = own.read_text(encoding="utf-8").rpartition("kc: ")[2].strip() if own.is_file() else f"see {log}"
             raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {left[0].id}: {why}")
     if done.failed:
-        raise BadResult(
-            f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed; first, {done.failed[0]}"
-        )
+        failed = f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed"
+        raise BadResult(f"{failed}; first, {done.failed[0]}")
     return study
 
 
-def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -> Path:
+def _snakemake(study: Study, runs: list[Run], cores: int) -> Path:
     """Execute the notebooks of these runs, and return the log."""
     log_file = results_dir() / "logs" / f"{study.name}.log"
     for run in runs:
@@ -152,7 +145,7 @@ def _snakemake(study: Study, runs: list[Run], cores: int, show_progress: bool) -
     command += ["--quiet", "all", "--", *outputs]
     write_text(log_file, "")  # refused here where the disk is full
     log = log_file.open("w", encoding="utf-8")
-    bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", disable=not show_progress, file=sys.stderr)
+    bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", file=sys.stderr)
     with log, bar, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         try:
             while process.poll() is None:

@@ -38,7 +38,6 @@ def execute(notebook: Path, parameters: dict, output: Path) -> None:
     failed = output.with_suffix(".failed.ipynb")
     places = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in PLACES if os.environ.get(name)}
     with environment(PYDEVD_DISABLE_FILE_VALIDATION="1", **places), complete_or_absent(output) as scratch:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 papermill.execute_notebook(

@@ -249,11 +249,10 @@ def _about_model(model: str) -> str:
 def _about_probe(probe: Probe) -> str:
     facts, parts = probe.factset(), []
     if len(facts):
-        how = [", ".join(probe.protocols), f"templates: {probe.templates}" * (probe.templates != 1)]
-        how += [f"shots: {probe.shots}" * bool(probe.shots)]
-        how += [f"relearning: {probe.relearn_steps} steps" * bool(probe.relearn_steps)]
+        settings = probe.model_dump(include={"templates", "shots", "relearn_steps"}, exclude_defaults=True)
+        how = [", ".join(probe.protocols), *(f"{name}: {value}" for name, value in settings.items())]
         size = f"{len(facts):,} facts of `{facts.name}` in {len(facts.by_relation())} relations"
-        parts.append(f"{size} (list `{facts.sha256[:12]}`) by {'; '.join(filter(None, how))}")
+        parts.append(f"{size} (list `{facts.sha256[:12]}`) by {'; '.join(how)}")
     parts += [f"{probe.task_limit or 'all'} items of task `{task}`" for task in probe.tasks]
     if probe.text is not None:
         parts.append(f"{probe.text_tokens or 'all'} tokens of the text `{Path(probe.text).name}`")

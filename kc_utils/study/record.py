@@ -147,13 +147,17 @@ def load(study: str) -> Record:
 
 def find(key: str) -> CellResult | None:
     """Return the recorded evaluation of this key, of whatever study, or None."""
-    file, recipe = _file_with(key)
-    return file and file.result(recipe)
+    found = where(key)
+    return found and found[0].result(found[1])
 
 
-def has(key: str) -> bool:
-    """Whether a whole recorded evaluation has this key."""
-    return _file_with(key)[0] is not None
+def where(key: str) -> tuple[RecordedFile, str] | None:
+    """Return the whole file that holds the evaluation of this key, and its recipe, or None."""
+    folder = reference_dir()
+    listings = [folder / study / INDEX for study in studies(folder)]
+    found = _places_of(tuple((file, _stamp(file)) for file in listings)).get(key)
+    with suppress(MissingData):
+        return found and (opened(*found[:2]), found[2])
 
 
 def read_listing(file: Path) -> list[dict]:
@@ -173,17 +177,6 @@ def read_listing(file: Path) -> list[dict]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(repr(error).split())[:100]
         raise MissingData(f"the list of recorded files {here} is damaged ({reason}): restore it with git") from error
-
-
-def _file_with(key: str) -> tuple[RecordedFile | None, str]:
-    """The whole file that holds the evaluation of this key, or None, and its recipe."""
-    folder = reference_dir()
-    listings = [folder / study / INDEX for study in studies(folder)]
-    path, sha256, recipe = _places_of(tuple((file, _stamp(file)) for file in listings)).get(key, (None, "", ""))
-    try:
-        return path and opened(path, sha256), recipe
-    except MissingData:
-        return None, recipe
 
 
 @lru_cache(maxsize=8)

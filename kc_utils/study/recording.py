@@ -18,6 +18,7 @@ import pandas as pd
 from kc_utils.errors import BadRequest, BadResult, MissingData, listed
 from kc_utils.models.registry import resolve
 from kc_utils.places import complete_or_absent, finished_dir, project_dir, reference_dir, write_text
+from kc_utils.probing.perplexity import TEXTS
 from kc_utils.probing.probe import Probe
 from kc_utils.study import packing, record, store
 from kc_utils.study.cells import Cell, grouped
@@ -110,8 +111,6 @@ def _write_index(file: Path, study: Study, entries: list[dict]) -> None:
 
 def refuse_private(cells: Iterable[Cell]) -> None:
     """Raise BadRequest for a model or text that is named by where it lies on this machine."""
-    from kc_utils.probing.perplexity import TEXTS
-
     for cell in cells:
         if cell.model.startswith("path:"):
             raise BadRequest(f"{cell.model} lies on this machine alone: only models of `kc models` are recorded")

@@ -38,7 +38,7 @@ def folder_of(key: str) -> Path:
 
 def has(key: str) -> bool:
     """Whether a whole, undamaged evaluation of this key is stored or recorded."""
-    return about(key) is not None or record.has(key)
+    return about(key) is not None or record.where(key) is not None
 
 
 def about(key: str) -> dict | None:
@@ -78,27 +78,23 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
 def lock(key: str) -> Iterator[None]:
     """Hold while an evaluation is computed, so that two runs compute it once. Freed if the holder is killed."""
     file = results_dir() / "locks" / f"{key}.lock"
-    held = FileLock(file)  # makes the folder
     try:
-        held.acquire()
+        held = FileLock(file).acquire()  # makes the folder, too
     except OSError as error:
         raise MissingData(disk_message(file, error)) from error
-    try:
+    with held:
         yield
-    finally:
-        held.release()
 
 
-def evaluate(cells: Iterable[Cell], show_progress: bool = True) -> dict[Cell, CellResult]:
+def evaluate(cells: Iterable[Cell]) -> dict[Cell, CellResult]:
     """Return the result of every cell, computed where the store has none. Progress goes to standard error.
 
     A KCError of one cell ends the evaluation; the cells finished before it stay stored.
     """
     results = {cell: read(cell.key) for cell in dict.fromkeys(cells)}
     waiting = [cell for cell, found in results.items() if found is None]
-    made, hidden = CompressedModels(), not (show_progress and waiting)
-    count = {"total": len(results), "initial": len(results) - len(waiting)}
-    with tqdm(**count, unit="evaluation", disable=hidden, file=sys.stderr) as bar:
+    made, count = CompressedModels(), {"total": len(results), "initial": len(results) - len(waiting)}
+    with tqdm(**count, unit="evaluation", disable=not waiting, file=sys.stderr) as bar:
         for (model, recipe), group in grouped(waiting).items():
             bar.set_description(f"{model} {recipe}"[:48])
             for cell in group:

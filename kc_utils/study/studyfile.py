@@ -106,17 +106,17 @@ class Study:
         """Every distinct evaluation of every run, in order."""
         return list(dict.fromkeys(c for run in self.runs for c in run.cells))
 
-    @property
-    def models(self) -> list[str]:
-        return list(dict.fromkeys(model for run in self.runs for model in run.plan.models))
-
 
 def load_study(name: str, fetch: bool = True) -> Study:
     """Read and check a whole study before anything runs. Raises BadRequest with the run and the parameter at fault.
 
-    fetch: whether facts that are not on this machine may be fetched; without it, they raise MissingData in one line.
+    name: in studies/, or the path of a YAML file; fetch: whether facts that are not on this machine may be fetched; without it,
+    they raise MissingData in one line.
     """
-    file = study_file(name)
+    file = Path(name) if name.endswith((".yaml", ".yml")) else project_dir() / "studies" / f"{name}.yaml"
+    if not file.is_file():
+        known = sorted(p.stem for p in (project_dir() / "studies").glob("*.yaml"))
+        raise BadRequest(f"no study {name!r}: choose {listed(known)}, or give the path of a .yaml file")
     try:
         written = StudyFile.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -145,15 +145,6 @@ def load_study(name: str, fetch: bool = True) -> Study:
     if idle := sorted(set(written.defaults) - used):
         raise BadRequest(f"{file.name}, defaults: no notebook of this study has a parameter {listed(idle)}")
     return Study(file.stem, written.title, written.about, tuple(runs))
-
-
-def study_file(name: str) -> Path:
-    """Return the file of a study: a name in studies/, or a path to a YAML file."""
-    file = Path(name) if name.endswith((".yaml", ".yml")) else project_dir() / "studies" / f"{name}.yaml"
-    if not file.is_file():
-        known = sorted(p.stem for p in (project_dir() / "studies").glob("*.yaml"))
-        raise BadRequest(f"no study {name!r}: choose {listed(known)}, or give the path of a .yaml file")
-    return file
 
 
 class _UniqueKeys(yaml.SafeLoader):

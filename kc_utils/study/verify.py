@@ -98,7 +98,7 @@ def sample(found: record.Record, size: int, seed: int, models: Sequence[str] = (
     return sorted(chosen(found.cells, f"the record of {found.study}", models), key=rank)[:size]
 
 
-def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, models: Sequence[str] = ()) -> list[Check]:
+def verify(study: str, size: int, seed: int = 0, models: Sequence[str] = ()) -> list[Check]:
     """Compute a seeded sample of a study's recorded evaluations again, of these models or patterns where any are named.
 
     Raises BadRequest for models of which nothing is recorded, MissingData where the study has no record, or one that is not
@@ -115,7 +115,7 @@ def verify(study: str, size: int, seed: int = 0, show_progress: bool = True, mod
     cells = sample(found, size, seed, models)
     check_data(study, [cell.probe.model_dump() for cell in cells])
     files, checks = found.cells, []
-    with tqdm(total=len(cells), unit="evaluation", disable=not show_progress, file=sys.stderr) as bar:
+    with tqdm(total=len(cells), unit="evaluation", file=sys.stderr) as bar:
         for group in grouped(cells).values():
             made = CompressedModels()
             for cell in group:

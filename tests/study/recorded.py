@@ -38,7 +38,7 @@ def computed(registered, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KC_RESULTS", str(folder))
         cells = [Cell.of(registered, recipe, PROBE) for recipe in RECIPES]
-        return folder, evaluate(cells, show_progress=False)
+        return folder, evaluate(cells)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_a_killed_study_goes_on_where_it_was(many, project, results, environment
     elsewhere = results.with_name("elsewhere")
     with monkeypatch.context() as patch:
         patch.setenv("KC_RESULTS", str(elsewhere))
-        evaluate(cells, show_progress=False)
+        evaluate(cells)
     torch.set_num_threads(threads)
     for key in after:
         paths = (folder / "cells" / key[:2] / key / "rows.parquet" for folder in (results, elsewhere))
@@ -115,7 +115,7 @@ def test_the_plan_lists_every_evaluation_once_and_learns_from_finished_ones(many
     assert all(r["run"] == "a-run" and not r["done"] and r["estimate_s"] > 0 for r in rows)
     assert {r["questions"] for r in rows} == {200 * 2}
     cell = loaded.cells[1]
-    made = evaluate([cell], show_progress=False)[cell].record["made"]
+    made = evaluate([cell])[cell].record["made"]
     planned = {r["recipe"]: r for r in engine.plan(loaded)}
     assert (planned[cell.recipe]["done"], planned[cell.recipe]["estimate_s"]) == (True, 0.0)
     assert planned["none"]["estimate_s"] == pytest.approx(sum(made["seconds"].values()), abs=0.06)
@@ -123,11 +123,11 @@ def test_the_plan_lists_every_evaluation_once_and_learns_from_finished_ones(many
 
 def test_every_compressed_model_is_made_once_for_all_probes(two):
     study = load_study(two())
-    done = compute_study(study, 2, show_progress=False)
+    done = compute_study(study, 2)
     assert (done.cells, done.before, done.failed) == (6, 0, ())
     loads = [store.about(cell.key)["made"]["seconds"]["load"] for cell in study.cells]
     assert sum(seconds > 0 for seconds in loads) == 3, "each compressed model is made for the first of its two probes"
-    again = compute_study(study, 2, show_progress=False)
+    again = compute_study(study, 2)
     assert (again.cells, again.before) == (6, 6)
 
 
@@ -139,7 +139,7 @@ def test_a_part_of_a_study(two, kc, in_process, project, monkeypatch):
     assert (code, out) == (0, "4 evaluations of " + two() + ", 4 of them computed now\n"), err
     assert [cell.recipe for cell in study.cells if not store.has(cell.key)] == ["magnitude@all=0.5"] * 2
     with pytest.raises(BadRequest, match=r"no model of study .* is 'lab:\*'; it has path:"):
-        compute_study(study, 1, show_progress=False, models=["lab:*"])
+        compute_study(study, 1, models=["lab:*"])
     code, _, err = kc("study", "compute", two(), "--recipes", "*gptq*")
     assert code == 2 and "no recipe of study" in err and "it has none, magnitude@all=0.2, magnitude@all=0.5" in err
 
@@ -160,13 +160,13 @@ def test_what_fails_is_reported_in_one_line_and_the_rest_is_kept(broken, study, 
     path = study(parameters={"model": broken})
     says = r"none of 2 evaluations could be computed; first, path:.*up_proj\.weight: 1 of"
     with pytest.raises(BadResult, match=says) as error:
-        run_study(path, 1, show_progress=False)
+        run_study(path, 1)
     assert "\n" not in str(error.value) and str(error.value).count("broken") == 1
     assert stored(results) == {}
     models = {"bad": broken, "good": trained.id}
     path = study(runs={n: {"notebook": "decoder_pruning", "parameters": {"model": m}} for n, m in models.items()})
     with pytest.raises(BadResult, match=r"2 of 4 evaluations of test failed; first, path:.*broken.*up_proj"):
-        run_study(path, 1, show_progress=False)
+        run_study(path, 1)
     assert [run.output.is_file() for run in load_study(path).runs] == [False, True]
 
 
@@ -184,7 +184,7 @@ def test_a_notebook_that_fails_is_named_by_the_study(study, project, results, in
     project("decoder_pruning", PARAMETERS, GRID, RUN, EVALUATE, "raise ValueError('in the last cell')")
     says = r"1 of 1 runs failed; first, a-run: decoder_pruning: ValueError: in the last cell .*failed\.ipynb"
     with pytest.raises(BadResult, match=says):
-        run_study(study(), cores=1, show_progress=False)
+        run_study(study(), cores=1)
     assert len(stored(results)) == 2
 
 

@@ -96,7 +96,7 @@ def test_a_second_recording_adds_and_keeps(registered, study, evaluated, monkeyp
     assert (done.files, done.cells, done.unfinished, done.dropped) == (1, 2, 0, 0)
     monkeypatch.setenv("KC_RESULTS", str(tmp_path / "elsewhere"))
     third, other = study.cells[2], Cell.of(registered, "none", Probe(relations=("capital",), limit=9))
-    evaluate([third, other], show_progress=False)
+    evaluate([third, other])
     done = recording.record_study(Small([*study.cells, other]))
     assert (done.files, done.cells, done.of, done.unfinished) == (2, 4, 4, 0)
     assert set(record.load("small").cells) == {*study.cells, other}
@@ -108,14 +108,14 @@ def test_a_second_recording_adds_and_keeps(registered, study, evaluated, monkeyp
 def test_cells_that_todays_code_would_not_make_give_way(recorded, study, evaluated, monkeypatch, tmp_path):
     """Rows of two makings in one file would be compared with each other."""
     monkeypatch.setattr(cells_module, "_code_of", lambda *_: "other code")
-    evaluate(study.cells[:1], show_progress=False)
+    evaluate(study.cells[:1])
     done = recording.record_study(study)
     assert (done.cells, done.dropped, done.unfinished) == (1, 2, 2)
     assert list(record.load("small").cells) == study.cells[:1]
 
 
 def test_a_file_without_the_uncompressed_model_is_not_written(study, monkeypatch):
-    evaluate(study.cells[1:2], show_progress=False)
+    evaluate(study.cells[1:2])
     with pytest.raises(BadResult, match="uncompressed"):
         recording.record_study(study)
     assert record.studies(reference_dir()) == []

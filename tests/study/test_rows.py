@@ -122,10 +122,10 @@ def test_a_study_that_is_computed_whole_is_a_result(project, trained, monkeypatc
         f"title: Own\nruns:\n  a: {{notebook: decoder_pruning, parameters: {{model: '{trained.id}', relations: [capital]}}}}"
     )
     own = load_study("own")
-    compute_study(own, 1, show_progress=False, recipes=["none"])
+    compute_study(own, 1, recipes=["none"])
     with pytest.raises(BadRequest, match="no finished evaluation"):
         kc.results()
-    compute_study(own, 1, show_progress=False)
+    compute_study(own, 1)
     rows = kc.results("own")
     assert set(rows["recipe"]) == {"none", "magnitude@all=0.5"} and set(rows["origin"]) == {"own"}
     assert len(rows) == 2 * 2 * 20

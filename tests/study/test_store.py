@@ -104,22 +104,22 @@ def computed(monkeypatch):
 
 
 def test_a_stored_cell_is_not_computed_again(cell, other, computed):
-    first = evaluate([cell, other, cell], show_progress=False)
+    first = evaluate([cell, other, cell])
     assert computed == ["none", "magnitude@all=0.9"]
-    again = evaluate([other, cell], show_progress=False)
+    again = evaluate([other, cell])
     assert computed == ["none", "magnitude@all=0.9"]
     assert again[other].record == first[other].record
     assert store.has(cell.key) and store.has(other.key)
     assert first[other].report["sparsity"] == pytest.approx(0.9, abs=1e-4)
     assert first[other].rows["correct"].mean() < first[cell].rows["correct"].mean()
     (store.folder_of(cell.key) / "rows.parquet").write_bytes(b"PAR1")
-    repaired = evaluate([cell, other], show_progress=False)
+    repaired = evaluate([cell, other])
     assert computed == ["none", "magnitude@all=0.9", "none"], "what is damaged is computed again"
     pd.testing.assert_frame_equal(repaired[cell].rows, first[cell].rows)
 
 
 def test_provenance_is_stored_and_names_no_one(cell):
-    made = evaluate([cell], show_progress=False)[cell].record["made"]
+    made = evaluate([cell])[cell].record["made"]
     assert made["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     assert set(made["seconds"]) == {"load", "compress", "probe"}
     assert made["hardware"]["cores"] >= 1

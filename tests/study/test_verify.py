@@ -73,7 +73,7 @@ def test_what_was_tampered_with_is_caught(recorded, kc, tmp_path, change, why):
 def test_other_facts_or_weights_are_not_compared(recorded, monkeypatch):
     monkeypatch.setattr("kc_utils.study.cells._facts_hash", lambda _: "others")
     monkeypatch.setattr(measure, "make", lambda *_: pytest.fail("nothing to compute"))
-    checks = verify.verify("small", 3, show_progress=False)
+    checks = verify.verify("small", 3)
     assert {c.why for c in checks} == {"the facts here are not those of the record"}
     assert not any(c.reproduces or c.same_code for c in checks)
 
