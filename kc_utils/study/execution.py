@@ -40,13 +40,8 @@ def execute(notebook: Path, parameters: dict, output: Path) -> None:
     with environment(PYDEVD_DISABLE_FILE_VALIDATION="1", **places), complete_or_absent(output) as scratch:
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                papermill.execute_notebook(
-                    *(str(notebook), str(scratch), parameters),
-                    progress_bar=False,
-                    cwd=str(notebook.parent),
-                    kernel_name="python3",
-                    log_output=False,
-                )
+                how = {"cwd": str(notebook.parent), "kernel_name": "python3", "progress_bar": False}
+                papermill.execute_notebook(str(notebook), str(scratch), parameters, **how)
         except PapermillExecutionError as error:
             os.replace(scratch, failed)
             if error.ename in {c.__name__ for c in (KCError, *KCError.__subclasses__())}:

@@ -176,6 +176,11 @@ def test_the_plan_for_a_card_counts_what_there_is(study):
     assert vicuna["disk_gb"] == pytest.approx(13.48, abs=0.01)
     assert vicuna["memory_gb"] > 27, "the weights alone take 27 GB in float32"
     assert 0 < vicuna["hours_16"] < vicuna["hours_32"] and vicuna["fits"]
+    bert, albert = size_of("bert-base-uncased"), size_of("albert-base-v2")
+    assert bert.applied == bert.parameters, "every parameter is met once"
+    assert albert.applied - albert.parameters == 11 * (4 * 768**2 + 2 * 768 * 3072), (
+        "twelve layers use one set of weights"
+    )
     small = {line["model"]: line for line in estimate.by_model(own, "t4")}
     assert not small["vicuna-7b"]["fits"]
     assert small["vicuna-7b"]["hours_32"] > vicuna["hours_32"]
