@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
@@ -38,17 +39,12 @@ def matrices(panels: Mapping[str, torch.Tensor], caption: str, columns: int = 2)
 
 def table(rows: Sequence[Mapping], caption: str) -> None:
     """Show rows as a table with a caption; the first one's keys are the header, the first column names the row."""
-    header = "".join(f'<th scope="col">{escape(str(key))}</th>' for key in rows[0])
-    body = []
-    for row in rows:
-        first, *rest = (escape(str(value)) for value in row.values())
-        body.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{value}</td>" for value in rest)}</tr>')
-    display(
-        HTML(
-            f'<div class="kc-scroll"><table class="table kc-numbers"><caption>{escape(caption)}</caption>'
-            f"<thead><tr>{header}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-        )
-    )
+    name = next(iter(rows[0]))
+    frame = pd.DataFrame(rows, dtype=object).astype(str).set_index(name).rename_axis(index=None, columns=name)
+    with pd.option_context("display.max_colwidth", None):
+        html = frame.to_html(border=0, justify="left", classes="table kc-numbers")
+    captioned = html.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1)
+    display(HTML(f'<div class="kc-scroll">{captioned}</div>'))
 
 
 def say(text: str) -> None:
