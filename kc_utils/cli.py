@@ -93,10 +93,13 @@ def evaluate_one(
     limit: Annotated[int | None, Option(help="Size of a frozen sample of facts, and of each task.", min=1)] = None,
     protocol: Annotated[
         str,
-        Option(help="cloze, rank, openbook, openbook-cloze or generate; consistency is rank by every template."),
+        Option(
+            help="cloze, rank, rank-other, openbook, openbook-cloze or generate; consistency is rank by every template."
+        ),
     ] = "rank",
     templates: Annotated[str, Option(help="Number of prompt templates of each fact, or all.")] = "1",
     alternatives: Annotated[str, Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
+    candidates: Annotated[str, Option(help="Wrong answers drawn, or the answers of balanced sets of facts.")] = "drawn",
     shots: Annotated[int, Option(help="True statements before a query of cloze, rank or generate.")] = 0,
     tasks: Annotated[str | None, Option(help="Tasks of LM-HARNESS, such as boolq,piqa,winogrande.")] = None,
     text: Annotated[str | None, Option(help="A text whose perplexity is measured: wikitext2, or a file.")] = None,
@@ -115,6 +118,7 @@ def evaluate_one(
         templates="all" if consistent else number(templates),
         alternatives=number(alternatives),
         tasks=tasks.split(",") if tasks else (),
+        candidates=candidates,
         **{"limit": limit, "task_limit": limit, "seed": seed, "shots": shots, "text": text, "text_tokens": text_tokens},
     )
     show_answer(answer_of(rows, consistent), as_json)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import FactSet
-from kc_utils.probing.probe import TWINS, Probe, check_family
+from kc_utils.probing.probe import CONTROL, TWINS, Probe, check_family
 from kc_utils.probing.protocols import Cloze, Rank, collect, generate
-from kc_utils.probing.queries import open_book, queries_of, with_shots
+from kc_utils.probing.queries import about_others, open_book, queries_of, with_shots
 from kc_utils.probing.scorers import SCORERS, Scorer
 from kc_utils.probing.sources import load_source
 
@@ -39,9 +39,11 @@ def evaluate(model, tokenizer, family: str, probe: Probe, trees: bool | None = N
     check_family(family, probe)
     scorer = SCORERS[family](tokenizer)
     facts = probe.factset()
+    if probe.candidates == "sets" and probe.alternatives != "all":
+        facts = facts.in_sets(probe.alternatives + 1, probe.seed)
     rows: list[dict] = []
     predictor = scorer.predictor(model, trees)
-    whole = load_source(probe.facts) if set(probe.protocols) & set(TWINS) else facts
+    whole = load_source(probe.facts) if set(probe.protocols) & {*TWINS, CONTROL} else facts
     for part in _parts(facts):
         protocols = _protocols(part, facts, whole, probe, scorer, family, tokenizer)
         collect(predictor, protocols)
@@ -63,17 +65,21 @@ def _parts(facts: FactSet) -> Iterator[FactSet]:
 
 
 def _protocols(part: FactSet, facts: FactSet, whole: FactSet, probe: Probe, scorer: Scorer, family: str, tokenizer):
-    """The protocols for a part of the facts; shots are drawn from all `facts`, twins from the `whole` source."""
+    """The protocols for a part of the facts; shots are drawn from all `facts`, twins and other subjects from the `whole` source.
+    Sets are for what is ranked."""
     found: list[Cloze | Rank] = []
-    for name in ("cloze", "openbook-cloze", "rank", "openbook"):
+    for name in ("cloze", "openbook-cloze", "rank", "openbook", CONTROL):
         if name in probe.protocols:
             kind = Cloze if name in ("cloze", "openbook-cloze") else Rank
             queries = queries_of(part, probe.templates, left_to_right=kind is Cloze and family == "decoder")
+            drawn = probe.alternatives, probe.seed
             if name in TWINS:
-                queries = open_book(queries, part, whole, probe.alternatives, probe.seed)
+                queries = open_book(queries, replace(part, sets=None) if kind is Cloze else part, whole, *drawn)
             else:
                 queries = with_shots(queries, facts, probe.shots, probe.seed)
-            rest = (tokenizer,) if kind is Cloze else (part, probe.alternatives, probe.seed)
+            if name == CONTROL:
+                queries = about_others(queries, part, whole, *drawn)
+            rest = (tokenizer,) if kind is Cloze else (part, *drawn)
             found.append(kind(queries, scorer, *rest, name=name))
     return found
 

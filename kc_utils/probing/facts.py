@@ -78,6 +78,11 @@ class Fact:
         """Every spelling that counts as right, without repetition, canonical ones first."""
         return tuple(dict.fromkeys(self.answers + self.aliases))
 
+    @property
+    def not_wrong(self) -> set[str]:
+        """In lower case, what is never offered as a wrong answer: every accepted one, and those of its subject's other facts."""
+        return {answer.casefold() for answer in self.accepted + self.other_answers}
+
 
 _OPTIONAL = {"statement": None, "other_answers": (), "subject_id": None, "answer_id": None}
 
@@ -100,6 +105,7 @@ class FactSet:
 
     filters  names and counts of the facts left out
     files    the hash of each set of files that it was read from, by name; not part of the list's own hash
+    sets     fact id -> the facts whose answers it is ranked against, where `in_sets` formed them; else None
     """
 
     name: str
@@ -107,6 +113,7 @@ class FactSet:
     facts: tuple[Fact, ...]
     filters: dict[str, int] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, tuple[Fact, ...]] | None = None
 
     def __post_init__(self):
         unknown = {f.relation for f in self.facts} - set(self.relations)
@@ -162,12 +169,44 @@ class FactSet:
         chosen = {f.id for relation, facts in groups.items() for f in sorted(facts, key=order)[: share[relation]]}
         return replace(self, facts=tuple(f for f in self.facts if f.id in chosen))
 
+    def in_sets(self, size: int, seed: int = 0) -> FactSet:
+        """The same facts, put by seed into sets of `size` facts of one relation, each ranked among the main answers of its set.
+
+        No answer of a set is right for two of its facts. A model that ignores the subject gets one fact of each set right,
+        whatever answers it prefers. A set takes the answers of which most facts are left, and fewer where no more go
+        together; a fact that finds no other is in no set.
+        """
+        sets = {}
+        for relation, facts in self.by_relation().items():
+            left: dict[str, list[Fact]] = defaultdict(list)
+            draw = random.Random(f"{seed}/{relation}/sets")
+            for fact in draw.sample(facts, len(facts)):
+                left[fact.answers[0].casefold()].append(fact)
+            while left:
+                chosen: dict[str, Fact] = {}
+                for answer in sorted(left, key=lambda a: -len(left[a])):
+                    found = next((fact for fact in left[answer] if fact.not_wrong.isdisjoint(chosen)), None)
+                    if found and not any(answer in other.not_wrong for other in chosen.values()):
+                        chosen[answer] = found
+                    if len(chosen) == size:
+                        break
+                for answer, fact in chosen.items():
+                    left[answer].remove(fact)
+                    if not left[answer]:
+                        del left[answer]
+                    others = [other for other in chosen.values() if other is not fact]
+                    sets[fact.id] = tuple(draw.sample(others, len(others)))
+        return replace(self, sets={id: others for id, others in sets.items() if others})
+
     def alternatives(self, fact: Fact, count: int | str, seed: int = 0) -> tuple[str, ...]:
         """Up to `count` wrong answers for a closed-set question, drawn from the relation's answer space by seed and
         fact id, or all of them for "all", in the answer space's order. Fewer where the answer space has no more to offer,
-        so that chance differs between relations; none where it holds right answers alone.
+        so that chance differs between relations; none where it holds right answers alone. With `sets`, the answers of its
+        set, whatever count and seed.
         """
-        accepted = {a.casefold() for a in fact.accepted + fact.other_answers}
+        if self.sets is not None:
+            return tuple(other.answers[0] for other in self.sets.get(fact.id, ()))
+        accepted = fact.not_wrong
         space = [a for a in self.relations[fact.relation].answer_space if a.casefold() not in accepted]
         if count == "all":
             return tuple(space)

@@ -13,6 +13,7 @@ from kc_utils.probing.facts import FactSet
 from kc_utils.probing.sources import load_source
 
 PROTOCOLS = ("cloze", "rank", "openbook", "openbook-cloze", "generate")
+CONTROL = "rank-other"
 TWINS = ("openbook", "openbook-cloze")
 
 
@@ -24,9 +25,12 @@ class Probe(BaseModel):
     limit          a frozen sample of so many facts, spread evenly over relations; None for all
     seed           of the sample, the wrong answers, and all else that is drawn
     protocols      any of `cloze` (top-k), `rank` (closed set), `generate`, and with the fact stated first `openbook` (the
-                   twin of `rank`) and `openbook-cloze` (that of `cloze`)
+                   twin of `rank`) and `openbook-cloze` (that of `cloze`); `rank-other` is a control: the same answers ranked
+                   in statements about other subjects
     templates      how many prompt templates of each fact, the first ones, or "all"
-    alternatives   wrong answers beside the right one in `rank` and `openbook`, or "all" of the answer space
+    alternatives   wrong answers beside the right one in `rank`, `rank-other` and `openbook`, or "all" of the answer space
+    candidates     where these come from: `drawn` from the answer space, or the answers of `sets` of facts, among which a
+                   model that ignores the subject is right as often as by chance (`FactSet.in_sets`); "all" are all
     shots          true statements of the same relation before a query of `cloze`, `rank` or `generate`
     tasks          tasks of the LM Evaluation Harness, such as `boolq`; facts may then be None
     task_limit     a frozen sample of so many items of each task; None for all
@@ -42,11 +46,12 @@ class Probe(BaseModel):
     relations: tuple[str, ...] | None = Field(default=None, min_length=1)
     limit: int | None = Field(default=None, ge=1)
     seed: int = 0
-    protocols: tuple[Literal["cloze", "rank", "openbook", "openbook-cloze", "generate"], ...] = Field(
+    protocols: tuple[Literal["cloze", "rank", "rank-other", "openbook", "openbook-cloze", "generate"], ...] = Field(
         default=("cloze", "rank"), min_length=1
     )
     templates: PositiveInt | Literal["all"] = 1
     alternatives: PositiveInt | Literal["all"] = 9
+    candidates: Literal["drawn", "sets"] = Field(default="drawn", exclude_if=lambda value: value == "drawn")
     shots: int = Field(default=0, ge=0, le=16)
     tasks: tuple[str, ...] = ()
     task_limit: int | None = Field(default=None, ge=1)

@@ -10,8 +10,9 @@
               equals an accepted answer, or begins with it at a word's end, after lower-casing and dropping punctuation,
               articles and accents (exact match of SQuAD, Rajpurkar et al. 2016, with aliases). Chance is 0.
 
-`openbook` and `openbook-cloze` are `rank` and `cloze` with the fact stated first (`queries.open_book`). A tie, or a score
-that is not a number, is a failure: the right answer has to win outright.
+`openbook` and `openbook-cloze` are `rank` and `cloze` with the fact stated first (`queries.open_book`). `rank-other` is the
+control of `rank`: the same candidates in statements about two other subjects, so that the right answer is right by chance
+alone (`queries.about_others`). A tie, or a score that is not a number, is a failure: the right answer has to win outright.
 """
 
 from __future__ import annotations

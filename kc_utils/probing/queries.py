@@ -1,4 +1,5 @@
-"""Queries: a fact as a statement with a gap `[Y]`; solved examples (`with_shots`) or the fact itself (`open_book`) before it."""
+"""Queries: a fact as a statement with a gap `[Y]`; solved examples (`with_shots`) or the fact itself (`open_book`) before it;
+another subject in its place (`about_others`)."""
 
 from __future__ import annotations
 
@@ -10,13 +11,16 @@ from itertools import islice
 
 from kc_utils.probing.facts import Fact, FactSet, fill
 
+DRAW = 1000
+"""More than any relation has templates."""
+
 
 @dataclass(frozen=True)
 class Query:
     """One fact in one prompt template.
 
     text      the statement, its subject filled in, `[Y]` in the position of the answer
-    template  index of the relation's template, from 0
+    template  index of the relation's template, from 0; of the second query about another subject, DRAW is added
     before    sentences before the statement; empty for none
     """
 
@@ -124,12 +128,36 @@ def _twin(query: Query, facts: FactSet, about, alternatives: int | str, seed: in
     draw = random.Random(f"{seed}/{fact.id}/openbook")
     mine = {name.casefold() for name in (fact.subject, *fact.accepted)}
     for answer in facts.alternatives(fact, alternatives, seed):
-        others = [o for o in about.get((fact.relation, answer), ()) if o.subject.casefold() not in mine]
+        others = about.get((fact.relation, answer), ()) if facts.sets is None else facts.sets[fact.id]
+        others = [o for o in others if answer in o.answers and o.subject.casefold() not in mine]
         if others:
             sentences.append(_sentence(facts, draw.choice(others), answer, query.template))
             break
     draw.shuffle(sentences)
     return replace(query, before=" ".join(sentences))
+
+
+def about_others(
+    queries: list[Query], facts: FactSet, whole: FactSet, alternatives: int | str, seed: int
+) -> list[Query]:
+    """The wrong-subject control: each query with another subject of `whole` in the place of its own, drawn by seed and fact id.
+
+    None of the candidates is right for that subject, so that the right one wins by what the statement suggests without its
+    subject. Two draws, the template of the second DRAW higher; fewer where the relation has fewer such subjects.
+    """
+    by_subject = {(f.relation, f.subject.casefold()): f for f in whole.facts}
+    groups, found = replace(whole, facts=tuple(by_subject.values())).by_relation(), []
+    for query in queries:
+        fact, draw = query.fact, random.Random(f"{seed}/{query.fact.id}/other")
+        own = fact.subject.casefold()
+        offered = fact.not_wrong | {answer.casefold() for answer in facts.alternatives(fact, alternatives, seed)}
+        group = draw.sample(groups[fact.relation], len(groups[fact.relation]))
+        others = (o for o in group if offered.isdisjoint(o.not_wrong) and o.subject.casefold() != own)
+        for number, other in enumerate(islice(others, 2)):
+            texts = statements(facts, other)
+            text, template = texts[query.template % len(texts)], query.template + number * DRAW
+            found.append(replace(query, text=text, template=template))
+    return found
 
 
 def _sentence(facts: FactSet, fact: Fact, answer: str, template: int) -> str:

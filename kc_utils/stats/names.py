@@ -13,6 +13,7 @@ from kc_utils.compression.recipe import Recipe, Step
 PROTOCOL_NAMES = {
     "cloze": "Cloze: first token, whole vocabulary",
     "rank": "Ranking: whole answer, closed set",
+    "rank-other": "Wrong subject: ranking, the subject exchanged",
     "openbook": "Open book: ranking, the fact stated first",
     "openbook-cloze": "Open book: cloze, the fact stated first",
     "generate": "Generation: free answer",

@@ -47,9 +47,9 @@ def counts(probe: Probe, family: str) -> tuple[int, float]:
         questions += queries * len(probe.protocols)
         for protocol in probe.protocols:
             read = length * (2 if protocol in TWINS else 1) + 10 * probe.shots
-            if protocol in ("rank", "openbook"):
+            if protocol in ("rank", "openbook", "rank-other"):
                 read = read * (wrong + 1) if family == "encoder" else read + 4 * wrong
-            tokens += queries * (read + 20 * (protocol == "generate"))
+            tokens += queries * (read + 20 * (protocol == "generate")) * (2 if protocol == "rank-other" else 1)
     return questions, tokens
 
 

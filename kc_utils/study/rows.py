@@ -45,6 +45,8 @@ LEFT_OUT = {
     ("generate", "decoder"): "no template ends with the answer",
 }
 ONE_ANSWER = "their relation offers no wrong answer"
+NO_SET = "their relation has no other answer left for a set"
+NO_OTHER = "none of the candidates may be right for another subject, and there is no such subject"
 
 
 def evaluate(
@@ -57,6 +59,7 @@ def evaluate(
     protocols: Iterable[str] = ("cloze", "rank"),
     templates: int | str = 1,
     alternatives: int | str = 9,
+    candidates: str = "drawn",
     shots: int = 0,
     tasks: Iterable[str] = (),
     task_limit: int | None = None,
@@ -119,7 +122,8 @@ def left_out(rows: pd.DataFrame, probe: Probe, models: Sequence[str]) -> dict[st
     there = rows.drop_duplicates(["model", "protocol", "fact"]).groupby(["model", "protocol"]).size()
     for protocol, model in ((p, m) for p in probe.protocols for m in models if size):
         if missing := size - int(there.get((model, protocol), 0)):
-            why = LEFT_OUT.get((protocol.removeprefix("openbook-"), resolve(model).family), ONE_ANSWER)
+            ranked = NO_OTHER if protocol == "rank-other" else NO_SET if probe.candidates == "sets" else ONE_ANSWER
+            why = LEFT_OUT.get((protocol.removeprefix("openbook-"), resolve(model).family), ranked)
             named = f"{model}, " * (len(models) > 1)
             found.setdefault(protocol, []).append(f"{named}{missing} of {size} facts: {why}")
     return {protocol: "; ".join(lines) for protocol, lines in found.items()}
