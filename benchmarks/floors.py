@@ -29,7 +29,7 @@ from kc_utils.probing.sources import load_source
 from kc_utils.stats.compare import retention
 from kc_utils.stats.intervals import clustered_wilson
 
-LIMITS = {"worldfacts": 690, "lama:google_re": 90, "lama:trex": 164, "bear": 120}
+LIMITS = {"worldfacts": 529, "lama:google_re": 90, "lama:trex": 123, "bear": 120}
 DESIGNS = [("drawn", 3), ("sets", 3), ("drawn", 5), ("sets", 5)]
 MANY, ALL = 10, "all"
 KEYS = ["source", "relation", "candidates", "k", "recipe"]

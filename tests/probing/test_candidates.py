@@ -30,7 +30,7 @@ def factset(answers, others=()):
     """Facts of two relations in turn; answers: of each fact; others: to another fact with its subject."""
     relations = {r: Relation(r, r, None, "N-M", ("[X] is [Y].", "[Y] is [X]"), tuple(ANSWERS)) for r in "pq"}
     pairs = enumerate(zip(answers, [*others, *[()] * len(answers)], strict=False))
-    facts = (Fact(f"{i}", "pq"[i % 2], f"s{i}", tuple(a), other_answers=tuple(o)) for i, (a, o) in pairs)
+    facts = (Fact(f"{i}", "pq"[i % 2], f"S{i}", tuple(a), other_answers=tuple(o)) for i, (a, o) in pairs)
     return FactSet("test", relations, tuple(facts))
 
 
@@ -48,7 +48,7 @@ def ranked(queries, facts, score):
     return rank.rows
 
 
-def go_together(a, b):
+def go_together(a: Fact, b: Fact) -> bool:
     return a.relation == b.relation and a.answers[0] not in b.not_wrong and b.answers[0] not in a.not_wrong
 
 
@@ -58,14 +58,12 @@ def test_a_model_that_ignores_the_subject_has_one_fact_of_each_set_right(facts, 
     assert drawn.sets == facts.in_sets(size, seed).sets
     sets = {frozenset((*others, fact)) for fact in facts.facts if (others := drawn.sets.get(fact.id))}
     assert sum(map(len, sets)) == len(set().union(*sets)) == len(drawn.sets), "every fact at most once"
-    assert all(2 <= len(one) <= size for one in sets)
-    assert all(go_together(*pair) for one in sets for pair in combinations(one, 2))
-    left_out = [fact for fact in facts.facts if fact.id not in drawn.sets]
-    assert not any(go_together(*pair) for pair in combinations(left_out, 2)), "no more than has to be is left out"
+    assert all(2 <= len(one) <= size and all(go_together(*p) for p in combinations(one, 2)) for one in sets)
+    left_out = combinations([fact for fact in facts.facts if fact.id not in drawn.sets], 2)
+    assert not any(go_together(*pair) for pair in left_out), "no more than has to be is left out"
     rows = ranked(queries_of(drawn, 1), drawn, lambda _, answer: preference.index(answer))
     right = {row["fact"]: row["correct"] for row in rows}
-    assert set(right) == set(drawn.sets)
-    assert all(sum(right[fact.id] for fact in one) == 1 for one in sets)
+    assert set(right) == set(drawn.sets) and all(sum(right[fact.id] for fact in one) == 1 for one in sets)
     assert all(row["chance"] == 1 / (1 + len(drawn.sets[row["fact"]])) for row in rows)
     for twin in open_book(queries_of(drawn, 1), drawn, drawn, 2, 0):  # beside it stands another fact of its set
         stated = [f"{o.answers[0].upper()} is {o.subject}." in twin.before for o in drawn.sets.get(twin.fact.id, ())]
@@ -87,9 +85,8 @@ def test_a_model_that_knows_all_is_right_about_others_where_it_prefers_the_answe
     facts = factset([[answer] for answer in ANSWERS for _ in range(4)])
     right = {fact.subject: fact.answers[0] for fact in facts.facts}
     score = lambda text, answer: 9 * (right[text.split()[0]] == answer) + ANSWERS.index(answer) / 10  # noqa: E731
-    queries = queries_of(facts, 1)
-    assert all(row["correct"] for row in ranked(queries, facts, score))
-    rows = ranked(about_others(queries, facts, facts, 2, 0), facts, score)
+    assert all(row["correct"] for row in ranked(queries_of(facts, 1), facts, score))
+    rows = ranked(about_others(queries_of(facts, 1), facts, facts, 2, 0), facts, score)
     best = {f.id: f.answers[0] > max(facts.alternatives(f, 2)) for f in facts.facts}
     assert [row["correct"] for row in rows] == [best[row["fact"]] for row in rows]
     assert len(rows) == 2 * len(facts) and {row["template"] for row in rows} == {0, DRAW}
@@ -98,8 +95,8 @@ def test_a_model_that_knows_all_is_right_about_others_where_it_prefers_the_answe
 def test_rows_of_sets_and_of_the_control(tiny, monkeypatch):
     def ask(candidates):
         asked = {"protocols": ("openbook-cloze", "rank", "rank-other"), "alternatives": 3, "candidates": candidates}
-        loaded, probe = tiny("decoder"), Probe(relations=("capital",), limit=40, **asked)
-        rows = evaluate(loaded.model, loaded.tokenizer, "decoder", probe).rows
+        model, tokenizer = tiny("decoder").model, tiny("decoder").tokenizer
+        rows = evaluate(model, tokenizer, "decoder", Probe(relations=("capital",), limit=40, **asked)).rows
         return rows.set_index(["protocol", "fact", "template"])
 
     drawn, sets = ask("drawn"), ask("sets")
@@ -118,6 +115,6 @@ def test_what_is_recorded_keeps_its_probe_and_its_keys():
     index = reference_dir() / "benchmarks" / record.INDEX
     for entry in record.read_listing(index)[::9]:
         file = record.opened(index.parent / entry["file"], entry["sha256"])
-        for recipe, key in entry["cells"].items():
-            depends = file.depends_on(recipe) | {"probe": file.probe.model_dump(mode="json")}
-            assert hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24] == key
+        recipe, key = next(iter(entry["cells"].items()))
+        depends = file.depends_on(recipe) | {"probe": file.probe.model_dump(mode="json")}
+        assert hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24] == key

@@ -31,6 +31,7 @@ def test_what_says_the_same_is_one_cell_in_any_folder(trained, tmp_path):
         {"templates": 2},
         {"templates": "all"},
         {"alternatives": 3},
+        {"candidates": "sets"},
     ],
     ids=str,
 )
