@@ -26,7 +26,7 @@ from kc_utils.probing.protocols import Rank, collect
 from kc_utils.probing.queries import about_others, queries_of
 from kc_utils.probing.scorers import SCORERS
 from kc_utils.probing.sources import load_source
-from kc_utils.stats.compare import retention
+from kc_utils.stats.compare import compare
 from kc_utils.stats.intervals import clustered_wilson
 
 LIMITS = {"worldfacts": 529, "lama:google_re": 90, "lama:trex": 123, "bear": 120}
@@ -51,7 +51,8 @@ def rows_of(loaded: Loaded, source: str, limit: int) -> Iterator[pd.DataFrame]:
                 found[candidates, k, name] = Rank(asked, scorer, facts, k - 1, 0, name=name)
         collect(predictor, found.values())
         for (candidates, k, _), rank in found.items():
-            yield pd.DataFrame(rank.rows).assign(source=source, candidates=candidates, k=k)
+            frame = pd.DataFrame(rank.rows).drop(columns="popularity", errors="ignore")
+            yield frame.assign(source=source, candidates=candidates, k=k)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -70,25 +71,27 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def kept(own: pd.Series, floor: pd.Series) -> float:
-    """The share of what the uncompressed model knows above a floor that the compressed one keeps above its own."""
-    before, after = (own - floor).to_numpy()
-    return retention(after, before, 0.0)
+def kept(rows: pd.DataFrame) -> dict[tuple, str]:
+    """What the compressed model keeps above chance of each source and design by `rank`, in words with its interval."""
+    own = rows[rows["protocol"] == "rank"]
+    probe = own["candidates"] + own["k"].astype(str)
+    compared = compare(own.assign(model="", facts=own["source"], probe=probe)).query("recipe != 'none'")
+    return {
+        (line.facts, line.probe): f"{line.retention:.2f} ({line.retention_low:.2f} to {line.retention_high:.2f})"
+        for line in compared.itertuples()
+    }
 
 
-def summary(found: pd.DataFrame, relation: str | None = None) -> pd.DataFrame:
-    """For print: uncompressed → compressed, of the sources, or of the relations of one."""
-    chosen = found[found["relation"] == ALL] if relation is None else found[found["source"] == relation]
-    lines = []
-    for values, pair in chosen.groupby(KEYS[:-1], sort=False):
-        low, high = pair[["other_low", "other_high"]].iloc[0]
-        both = {name: " → ".join(f"{value:.2f}" for value in pair[name]) for name in BOTH.values()}
-        line = dict(zip(KEYS, values, strict=False)) | {"facts": pair["n_own"].iloc[0]}
-        line |= {"chance": f"{pair['chance_own'].iloc[0]:.3f}", "right": both["own"]}
-        line |= {"wrong subject, right": f"{both['other']} ({low:.2f} to {high:.2f})"}
-        floors = {"kept above chance": "chance_own", "kept above wrong subject": "other"}
-        lines.append(line | {name: f"{100 * kept(pair['own'], pair[floor]):.0f} %" for name, floor in floors.items()})
-    return pd.DataFrame(lines)
+def shown(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return lines of `table` for print: uncompressed → compressed, with the interval of the uncompressed floor."""
+    found = []
+    for values, pair in lines.groupby(KEYS[:-1], sort=False):
+        own, other = (" → ".join(f"{value:.2f}" for value in pair[name]) for name in BOTH.values())
+        first = pair.iloc[0]
+        other += f" ({first['other_low']:.2f} to {first['other_high']:.2f})"
+        line = dict(zip(KEYS, values, strict=False)) | {"facts": first["n_own"], "chance": f"{first['chance_own']:.3f}"}
+        found.append(line | {"right": own, "right about others": other})
+    return pd.DataFrame(found)
 
 
 def main() -> None:
@@ -101,14 +104,21 @@ def main() -> None:
         loaded = load(chosen.model)
         apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)
         rows += [part.assign(recipe=recipe) for item in LIMITS.items() for part in rows_of(loaded, *item)]
-    found = table(pd.concat(rows, ignore_index=True))
-    out = project_dir() / "results/simulations/floors.csv"
+    report(
+        pd.concat(rows, ignore_index=True), f"{chosen.model}, uncompressed → `{chosen.recipe}`, {now() - start} seconds"
+    )
+
+
+def report(rows: pd.DataFrame, title: str) -> None:
+    """Write the table, and print it: sources, then the relations of worldfacts."""
+    found, out = table(rows), project_dir() / "results/simulations/floors.csv"
     out.parent.mkdir(parents=True, exist_ok=True)
     found.round(3).to_csv(out, index=False)
-    print(f"{chosen.model}, uncompressed → `{chosen.recipe}`, {now() - start} seconds\n")
-    print(summary(found).drop(columns="relation").to_markdown(index=False), "\n")
-    of_three = found[found["k"] == 3]
-    print(summary(of_three, "worldfacts").drop(columns=["source", "k"]).to_markdown(index=False))
+    sources, kept_of = shown(found[found["relation"] == ALL]), kept(rows)
+    sources["kept above chance"] = [kept_of[x.source, f"{x.candidates}{x.k}"] for x in sources.itertuples()]
+    relations = found[(found["source"] == "worldfacts") & (found["relation"] != ALL) & (found["k"] == 3)]
+    for part in (sources.drop(columns="relation"), shown(relations).drop(columns=["source", "k"])):
+        print(f"{title}\n\n{part.to_markdown(index=False)}\n")
 
 
 if __name__ == "__main__":
