@@ -11,6 +11,7 @@ right answers and its 95 % interval, facts drawn again.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.models.loading import Loaded, load
 from kc_utils.places import project_dir
+from kc_utils.probing.facts import FactSet
 from kc_utils.probing.probe import CONTROL
 from kc_utils.probing.protocols import Rank, collect
 from kc_utils.probing.queries import about_others, queries_of
@@ -29,18 +31,24 @@ from kc_utils.probing.sources import load_source
 from kc_utils.stats.compare import compare
 from kc_utils.stats.intervals import clustered_wilson
 
-LIMITS = {"worldfacts": 529, "lama:google_re": 90, "lama:trex": 123, "bear": 120}
+LIMITS = {"worldfacts": 529, "lama:google_re": 90, "lama:trex": 120, "bear": 120}
 DESIGNS = [("drawn", 3), ("sets", 3), ("drawn", 5), ("sets", 5)]
-MANY, ALL = 10, "all"
+EACH, MANY, ALL = 10, 20, "all"
 KEYS = ["source", "relation", "candidates", "k", "recipe"]
 BOTH = {"rank": "own", CONTROL: "other"}
+
+
+def sampled(whole: FactSet, limit: int) -> FactSet:
+    """A frozen sample of so many facts; of a source with many relations every n-th of them, so that each gives about EACH."""
+    names = sorted(whole.by_relation())
+    return whole.only(names[:: math.ceil(len(names) * EACH / limit)]).sample(limit)
 
 
 def rows_of(loaded: Loaded, source: str, limit: int) -> Iterator[pd.DataFrame]:
     """Yield the rows that `evaluate` gives for each relation, with columns source, candidates and k."""
     scorer = SCORERS[loaded.entry.family](loaded.tokenizer)
     predictor, whole = scorer.predictor(loaded.model), load_source(source)
-    for own in whole.sample(limit).by_relation().values():
+    for own in sampled(whole, limit).by_relation().values():
         found = {}
         for candidates, k in DESIGNS:
             facts = replace(whole, facts=tuple(own))
