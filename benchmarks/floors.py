@@ -55,8 +55,8 @@ def rows_of(loaded: Loaded, source: str, limit: int) -> Iterator[pd.DataFrame]:
             facts = facts.in_sets(k) if candidates == "sets" else facts
             queries = queries_of(facts, 1)
             others = about_others(queries, facts, whole, k - 1, 0)
-            for name, asked in (("rank", queries), (CONTROL, others)):
-                found[candidates, k, name] = Rank(asked, scorer, facts, k - 1, 0, name=name)
+            for name, own_or_other in (("rank", queries), (CONTROL, others)):
+                found[candidates, k, name] = Rank(own_or_other, scorer, facts, k - 1, 0, name=name)
         collect(predictor, found.values())
         for (candidates, k, _), rank in found.items():
             frame = pd.DataFrame(rank.rows).drop(columns="popularity", errors="ignore")
@@ -71,10 +71,10 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     for values, part in pd.concat([rows.assign(relation=ALL), rows[sizes >= MANY]]).groupby(KEYS, sort=False):
         line = dict(zip(KEYS, values, strict=True))
         for protocol, name in BOTH.items():
-            asked = part[part["protocol"] == protocol]
-            low, high = clustered_wilson(asked["correct"].to_numpy(), pd.factorize(asked["fact"])[0])
-            line |= {f"n_{name}": asked["fact"].nunique(), f"chance_{name}": asked["chance"].mean()}
-            line |= {name: asked["correct"].mean(), f"{name}_low": low, f"{name}_high": high}
+            scored = part[part["protocol"] == protocol]
+            low, high = clustered_wilson(scored["correct"].to_numpy(), pd.factorize(scored["fact"])[0])
+            line |= {f"n_{name}": scored["fact"].nunique(), f"chance_{name}": scored["chance"].mean()}
+            line |= {name: scored["correct"].mean(), f"{name}_low": low, f"{name}_high": high}
         lines.append(line)
     return pd.DataFrame(lines)
 

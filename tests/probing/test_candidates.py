@@ -93,19 +93,19 @@ def test_a_model_that_knows_all_is_right_about_others_where_it_prefers_the_answe
 
 
 def test_rows_of_sets_and_of_the_control(tiny, monkeypatch):
-    def ask(candidates):
-        asked = {"protocols": ("openbook-cloze", "rank", "rank-other"), "alternatives": 3, "candidates": candidates}
+    def rows_with(candidates):
+        fields = {"protocols": ("openbook-cloze", "rank", "rank-other"), "alternatives": 3, "candidates": candidates}
         model, tokenizer = tiny("decoder").model, tiny("decoder").tokenizer
-        rows = evaluate(model, tokenizer, "decoder", Probe(relations=("capital",), limit=40, **asked)).rows
+        rows = evaluate(model, tokenizer, "decoder", Probe(relations=("capital",), limit=40, **fields)).rows
         return rows.set_index(["protocol", "fact", "template"])
 
-    drawn, sets = ask("drawn"), ask("sets")
+    drawn, sets = rows_with("drawn"), rows_with("sets")
     pd.testing.assert_frame_equal(drawn.loc["openbook-cloze"], sets.loc["openbook-cloze"])
     assert drawn.index.equals(sets.index) and not drawn["score"].equals(sets["score"])
     assert aligned(sets.loc[["rank-other"]].reset_index().assign(recipe="none")).right.shape == (1, 80)
     assert sets.loc["rank", "correct"].mean() > 0.6 > 0.4 > sets.loc["rank-other", "correct"].mean()
     monkeypatch.setattr(evaluate_module, "FACTS_AT_A_TIME", 7)
-    assert ask("sets")["margin"].to_list() == pytest.approx(sets["margin"].to_list(), abs=1e-3, nan_ok=True)
+    assert rows_with("sets")["margin"].to_list() == pytest.approx(sets["margin"].to_list(), abs=1e-3, nan_ok=True)
 
 
 def test_what_is_recorded_keeps_its_probe_and_its_keys():
