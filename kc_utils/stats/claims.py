@@ -3,7 +3,7 @@
 The effect of a claim is the mean over models of what its rule gives (`rules`), each model the mean of its sources, with a 95 %
 interval (`evidence.together`). A protocol is for a claim where the interval lies wholly on the side that the claim needs and the
 effect is at least the smallest that matters, against it where the interval excludes such an effect; a source or model that
-clearly disagrees leaves it undecided. Verdicts:
+clearly disagrees leaves it undecided. Where a recipe is compared with each of several, the weakest comparison counts. Verdicts:
 
     holds                 every protocol that decides is for it, in at least MODELS models
     does not hold         every protocol that decides is against it, in as many
@@ -119,6 +119,10 @@ class Part:
         return list(dict.fromkeys(s.model for s in self.strata))
 
     @property
+    def rival(self) -> str:
+        return self.strata[0].rival
+
+    @property
     def n(self) -> int:
         return sum(s.n for s in self.strata)
 
@@ -169,8 +173,17 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
             strata += (e for e in rule.effects(evidence, protocol) if math.isfinite(e.effect) and math.isfinite(e.low))
         except KCError as error:  # rows that do not belong together: the page says so, and other claims do without them
             trouble = " ".join(str(error).split())
-        parts += [part_of(rule, kind, protocol, group) for kind, group in by_kind(strata)]
+        parts += [weakest(rule, kind, protocol, group) for kind, group in by_kind(strata)]
     return Decision(claim, tuple(parts), trouble)
+
+
+def weakest(rule: Rule, kind: str, protocol: str, strata: Sequence[Effect]) -> Part:
+    """Put strata together by rival, where a claim is about each of several: the part that is the least in favour decides."""
+    parts = [
+        part_of(rule, kind, protocol, [s for s in strata if s.rival == r])
+        for r in dict.fromkeys(s.rival for s in strata)
+    ]
+    return min(parts, key=lambda p: ((AGAINST, UNDECIDED, FOR).index(p.side), distances(rule, p.effect, p.low, p.high)))
 
 
 def part_of(rule: Rule, kind: str, protocol: str, strata: Sequence[Effect]) -> Part:

@@ -5,7 +5,7 @@ that answers facts of one source) is used where it has every recipe of one amoun
 knows more than chance. The kinds are in `rules`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -71,26 +71,32 @@ class Rule(BaseModel):
         """The recipes of some amounts."""
         return [recipe for amount in amounts for recipe in self.needs(amount)]
 
+    def knowing(self, evidence: Evidence, protocol: str) -> list[Stratum]:
+        """The strata that have the rows, and whose uncompressed model knows more than chance."""
+        strata = evidence.of_knowledge(protocol, lambda s: len(self.usable(s, protocol)))
+        return [stratum for stratum in strata if stratum.knows(protocol)]
+
     def effects(self, evidence: Evidence, protocol: str) -> Iterator[Effect]:
         """One effect for each stratum that has the rows."""
-        for stratum in evidence.of_knowledge(protocol, lambda s: len(self.usable(s, protocol))):
-            if stratum.knows(protocol):
-                yield self.effect_in(stratum, protocol, self.usable(stratum, protocol))
+        for stratum in self.knowing(evidence, protocol):
+            yield self.effect_in(stratum, protocol, self.usable(stratum, protocol))
 
-    def effect_in(self, stratum: Stratum, protocol: str, amounts: tuple[float, ...]) -> Effect:
-        """The mean of the effects at these amounts."""
+    def effect_in(
+        self, stratum: Stratum, protocol: str, amounts: tuple[float, ...], of: Callable | None = None
+    ) -> Effect:
+        """The mean of the effects at these amounts. of: instead of the rule's own."""
         found = kept(stratum, self.needed(amounts), protocol)
-        each = lambda by, a: self.of(stratum, a, *(by[recipe] for recipe in self.needs(a)))  # noqa: E731
+        each = lambda by, a: (of or self.of)(*(by[recipe] for recipe in self.needs(a)))  # noqa: E731
         at, draws = (np.mean([each(by, a) for a in amounts], axis=0) for by in (found.at, found.draws))
-        return Effect.of(stratum, found.n, amounts, at, None, draws, found.effective)
+        return Effect.of(stratum, found.n, amounts, at, draws, found.effective)
 
     def less(self, stratum: Stratum, amounts, first: Kept, second: Kept, n: int) -> Effect:
         """What is kept of one set of answers less what is kept of another, the mean over amounts."""
         sides, needed = ((first.at, second.at), (first.draws, second.draws)), self.needed(amounts)
         value, draws = (np.mean([mine[r] - other[r] for r in needed], axis=0) for mine, other in sides)
-        return Effect.of(stratum, n, amounts, value, None, draws, min(first.effective, second.effective))
+        return Effect.of(stratum, n, amounts, value, draws, min(first.effective, second.effective))
 
-    def of(self, stratum: Stratum, amount, *kept_by):
+    def of(self, *kept_by):
         """The effect at one amount, from what is kept under the recipes that it needs: numbers, or arrays of resamples."""
         raise NotImplementedError
 

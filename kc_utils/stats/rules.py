@@ -1,16 +1,16 @@
 """The kinds of rules of the ledger: each turns what is kept of knowledge into one effect (`rule` has what they share)."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from kc_utils.stats.bootstrap import expanded_interval, mean_interval
+from kc_utils.stats.bootstrap import expanded_interval
 from kc_utils.stats.compare import halves
 from kc_utils.stats.evidence import DRAWN, Effect, Stratum, bits_of_facts, kept
-from kc_utils.stats.intervals import t_interval
 from kc_utils.stats.names import filled
 from kc_utils.stats.perplexity import perplexity
 from kc_utils.stats.rule import OneRecipe, Rule
@@ -25,7 +25,7 @@ class KeptAtMost(OneRecipe):
     setting: ClassVar = "bound"
     text: ClassVar = "the share of knowledge that is kept"
 
-    def of(self, stratum, amount, own):
+    def of(self, own):
         return own
 
 
@@ -35,7 +35,8 @@ class KeptAtLeast(KeptAtMost):
 
 
 class KeptLess(Rule):
-    """worse: a recipe that is said to keep less than `better` does, than each of them where there are several."""
+    """worse: a recipe that is said to keep less than `better` does, than each of them where there are several. Each is then
+    compared by itself, over all models: the least of several noisy numbers lies below the least of the true ones."""
 
     kind: Literal["keeps less"]
     worse: str
@@ -45,8 +46,12 @@ class KeptLess(Rule):
     def needs(self, amount):
         return tuple(filled(recipe, amount) for recipe in (self.worse, *self.better))
 
-    def of(self, stratum, amount, worse, *better):
-        return np.minimum.reduce(better) - worse
+    def effects(self, evidence, protocol):
+        for stratum in self.knowing(evidence, protocol):
+            for n, rival in enumerate(self.better):
+                alone = lambda worse, *better, n=n: better[n] - worse  # noqa: E731
+                found = self.effect_in(stratum, protocol, self.usable(stratum, protocol), alone)
+                yield replace(found, rival=rival) if len(self.better) > 1 else found
 
 
 class LittleExtra(Rule):
@@ -63,7 +68,7 @@ class LittleExtra(Rule):
     def needs(self, amount):
         return filled(self.first, amount), filled(f"{self.first}+{self.second}", amount)
 
-    def of(self, stratum, amount, alone, both):
+    def of(self, alone, both):
         return alone - both
 
 
@@ -103,7 +108,7 @@ class CostsMoreAtEqualWeights(Rule):
             theirs = np.tensordot(shares, [whole, *(kept_by[r] for r, _ in rivals)], axes=1)
             return np.mean(theirs - [kept_by[r] for r in own], axis=0)
 
-        return Effect.of(stratum, found.n, amounts, mean(found.at), None, mean(found.draws), found.effective)
+        return Effect.of(stratum, found.n, amounts, mean(found.at), mean(found.draws), found.effective)
 
 
 class TailKeptBetter(OneRecipe):
@@ -125,7 +130,8 @@ class TailKeptBetter(OneRecipe):
 
 class ReadingSurvives(OneRecipe):
     """The same questions from memory and with the fact stated first, at amounts that cost knowledge: where nothing is lost,
-    nothing can survive it."""
+    nothing can survive it. Each half of the facts chooses the amounts for the other, since an amount that is chosen because
+    it seems to cost much seems so by its noise, too."""
 
     kind: Literal["reading survives better"]
     protocols: ClassVar = ("rank",)
@@ -135,20 +141,27 @@ class ReadingSurvives(OneRecipe):
 
     def effects(self, evidence, protocol):
         twins = (protocol, "openbook")
-        wanted = lambda s: len(super(ReadingSurvives, self).usable(s, protocol)) * (set(twins) <= s.protocols)  # noqa: E731
+        wanted = lambda s: len(self.usable(s, protocol)) * (set(twins) <= s.protocols)  # noqa: E731
         for stratum in evidence.of_knowledge(protocol, wanted):
             asked = [stratum.answers(p).rows()[["fact", "template"]] for p in twins]
-            amounts = self.usable(stratum, protocol)
-            if amounts and asked[0].equals(asked[1]) and all(stratum.knows(p) for p in twins):
-                memory, stated = (kept(stratum, self.needed(amounts), p, made_up=100 * n) for n, p in enumerate(twins))
-                yield self.less(stratum, amounts, stated, memory, memory.n)
+            if asked[0].equals(asked[1]) and all(stratum.knows(p) for p in twins):
+                parts = [part for half in (0, 1) if (part := self.in_half(stratum, twins, half))]
+                if parts:
+                    effect, draws = (np.mean([getattr(p, name) for p in parts], axis=0) for name in ("effect", "draws"))
+                    n, effective = (sum(getattr(p, name) for p in parts) for name in ("n", "effective"))
+                    amounts = sorted({a for p in parts for a in p.amounts})
+                    yield Effect.of(stratum, n, amounts, effect, draws, effective)
 
-    def usable(self, stratum, protocol):
-        """The amounts at which memory loses: its whole interval lies below 1."""
-        amounts = super().usable(stratum, protocol)
-        found = kept(stratum, self.needed(amounts), protocol)
+    def in_half(self, stratum, twins, half):
+        """The effect in one half of the facts, at the amounts at which memory loses in the other; None without any."""
+        mine = stratum.answers(twins[0]).facts % 2 == half
+        amounts = self.usable(stratum, twins[0])
+        found = kept(stratum, self.needed(amounts), twins[0], ~mine)
         high = {r: expanded_interval(d, found.effective)[1] for r, d in found.draws.items()}
-        return tuple(a for a in amounts if high[self.needs(a)[0]] < 1)
+        if amounts := [a for a in amounts if high[self.needs(a)[0]] < 1]:
+            memory, stated = (kept(stratum, self.needed(amounts), p, mine, half, 100 * n) for n, p in enumerate(twins))
+            return self.less(stratum, amounts, stated, memory, memory.n)
+        return None
 
 
 class LostUnnoticed(OneRecipe):
@@ -173,7 +186,7 @@ class LostUnnoticed(OneRecipe):
             if flat and stratum.knows(protocol):
                 yield self.effect_in(stratum, protocol, (max(flat),))
 
-    def of(self, stratum, amount, own):
+    def of(self, own):
         return 1 - own
 
 
@@ -203,12 +216,10 @@ class AnswersTurn(OneRecipe):
     def effect_in(self, stratum, protocol, amounts):
         found = stratum.answers(protocol)
         pairs = [self.pair(stratum, protocol, a) for a in amounts]
-        turned = np.mean([before != after for before, after in pairs], axis=0)
-        # a share g of the answers is guessed: right = (1 - g) + g chance; two guesses differ with 2 chance (1 - chance)
-        guessed = np.mean([(1 - after.mean()) / (1 - found.chance.mean()) for _, after in pairs])
-        beyond = turned - min(guessed, 1) * 2 * found.chance * (1 - found.chance)
-        each = np.bincount(found.facts, beyond) / np.bincount(found.facts)  # templates of a fact turn together
-        return Effect.of(stratum, len(turned), amounts, beyond.mean(), t_interval(each))
+        # each wrong answer stands for 1 / (1 - chance) guesses, of which 2 chance (1 - chance) turn when made anew
+        pairs = [self.pair(stratum, protocol, a) for a in amounts]
+        beyond = np.mean([(before != after) - 2 * found.chance * ~after for before, after in pairs], axis=0)
+        return Effect.of_mean(stratum, amounts, beyond, found.facts)
 
 
 class BitsAtMost(OneRecipe):
@@ -231,8 +242,7 @@ class BitsAtMost(OneRecipe):
             before, facts = bits_of_facts(answers.rows())
             if before.sum() / parameters > self.bound:
                 after = [bits_of_facts(answers.rows(*self.needs(a)))[0] for a in amounts]
-                each = np.mean(after, axis=0) * len(before) / parameters
-                yield Effect.of(stratum, len(each), amounts, each.mean(), mean_interval(each, facts))
+                yield Effect.of_mean(stratum, amounts, np.mean(after, axis=0) * len(before) / parameters, facts)
 
 
 ALL = (

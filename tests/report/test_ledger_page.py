@@ -8,7 +8,7 @@ import pytest
 from kc_utils.report import claims, tables
 from kc_utils.stats.claims import NO_DATA
 from kc_utils.study.cells import Cell
-from tests.stats.claimed import results
+from tests.stats.claimed import both_ways, results
 from tests.study.recorded import computed, evaluated, file, recorded, registered, study
 
 __all__ = ["computed", "evaluated", "recorded", "registered", "study"]  # fixtures
@@ -33,12 +33,12 @@ def test_each_claim_has_a_verdict_a_section_and_its_rule():
     found = verdicts(text)
     assert len(found) >= 10
     for claim in ("collapse", "attention-pruned", "all-together", "pruned-then-int8", "int8-lossless"):
-        assert found[claim] == "holds"
-    assert (found["feed-forward-pruned"], found["final-layer"]) == ("does not hold", NO_DATA)
+        assert found[claim] == "consistent", "one model does not let a claim hold"
+    assert (found["feed-forward-pruned"], found["final-layer"]) == ("speaks against it", NO_DATA)
     assert text.count("- **Rule**:") == len(found)
     assert text.count("{cite:t}`namburi2023`") >= 7
     assert "[another claim](claim-feed-forward-pruned)" in text
-    assert "In lab models: does not hold." in text
+    assert "**Speaks against it**, in `lab:decoder-small-s1` and `lab:decoder-small-s2`. The claim needs" in text
     shown = set(re.findall(r"/results/([\w.-]+\.png)", text))
     assert shown == set(pictures)
     assert len(shown) == 1 + sum(v != NO_DATA for v in found.values())
@@ -46,13 +46,22 @@ def test_each_claim_has_a_verdict_a_section_and_its_rule():
     alts, labels = (re.findall(rf"^:{name}: (.+)$", text, re.M) for name in ("alt", "name"))
     assert len(alts) == len(set(labels)) == len(shown)
     assert all(re.search(r"\d", alt) for alt in alts)
-    effect = r"The effect is [\d.\u2212]+\u00a0points \([\d.\u2212]+ to [\d.\u2212]+\) where the claim needs it"
-    assert re.search(effect, text)
-    assert "| `smollm2-135m` | `worldfacts` |" in text
-    said = r"Verdicts of (\d+) claims: (\d+) holds, (\d+) does not hold, (\d+) undecided and (\d+) no data"
-    counted = re.search(said, text)
-    assert int(counted[1]) == sum(int(counted[n]) for n in (2, 3, 4, 5)) == len(found)
+    effect = r"[\d.\u2212]+\u00a0points \([\d.\u2212]+ to [\d.\u2212]+\)"
+    needs = r"\*\*Consistent\*\*, in `smollm2-135m`\. The claim needs the effect below 50\.0\u00a0points\. It is by ranking "
+    assert re.search(needs + effect + r", for the claim \(200 queries in 1 stratum\)\.", text)
+    assert "The claim needs the effect above 0.0\u00a0points by 2 at least." in text
+    assert re.search(rf"by ranking {effect}, for the claim, beside `magnitude@attention=\{{amount\}}`", text)
+    assert re.search(rf"\*\*consistent\*\* \| for the claim, {effect} \|", text)
+    assert "| `smollm2-135m` | `worldfacts` | ranking |" in text
     assert "- **Study `here`**: 12 evaluations, computed on this machine." in text
+
+
+def test_protocols_that_differ_are_both_shown():
+    low = {r: n if r == "none" else 200 - n for r, n in RIGHT.items()}
+    text, _ = claims.ledger_page(both_ways(RIGHT, low))
+    assert verdicts(text)["collapse"] == "depends on the query"
+    row = next(line for line in text.splitlines() if "(claim-collapse)" in line and "|" in line)
+    assert "| for the claim, " in row and "| against it, " in row
 
 
 def test_without_rows_there_is_a_page_all_the_same():

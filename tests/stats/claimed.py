@@ -1,9 +1,14 @@
-"""Rows made for tests of the ledger: how many of 200 facts are right, by recipe and protocol."""
+"""Claims and rows made for tests of the ledger: how many of 200 facts are right, by recipe and protocol."""
 
 import numpy as np
 import pandas as pd
 
+from kc_utils.stats.claims import Claim, Decision, Part, decide
+from kc_utils.stats.evidence import LANGUAGE, Evidence
+
 N, CHANCE = 200, 0.2
+ALL, ATTENTION, FEED = "magnitude@all=0.5", "magnitude@attention=0.5", "magnitude@feed_forward=0.5"
+GOOD, BAD = {"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, {"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}
 REPORT = {"weights_removed": 1e6, "sparsity": 0.5, "touched_fraction": 0.5, "bytes_compressed": 200.0}
 REPORT |= {"bits_per_weight": np.nan, "compression_ratio": 1.0}
 
@@ -44,3 +49,33 @@ def results(
         named = {"model": model, "recipe": recipe, "facts": facts, "probe": probe, "origin": origin}
         parts.append(frame.assign(**named, **own))
     return pd.concat(parts, ignore_index=True)
+
+
+def claim(**rule) -> Claim:
+    return Claim(
+        id="c", title="C", statement="It is so.", source="namburi2023", known_from="secondary", decided_by=rule
+    )
+
+
+def less(worse=ALL, better=(ATTENTION, FEED)) -> Claim:
+    return claim(kind="keeps less", worse=worse, better=list(better), amounts=[0.5])
+
+
+def decided(made: Claim, *frames: pd.DataFrame) -> Decision:
+    return decide(made, Evidence(pd.concat(frames, ignore_index=True)))
+
+
+def part(decision: Decision, protocol="rank", kind=LANGUAGE) -> Part:
+    (found,) = [p for p in decision.of(kind) if p.protocol == protocol]
+    return found
+
+
+def spread(right: int) -> np.ndarray:
+    """Which facts are right, in another order than that of their numbers, the same for all."""
+    return np.random.default_rng(0).permutation(N) < right
+
+
+def both_ways(right: dict, cloze: dict, **columns) -> pd.DataFrame:
+    """Results by ranking and by cloze."""
+    made = {r: pd.concat([rows(right[r]), rows(cloze[r], "cloze")], ignore_index=True) for r in right}
+    return results(made, **columns)

@@ -1,4 +1,4 @@
-"""The ledger: verdicts on rows with known truth, vetoes, which rows decide, and what `claims.yaml` cannot hold."""
+"""The ledger: verdicts by protocol and by models, vetoes, which rows decide, and what `claims.yaml` cannot hold."""
 
 from pathlib import Path
 
@@ -7,210 +7,117 @@ import pandas as pd
 import pytest
 import yaml
 
-import kc_utils as kc
 from kc_utils.errors import BadRequest
-from kc_utils.probing.sources import load_source
-from kc_utils.stats.claims import FAILS, HOLDS, NO_DATA, UNDECIDED, Claim, decide, decide_all, read_ledger
-from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, kept, together
+from kc_utils.stats.claims import (
+    AGAINST,
+    CONSISTENT,
+    CONTRARY,
+    DEPENDS,
+    FAILS,
+    FOR,
+    HOLDS,
+    NO_DATA,
+    UNDECIDED,
+    decide_all,
+    read_ledger,
+)  # fmt: skip
+from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, together
 from tests.conftest import ROOT
-from tests.stats.claimed import CHANCE, N, results, rows, windows
+from tests.stats.claimed import ALL, ATTENTION, BAD, FEED, GOOD, N, both_ways, claim, decided, less, part, results, rows
 
 LEDGER = ROOT / "book" / "claims.yaml"
-ALL, ATTENTION, FEED = "magnitude@all=0.5", "magnitude@attention=0.5", "magnitude@feed_forward=0.5"
-GOOD, BAD = {"none": 160, ALL: 20, ATTENTION: 150, FEED: 150}, {"none": 160, ALL: 120, ATTENTION: 70, FEED: 70}
 
 
-def claim(**rule) -> Claim:
-    return Claim(
-        id="c", title="C", statement="It is so.", source="namburi2023", known_from="secondary", decided_by=rule
-    )
+def test_verdicts_by_protocol_and_number_of_models():
+    half = {"none": 160, ALL: 90, ATTENTION: 92, FEED: 92}
+
+    def verdict(rank, cloze, models="a"):
+        return decided(less(), *(both_ways(rank, cloze, model=m) for m in models)).verdict
+
+    assert verdict(GOOD, BAD) == verdict(BAD, GOOD, "abc") == DEPENDS
+    assert [verdict(GOOD, GOOD, models) for models in ("a", "ab", "abc")] == [CONSISTENT, CONSISTENT, HOLDS]
+    assert [verdict(BAD, BAD, models) for models in ("a", "ab", "abc")] == [CONTRARY, CONTRARY, FAILS]
+    assert (verdict(half, GOOD), verdict(BAD, half, "abc"), verdict(half, half)) == (CONSISTENT, FAILS, UNDECIDED)
+    one = decided(less(), both_ways(GOOD, GOOD, model="a"), *(results(GOOD, model=m) for m in "bc"))
+    assert (one.verdict, [len(p.models) for p in one.parts]) == (CONSISTENT, [3, 1]), "by cloze one model alone decides"
 
 
-def less(worse=ALL, better=(ATTENTION, FEED)):
-    return claim(kind="keeps less", worse=worse, better=list(better), amounts=[0.5])
+def test_an_effect_has_to_matter():
+    """Of 4,000 facts 2,400 are known: 48 are the least that matters."""
+
+    def found(worse, better):
+        right = {r: np.arange(4000) < n for r, n in (("none", 3200), (ALL, 2000), (ATTENTION, 2000 + better))}
+        right[ALL][2000 - worse : 2000] = False
+        many = {
+            r: [rows(x[i::20]).assign(fact=[f"f{n}" for n in range(i, 4000, 20)]) for i in range(20)]
+            for r, x in right.items()
+        }
+        return part(decided(less(better=(ATTENTION,)), results({r: pd.concat(x) for r, x in many.items()})))
+
+    clear, enough, nearly, small = (found(n, n) for n in (60, 25, 23, 10))
+    assert [p.side for p in (clear, enough, nearly, small)] == [FOR, FOR, UNDECIDED, AGAINST]
+    assert clear.effect == pytest.approx(120 / 2400)
+    assert nearly.low > 0, "clearly there, and perhaps too small to matter"
+    assert 0 < small.low < small.high < 0.02, "clearly there, and clearly too small to matter"
 
 
-def decided(made: Claim, *frames: pd.DataFrame):
-    return decide(made, Evidence(pd.concat(frames, ignore_index=True)))
+def test_sources_with_pooled_answers_are_not_ranked():
+    found = decided(less(), both_ways(BAD, GOOD, facts="lama:squad"), results(GOOD))
+    assert [(p.protocol, [s.facts for s in p.strata]) for p in found.parts] == [
+        ("rank", ["worldfacts"]),
+        ("cloze", ["lama:squad"]),
+    ]
 
 
-@pytest.mark.parametrize(
-    ("right", "verdict"),
-    [
-        ({ALL: 60, ATTENTION: 120, FEED: 110}, HOLDS),
-        ({ALL: 120, ATTENTION: 140, FEED: 60}, FAILS),  # less than the better one, more than the other
-        ({ALL: 100, ATTENTION: 104, FEED: 102}, UNDECIDED),
-        ({ALL: 60, ATTENTION: 120}, NO_DATA),
-    ],
-)
-def test_keeps_less_than_each(right, verdict):
-    found = decided(less(), results({"none": 160, **right}))
-    assert found.verdict == verdict
-    if verdict == NO_DATA:
-        assert found.main is None and found.strata == []
-    else:
-        found = found.main
-        expected = (min(right[ATTENTION], right[FEED]) - right[ALL]) / (160 - CHANCE * N)
-        assert found.effect == pytest.approx(expected)
-        assert found.low < found.effect < found.high
-        assert (found.models, found.n) == (["smollm2-135m"], N)
+@pytest.mark.parametrize(("mean", "other", "side"), [(GOOD, BAD, FOR), (BAD, GOOD, AGAINST)])
+def test_strata_that_disagree_veto_both_ways(mean, other, side):
+    """Seven sources of a model are clearly on one side, and so is their mean; one source is clearly on the other."""
+    many = [results(mean, facts=f"source {n}") for n in range(7)]
+    assert (part(decided(less(), *many)).side, part(decided(less(), *many)).disagree) == (side, 0)
+    found = decided(less(), *many, results(other, facts="worldfacts"))
+    mixed = part(found)
+    assert mixed.effect == pytest.approx(np.mean([s.effect for s in mixed.strata]))
+    assert mixed.low > 0.02 if side == FOR else mixed.high < 0, "together they are clearly on one side"
+    assert (found.verdict, mixed.side, mixed.disagree, mixed.n) == (UNDECIDED, UNDECIDED, 1, 8 * N)
 
 
-def test_intervals_are_those_of_a_paired_comparison():
-    frame = results({"none": 160, ALL: 90})
-    whole = kept(Evidence(frame).strata[0], (ALL,), "rank")
-    line = kc.compare(frame).set_index("recipe").loc[ALL]
-    assert whole.at[ALL] == pytest.approx(line["retention"])
-    assert np.quantile(whole.draws[ALL], [0.025, 0.975]) == pytest.approx(
-        [line["retention_low"], line["retention_high"]], abs=0.01
-    )
-    assert whole.n == N
-
-
-def test_kept_at_most_and_at_least():
-    for right, most, least in ((60, HOLDS, FAILS), (156, FAILS, HOLDS), (100, UNDECIDED, UNDECIDED)):
-        found = results({"none": 160, ALL: right})
-        rule = {"recipe": "magnitude@all={amount}", "amounts": [0.5, 0.6], "bound": 0.5}
-        assert decided(claim(kind="kept at most", **rule), found).verdict == most
-        assert decided(claim(kind="kept at least", **rule), found).verdict == least
-        (stratum,) = decided(claim(kind="kept at most", **rule), found).strata
-        assert stratum.amounts == (0.5,), "amounts without rows are left out, and the page says so"
-
-
-def test_little_extra_cost():
-    def verdict(both):
-        found = results({"none": 160, "magnitude@all=0.2": 150, "magnitude@all=0.2+int8@all": both})
-        rule = {"first": "magnitude@all={amount}", "second": "int8@all", "amounts": [0.2], "margin": 0.05}
-        return decided(claim(kind="little extra cost", **rule), found).verdict
-
-    assert (verdict(150), verdict(147), verdict(100)) == (HOLDS, UNDECIDED, FAILS)
-
-
-def test_cost_for_each_weight():
-    head = "magnitude@head=0.5"
-    rule = {"recipe": "magnitude@head={amount}", "against": "magnitude@all={amount}", "amounts": [0.5]}
-    made = claim(kind="costs more per weight", **rule)
-
-    def found(removed):
-        return decided(
-            made, results({"none": 160, ALL: 60, head: 120}, weights_removed={head: removed, ALL: 10_000_000.0})
-        )
-
-    assert found(1_000_000.0).verdict == HOLDS
-    assert found(1_000_000.0).main.effect == pytest.approx((40 / 120) / 1 - (100 / 120) / 10)
-    assert found(40_000_000.0).verdict == FAILS
-    assert found(0.0).verdict == NO_DATA, "no weight was removed: there is nothing to divide by"
-
-
-def test_tail_and_head():
-    rule = {"kind": "tail kept better", "recipe": "magnitude@all={amount}", "amounts": [0.5]}
-    known, tail = np.arange(N) < 160, np.arange(N) % 2 == 0
-
-    def verdict(right, **more):
-        return decided(claim(**rule), results({"none": rows(known, **more), ALL: rows(right, **more)})).verdict
-
-    assert verdict(known & tail) == HOLDS
-    assert verdict(known & ~tail) == FAILS
-    assert verdict(known & (np.arange(N) % 4 < 2)) == UNDECIDED
-    assert verdict(known & tail, popularity=False) == NO_DATA
-
-
-def test_reading_and_memory():
-    rule = {"kind": "reading survives better", "recipe": "magnitude@all={amount}", "amounts": [0.5]}
-
-    def verdict(memory, told):
-        both = lambda a, b: pd.concat([rows(a), rows(b, "openbook")], ignore_index=True)  # noqa: E731
-        return decided(claim(**rule), results({"none": both(160, 190), ALL: both(memory, told)})).verdict
-
-    assert (verdict(60, 180), verdict(150, 80), verdict(100, 118)) == (HOLDS, FAILS, UNDECIDED)
-    assert decided(claim(**rule), results({"none": 160, ALL: 60})).verdict == NO_DATA
-
-
-def test_lost_while_perplexity_is_flat():
-    rule = {"recipe": "magnitude@all={amount}", "amounts": [0.1, 0.5], "flat": 1.05, "least": 0.05}
-    made = claim(kind="lost while perplexity is flat", **rule)
-    facts = lambda right: results({"none": 160, "magnitude@all=0.1": 160, ALL: right})  # noqa: E731
-
-    def found(right, nats):
-        read = {"none": windows(3.0), "magnitude@all=0.1": windows(3.0), ALL: windows(nats)}
-        return decided(made, facts(right), results(read, facts="wikitext2", probe="text"))
-
-    assert found(100, 3.01).verdict == HOLDS
-    assert found(100, 3.01).strata[0].amounts == (0.5,), "the largest amount at which it is flat"
-    assert found(100, 4.0).verdict == FAILS, "at 0.5 perplexity has risen, at 0.1 nothing is lost"
-    assert decided(made, facts(100)).verdict == NO_DATA
-
-
-def test_answers_turn():
-    rule = {"recipe": "rtn@all={amount}", "amounts": [4, 3], "within": 0.02, "least": 0.05}
-    made = claim(kind="answers turn while accuracy stays", **rule)
-    known = np.arange(N) < 100
-    turned = known.copy()
-    turned[:20], turned[100:120] = False, True
-    found = decided(made, results({"none": rows(known), "rtn@all=4": rows(turned), "rtn@all=3": rows(50)}))
-    assert (found.verdict, found.strata[0].amounts) == (HOLDS, (4,))
-    assert found.main.effect == pytest.approx(0.2)
-    assert decided(made, results({"none": rows(known), "rtn@all=4": rows(known)})).verdict == FAILS
-    assert decided(made, results({"none": rows(known), "rtn@all=3": rows(50)})).verdict == NO_DATA
-
-
-def test_bits_need_a_model_that_holds_more_than_the_bound():
-    facts = load_source("lab:people").facts[:N]
-
-    def answers(nats):
-        return pd.DataFrame(
-            {"protocol": "cloze", "fact": [f.id for f in facts], "relation": [f.relation for f in facts], "template": 0,
-             "correct": True, "chance": 0.001, "valid": True, "score": -nats}
-        )  # fmt: skip
-
-    rule = {"recipe": "rtn@all={amount}", "amounts": [4], "bound": 0.7}
-
-    def found(nats, parameters):
-        made = {"none": answers(0.01), "rtn@all=4": answers(nats)}
-        at_16_bits = results(made, "lab:decoder-small-s1", "lab:people", bytes_compressed=2.0 * parameters)
-        return decided(claim(kind="bits at most", **rule), at_16_bits)
-
-    assert found(0.01, 10**9).verdict == NO_DATA, "it holds next to nothing uncompressed"
-    assert found(0.01, 1000).verdict == FAILS
-    assert found(0.01, 1000).main.effect > 0.7
-    assert found(8.0, 1000).verdict == HOLDS
-
-
-def test_strata_that_disagree_veto_both_ways():
-    half = {"none": 160, ALL: 70, ATTENTION: 110, FEED: 110}
-    for mean, other, raw in ((GOOD, BAD, 1), (BAD, half, -1)):
-        clear = decided(less(), *(results(mean, model=m) for m in "ab"))
-        assert clear.verdict == (HOLDS if raw > 0 else FAILS)
-        found = decided(less(), *(results(mean, model=m) for m in "ab"), results(other, model="c")).main
-        assert found.effect == pytest.approx(np.mean([s.effect for s in found.strata]))
-        assert found.low > 0 if raw > 0 else found.high < 0, "together they are clearly on one side"
-        assert (found.verdict, found.clear_against, found.models, found.n) == (UNDECIDED, 1, ["a", "b", "c"], 3 * N)
-    alike = decided(less(), results(GOOD, model="a"), results({**GOOD, ALL: 30}, model="b")).main
-    assert alike.verdict == HOLDS
-    assert alike.high - alike.low < alike.strata[0].high - alike.strata[0].low, "two strata say more than one"
+def test_several_models_say_more_than_one_and_no_more_than_they_can():
+    """Three models that lose alike; three that do not, by hand; two, which speak of other facts alone."""
+    loses = lambda *right: part(decided(less(), *(results({**GOOD, ALL: n}, model=f"m{n}") for n in right)))  # noqa: E731
+    one, two, alike, apart = loses(80), loses(80, 40), loses(78, 80, 82), loses(40, 80, 120)
+    assert alike.high - alike.low >= 0.99 * (one.high - one.low), "the same facts are lost: more models add nothing"
+    assert two.high - two.low < 1.2 * (one.high - one.low)
+    values = np.array([s.effect for s in apart.strata])
+    reach = 4.303 * values.std(ddof=1) / np.sqrt(3)  # Student's t with two degrees of freedom
+    assert (apart.low, apart.high) == pytest.approx((values.mean() - reach, values.mean() + reach), rel=0.25)
+    assert (two.side, alike.side, apart.side) == (FOR, FOR, UNDECIDED)
 
 
 def test_undefined_resamples_of_one_stratum_do_not_undo_the_mean():
-    draws = np.random.default_rng(0).normal(0.2, 0.02, 2000)
-    some = draws.copy()
-    strata = []
+    draws, strata = np.random.default_rng(0).normal(0.2, 0.02, 2000), []
     for i in range(4):
         some = draws.copy()
         some[15 * i : 15 * (i + 1)] = np.nan  # 0.75 % in each, 3 % in all
         strata.append(Effect(f"m{i}", "f", "o", 100, (0.5,), 0.2, 0.16, 0.24, some, 100.0))
-    effect, low, high = together(strata)
-    assert (effect, low, high) == pytest.approx((0.2, 0.18, 0.22), abs=0.005)
+    assert together(strata) == pytest.approx((0.2, 0.16, 0.24), abs=0.005), "the same facts: no less than one of them"
+
+
+def test_models_share_a_source_whatever_else_they_answer():
+    """Two models answer f and g, a third g alone: by hand the mean varies as (f + 2 g) / 3, of variance 5/9 against 1/2."""
+    draws = np.random.default_rng(0).normal(0.2, 0.02, 2000)
+    strata = [Effect(m, f, "o", 100, (0.5,), 0.2, 0.16, 0.24, draws, 100.0) for m in "abc" for f in ("f", "g")]
+    (_, low, high), (_, fewer_low, fewer_high) = together(strata), together(strata[:4] + strata[5:])
+    assert (fewer_high - fewer_low) / (high - low) == pytest.approx(np.sqrt((5 / 9) / (1 / 2)), rel=0.05)
 
 
 def test_many_lab_models_do_not_outvote_one_language_model():
     lab = [results(BAD, model=f"lab:decoder-small-s{seed}", facts="lab") for seed in (1, 2, 3)]
     found = decided(less(), results(GOOD), *lab)
     language, own = found.parts
-    assert (found.verdict, language.kind, language.models) == (HOLDS, LANGUAGE, ["smollm2-135m"])
-    assert (own.kind, own.verdict, len(own.models), own.n) == (LAB, FAILS, 3, 3 * N)
-    assert len(found.strata) == 4
+    assert (found.verdict, found.main, language.models) == (CONSISTENT, LANGUAGE, ["smollm2-135m"])
+    assert (own.kind, found.verdict_in(LAB), len(own.models), own.n) == (LAB, FAILS, 3, 3 * N)
     alone = decided(less(), *lab)
-    assert (alone.verdict, alone.main.kind) == (FAILS, LAB), "where no language model has the rows, lab models decide"
+    assert (alone.verdict, alone.main) == (FAILS, LAB), "where no language model has the rows, lab models decide"
 
 
 def test_who_knows_nothing_decides_nothing():
@@ -222,14 +129,14 @@ def test_who_knows_nothing_decides_nothing():
 
 def test_one_origin_for_each_model_and_source_that_with_most_of_what_is_needed():
     own, record = results({"none": 160, ALL: 20}), results({**GOOD, ALL: 120}, origin="record")
-    assert [s.origin for s in decided(less(), own, record).strata] == ["record"]
-    assert [s.origin for s in decided(less(), results(GOOD), record).strata] == ["here"], "the first of several"
+    assert [s.origin for s in part(decided(less(), own, record)).strata] == ["record"]
+    assert [s.origin for s in part(decided(less(), results(GOOD), record)).strata] == ["here"], "the first of several"
     two = claim(kind="kept at most", recipe="magnitude@all={amount}", amounts=[0.2, 0.5], bound=0.5)
     own = results({"none": 160, "magnitude@all=0.2": 150})
     record = results({"none": 160, "magnitude@all=0.2": 60, ALL: 20}, origin="record")
-    assert [s.origin for s in decided(two, own, record).strata] == ["record"], "one amount of two is not as much"
+    assert [s.origin for s in part(decided(two, own, record)).strata] == ["record"], "one amount of two is not as much"
     small = results(GOOD, probe="small")
-    assert decided(less(), small[small["fact"] < "f050"], results(GOOD)).main.n == N, "of two samples the larger"
+    assert part(decided(less(), small[small["fact"] < "f050"], results(GOOD))).n == N, "of two samples the larger"
 
 
 def test_rows_that_do_not_belong_together_are_reported_and_decide_nothing():
