@@ -43,7 +43,7 @@ def test_the_session_of_the_readme():
     whole, half = ranked.loc["none"], ranked.loc["magnitude@all=0.5"]
     assert whole["accuracy"] > whole["chance"] and half["accuracy"] < whole["accuracy"] and half["lost"] > 0
     assert {"n", "low", "high", "chance"} <= set(numbers)
-    assert picture.alt and picture.caption and len(picture.axes) >= 1
+    assert picture.alt and picture.caption and len(picture.figure.axes) >= 1
 
 
 class ShownOrNot(doctest.OutputChecker):

@@ -19,10 +19,8 @@ def listed_kept(means: pd.DataFrame) -> str:
     """
     said = [f"Kept of the knowledge of {means['whose'].iloc[0]}:\n"]
     for recipe, lines in means[means["recipe"] != "none"].groupby("recipe", sort=False):
-        pruned, each = (
-            lines["pruned"].iloc[0],
-            [f"{_kept(x)} by {short_protocol(x['protocol'])}" for _, x in lines.iterrows()],
-        )
+        pruned = lines["pruned"].iloc[0]
+        each = [f"{_kept(x)} by {short_protocol(x['protocol'])}" for _, x in lines.iterrows()]
         depends = f", where {DEPENDS}" * bool(lines["clear"].any() and lines["equal"].any())
         said.append(f"- {f'{percent(pruned)} sparsity' if pruned else f'`{recipe}`'}{depends}: {series(each)}")
     return "\n".join(said)

@@ -18,7 +18,7 @@ lab. The verdict of a claim is that of language models; where none of them has t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -165,16 +165,22 @@ def decide_all(ledger: Ledger, evidence: Evidence) -> list[Decision]:
 
 
 def decide(claim: Claim, evidence: Evidence) -> Decision:
-    """Decide one claim from all rows at hand. Strata without an interval count neither way and are left out."""
-    rule, parts, trouble = claim.decided_by, [], ""
-    for protocol in rule.protocols:
-        strata = []
-        try:
-            strata += (e for e in rule.effects(evidence, protocol) if math.isfinite(e.effect) and math.isfinite(e.low))
-        except KCError as error:  # rows that do not belong together: the page says so, and other claims do without them
-            trouble = " ".join(str(error).split())
-        parts += [weakest(rule, kind, protocol, group) for kind, group in by_kind(strata)]
+    """Decide one claim from all rows at hand."""
+    parts, trouble = [], ""
+    try:
+        for part in parts_of(claim.decided_by, evidence):
+            parts.append(part)
+    except KCError as error:  # rows that do not belong together: the page says so, and other claims do without them
+        trouble = " ".join(str(error).split())
     return Decision(claim, tuple(parts), trouble)
+
+
+def parts_of(rule: Rule, evidence: Evidence) -> Iterator[Part]:
+    """Yield what a rule's rows show, by protocol and kind of models. Strata without an interval are left out."""
+    for protocol in rule.protocols:
+        fine = (e for e in rule.effects(evidence, protocol) if math.isfinite(e.effect) and math.isfinite(e.low))
+        for kind, group in by_kind(fine):
+            yield weakest(rule, kind, protocol, group)
 
 
 def weakest(rule: Rule, kind: str, protocol: str, strata: Sequence[Effect]) -> Part:

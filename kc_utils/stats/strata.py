@@ -5,7 +5,6 @@ Lab models that differ in their seed make one curve, whose interval speaks of ot
 speaks of other facts.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from scipy.stats import norm
 
 from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
-from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, read_ledger
+from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, parts_of, read_ledger
 from kc_utils.stats.compare import compare
 from kc_utils.stats.decision import LEAST, LEVEL, MARGIN, PROTOCOLS
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, kept, together
@@ -159,11 +158,7 @@ def rule_of(claim: str) -> Rule:
 
 def one_sided(rule: Rule, evidence: Evidence) -> list[Part]:
     """Return what a rule's rows show, by kind of models and protocol, in that order."""
-    found = []
-    for protocol in rule.protocols:
-        usable = (e for e in rule.effects(evidence, protocol) if math.isfinite(e.low))
-        found += [part_of(rule, kind, protocol, own) for kind, own in by_kind(usable)]
-    return sorted(found, key=lambda part: part.kind == LAB)
+    return sorted(parts_of(rule, evidence), key=lambda part: part.kind == LAB)
 
 
 def two_sided(rule: Rule, evidence: Evidence) -> list[Part]:
