@@ -14,7 +14,7 @@ from kc_utils.errors import BadRequest, BadResult
 from kc_utils.models.loading import CLASSES, Loaded
 from kc_utils.models.registry import resolve
 from tests.models import wide
-from tests.models.architectures import logits
+from tests.models.architectures import drawn, logits
 from tests.trained import byte_level
 
 SIZES = {**wide.SIZES, "vocab_size": 320}
@@ -45,16 +45,9 @@ def tokenizer():
     return byte_level(size=320)
 
 
-def made(family, tokenizer, tmp_path, seed=0) -> Loaded:
-    """A random model of a family with weights large enough that rounding them shows, saved as a folder."""
-    t.logging.set_verbosity_error()
-    torch.manual_seed(seed)
-    model = MODELS[family]().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.1)
-    source = tmp_path / "source"
+def made(family, tokenizer, tmp_path) -> Loaded:
+    """A random model of a family, saved as a folder."""
+    model, source = drawn(MODELS[family], 0.1), tmp_path / "source"
     model.save_pretrained(source)
     tokenizer.save_pretrained(source)
     return Loaded(model, tokenizer, resolve(f"path:{source}"), source)

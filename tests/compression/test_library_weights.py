@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from scipy.stats import norm
 from torch import nn
 
-from kc_utils.compression import bitsandbytes_weights, int8, linear
+from kc_utils.compression import int8, linear
 from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, BadResult
@@ -61,20 +60,6 @@ def test_every_matrix_of_the_scope_is_replaced_and_nothing_else(name, step):
     assert report.steps[0].matrices == len(scoped) == len(report.per_matrix)
     error = float((logits(model) - whole).norm() / whole.norm())
     assert 0 < error < 0.6
-
-
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
-def test_it_is_what_the_libraries_do_by_themselves():
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
-
-    for recipe in ("int8@all,engine=torch,per=tensor", "int8@all"):
-        ours, theirs = tiny("llama"), tiny("llama")
-        if "engine" in recipe:
-            theirs.model = torch.ao.quantization.quantize_dynamic(theirs.model, {nn.Linear}, torch.qint8)
-        else:
-            quantize_(theirs.model, Int8DynamicActivationInt8WeightConfig())
-        apply(ours, Recipe.parse(recipe))
-        assert torch.equal(logits(ours), logits(theirs))
 
 
 @pytest.mark.parametrize("first", ["int8@all", "int8@all,engine=torch", "int4-weight@all,group=8", "llm-int8@all"])
@@ -190,35 +175,6 @@ def test_a_group_that_does_not_divide_the_inputs_is_refused(step):
     with pytest.raises(BadRequest, match=r"has \d+ inputs, which \d+ does not divide"):
         apply(model, Recipe.parse(step))
     assert not any(quantized(m) for m in model.modules())
-
-
-def nf4_values():
-    """The 16 values of NF4: quantiles of a normal distribution, as the QLoRA paper makes them, zero among them."""
-    most = (1 - 1 / 32 + 1 - 1 / 30) / 2  # the outermost quantile: so that none is infinite
-    above = norm.ppf(torch.linspace(most, 0.5, 9, dtype=torch.float64)[:-1])
-    below = -norm.ppf(torch.linspace(most, 0.5, 8, dtype=torch.float64)[:-1])
-    values = torch.tensor(sorted([*above, 0.0, *below]), dtype=torch.float64)
-    return values / values.abs().max()
-
-
-@pytest.mark.parametrize("group", [32, 64])
-def test_nf4_against_the_definition(group):
-    torch.manual_seed(1)
-    linear = nn.Linear(192, OUTPUTS).eval()
-    bias = linear.bias.detach()
-    blocks = linear.weight.detach().double().reshape(-1, group)
-    largest = blocks.abs().amax(1, keepdim=True)
-    values = nf4_values()
-    places = ((blocks / largest).unsqueeze(-1) - values).abs().argmin(-1)
-    module = bitsandbytes_weights.nf4(linear, group).eval()
-    held = quantized(module)
-    assert torch.allclose(module.weight.quant_state.code.double(), values, atol=1e-6)
-    assert torch.equal(held.integers(), places.view(OUTPUTS, 192).to(torch.uint8))
-    wanted = (values[places] * largest).view(OUTPUTS, 192)
-    assert torch.allclose(held.weight().double(), wanted, atol=1e-7)
-    x = torch.randn(ROWS, 192)
-    with torch.no_grad():
-        assert torch.allclose(module(x).double(), x.double() @ wanted.t() + bias, atol=1e-5)
 
 
 def test_llm_int8_depends_on_the_batch_by_its_outliers_alone():

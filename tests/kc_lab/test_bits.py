@@ -26,14 +26,6 @@ def entropy(p):
     return -sum(x * math.log2(x) for x in (p, 1 - p) if x > 0)
 
 
-@pytest.mark.parametrize("values", [2, 12, 64])
-@pytest.mark.parametrize("accuracy", [0.0, 0.3, 0.5, 0.9, 0.99, 1.0])
-def test_the_bound_by_accuracy_is_that_of_fano(values, accuracy):
-    written = math.log2(values) - entropy(accuracy) - (1 - accuracy) * math.log2(values - 1)
-    expected = max(0.0, written) if accuracy > 1 / values else 0.0  # worse than guessing counts as nothing
-    assert by_accuracy(Table(1, values), accuracy) == pytest.approx(expected, abs=1e-9)
-
-
 def test_of_two_right_answers_the_named_one_counts():
     language = Table(300, 24, answers=2)
     assert by_accuracy(language, 1.0) == pytest.approx(math.log2(12))

@@ -150,13 +150,6 @@ def test_kc_utils_names_the_lab_in_one_module_alone():
     assert {name for name, text in files.items() if re.search(r"(import|from) kc_lab|[\"']kc_lab", text)} <= allowed
 
 
-def test_cores_are_counted_where_the_system_does_not_tell(monkeypatch):
-    from kc_utils import places
-
-    monkeypatch.delattr(places.os, "sched_getaffinity", raising=False)
-    assert places.cores() >= 1
-
-
 @pytest.mark.skipif(not cards.names(), reason="no checkpoints here; `kc lab train --all` makes them")
 class TestCheckpoints:
     def test_every_lesson_has_its_checkpoint_and_every_checkpoint_its_lesson(self):

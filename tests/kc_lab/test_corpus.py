@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from kc_lab import world
-from kc_lab.corpus import FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS, STATEMENTS, Encoder, Rows
+from kc_lab.corpus import FACT_ROWS, STATEMENTS, Encoder, Rows
 from kc_lab.models import HEADS
 from kc_lab.objectives import NOTHING, OBJECTIVES, Attention, guidance
 from kc_lab.tokenizer import as_transformers, build, tokenizer_hash, words
 from kc_utils.probing.facts import fill
 from kc_utils.probing.queries import Query
 from kc_utils.probing.scorers import SCORERS
-from tests.kc_lab.conftest import first_rows
 
 
 def _ids(rows, row) -> list[int]:
@@ -66,15 +65,6 @@ def test_facts_are_stated_as_often_as_planned_and_never_in_held_out_templates(co
     late = {tuple(build().encode(f.subject).ids) for f in world.people(1).facts if plan[f.id].enters == 0.5}
     first, _ = corpus.batch(0)
     assert late.isdisjoint(tuple(_ids(first, row)[slice(*first.subject[row])]) for row in range(FACT_ROWS))
-
-
-def test_a_batch_depends_on_seed_and_step_alone(corpus):
-    (facts, book), later = corpus.batch(3), corpus.batch(4)
-    again, book_again = first_rows().batch(3)
-    for one, other in ((facts, again), (book.rows, book_again.rows)):
-        assert np.array_equal(one.tokens, other.tokens) and np.array_equal(one.answers, other.answers)
-    assert not np.array_equal(book.rows.tokens, later[1].rows.tokens)
-    assert (len(facts), len(book)) == (FACT_ROWS + RULE_ROWS, OPEN_BOOK_ROWS)
 
 
 @pytest.mark.parametrize("kind", range(len(STATEMENTS)))

@@ -62,16 +62,20 @@ BLOCK_MATRICES = {
 }  # fmt: skip
 
 
-def tiny(name: str, seed: int = 0) -> nn.Module:
+def drawn(make: Callable[[], nn.Module], spread: float = 0.3, seed: int = 0) -> nn.Module:
     """The model in eval mode, seeded, with weights large enough that rounding them shows."""
     t.logging.set_verbosity_error()
     torch.manual_seed(seed)
-    model = TINY[name]().eval()
+    model = make().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.normal_(0, 0.3)
+                parameter.normal_(0, spread)
     return model
+
+
+def tiny(name: str, seed: int = 0) -> nn.Module:
+    return drawn(TINY[name], seed=seed)
 
 
 def logits(model: nn.Module) -> torch.Tensor:

@@ -58,6 +58,7 @@ def test_the_view_describes_the_module_before_and_after_a_forward_pass(recipe):
 @pytest.mark.parametrize("recipe", ["int8-weight@all,group=32", "int4-weight@all", "nf4@all", "nf4@all,double=true"])
 def test_the_weight_is_what_the_module_multiplies_with(recipe):
     module, *_ = made_by(recipe)
+    assert "nf4" not in recipe or module.weight.quant_state.quant_type == "nf4"
     with torch.no_grad():
         products = module(torch.eye(INPUTS)) - module(torch.zeros(1, INPUTS))
     torch.testing.assert_close(products.t(), quantized(module).weight(), rtol=0, atol=1e-6)

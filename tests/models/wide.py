@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
 import transformers as t
 from torch import nn
 
-from tests.models.architectures import LLAMA, SMALL, T5
+from tests.models.architectures import LLAMA, SMALL, T5, drawn
 
 SIZES = {**SMALL, "hidden_size": 64, "intermediate_size": 128, "vocab_size": 96}
 _LLAMA = {**LLAMA, **SIZES, "head_dim": 32}
@@ -21,13 +20,5 @@ WIDE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def wide(name: str, seed: int = 0) -> nn.Module:
-    """The model in eval mode, seeded, with weights large enough that rounding them shows."""
-    t.logging.set_verbosity_error()
-    torch.manual_seed(seed)
-    model = WIDE[name]().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.15)
-    return model
+def wide(name: str) -> nn.Module:
+    return drawn(WIDE[name], 0.15)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from kc_utils.compression import gptq
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
 
@@ -132,23 +133,12 @@ def test_int8_is_what_torchao_and_torch_compute(executed):
     assert demonstrations.error(outputs, page.per_call(page.tokens, page.weight)) < 1e-2
 
 
-def test_gptq_is_least_squares_column_by_column(executed):
-    """After each column the rest is solved for anew, in double precision, from the original weights."""
+def test_gptq_is_that_of_the_study(executed):
     page = variables(executed, "gptq")
-    bits, original = 3, page.weight[:16].double().numpy()
-    scale, zero = (p.double().numpy() for p in page.rtn.grid_of(page.weight[:16], bits, False))
-    x = page.seen.double().numpy()
-    h = 2 * x.T @ x / len(x)
-    h += 0.1 * np.diag(h).mean() * np.eye(len(h))
-    w = original.copy()
-    for j in range(w.shape[1]):
-        w[:, j] = (scale * (np.clip(np.rint(w[:, j : j + 1] / scale) + zero, 0, 2**bits - 1) - zero))[:, 0]
-        done, rest = slice(0, j + 1), slice(j + 1, None)
-        if j + 1 < w.shape[1]:
-            moved = (w[:, done] - original[:, done]) @ h[done, rest]
-            w[:, rest] = original[:, rest] - np.linalg.solve(h[rest, rest], moved.T).T
-    found = page.gptq(page.weight[:16], page.seen, bits).double().numpy()
-    assert np.isclose(found, w, atol=1e-3).mean() > 0.99  # a weight halfway between two levels may go either way
+    columns = gptq.columns_of(2 * page.seen.T @ page.seen / len(page.seen), "channel", 0.1)
+    wanted, _ = gptq.solve(page.weight[:16], columns, 3, False)
+    found = page.gptq(page.weight[:16], page.seen, 3)
+    assert ((found - wanted).abs() < 1e-3).double().mean() > 0.99  # halfway between two levels it may go either way
     assert page.on_new[-1] < page.nearest
 
 

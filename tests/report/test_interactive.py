@@ -65,16 +65,6 @@ def test_a_published_file_of_few_bits_is_an_offer_that_beats_larger_ones(monkeyp
     assert data_of(html, "kc-choose-data")[0]["question"] == "worldfacts, cloze, 40 facts"  # the page opens with it
 
 
-def test_what_none_beats_is_what_comparing_all_pairs_finds():
-    draw = np.random.default_rng(0)
-    part = pd.DataFrame({"megabytes": draw.integers(1, 12, 60), "kept": draw.integers(0, 9, 60) / 8})
-    found = choose.unbeaten(part)
-    for i, mine in part.iterrows():
-        as_good = (part.megabytes <= mine.megabytes) & (part.kept >= mine.kept)
-        better = (part.megabytes < mine.megabytes) | (part.kept > mine.kept)
-        assert found[i] == (not (as_good & better).any())
-
-
 def test_the_page_of_choices_holds_its_data_and_needs_no_server(monkeypatch, tmp_path):
     monkeypatch.setenv("KC_REFERENCE", str(tmp_path))
     rows = pd.concat([rows_of(), rows_of(model="other")], ignore_index=True)

@@ -6,18 +6,17 @@ import pytest
 
 from kc_utils.errors import MissingData
 from kc_utils.report import printing
-from kc_utils.report.printing import book_pdf, chromium, print_page
+from kc_utils.report.printing import book_pdf, chromium
 from tests.browsing import CONTRAST, browsing
 from tests.conftest import ROOT
 from tests.report.chapter import small_book
 
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium here; KC_CHROMIUM may name one")
 STATIC = ROOT / "book" / "_static"
-LINES = "".join(f"<p>line {n}</p>" for n in range(300))
 PAGE = """<!doctype html><html data-theme="light"><head><title>A chapter on paper</title>{styles}</head><body>
 <header class="bd-header">search</header>
 <div class="bd-container"><div class="bd-container__inner bd-page-width">
-<div class="bd-sidebar-primary bd-sidebar">contents {lines}</div>
+<div class="bd-sidebar-primary bd-sidebar">contents</div>
 <main class="bd-main"><div class="bd-content"><div class="bd-article-container">
 <div class="bd-header-article">buttons</div><div id="jb-print-docs-body"><h1>Again</h1></div>
 <article class="bd-article"><section id="a-chapter"><h1>A chapter<a class="headerlink" href="#a-chapter">#</a></h1>
@@ -27,7 +26,7 @@ PAGE = """<!doctype html><html data-theme="light"><head><title>A chapter on pape
 <div class="kc-scroll"><table class="kc-table"><tr><th>recipe</th></tr><tr><td>a static table</td></tr></table></div>
 <figure><img src="data:," alt="a figure"><figcaption>What is drawn.</figcaption></figure>
 <details class="sd-sphinx-override sd-dropdown sd-card"><summary class="sd-summary-title">Solution</summary>
-<div class="solution">{solution}</div></details>
+<div class="solution">an answer</div></details>
 <details><summary>Solutions</summary><p class="plain-solution">42</p></details>
 <div class="cell"><details class="hide above-input"><summary>Show code cell source</summary><pre>hidden = 1</pre></details></div>
 <fieldset class="kc-quiz"><legend>Which?</legend><label>this</label><p class="kc-quiz-said">Right.</p></fieldset>
@@ -37,30 +36,15 @@ PAGE = """<!doctype html><html data-theme="light"><head><title>A chapter on pape
 
 @pytest.fixture
 def page(tmp_path):
-    """Write a page with the styles of this book; gives its file."""
-
-    def write(solution="an answer", styles=("book.css", "print.css"), lines=LINES):
-        links = "".join(f'<link rel="stylesheet" href="{(STATIC / name).as_uri()}">' for name in styles)
-        file = tmp_path / "chapter.html"
-        file.write_text(PAGE.format(styles=links, lines=lines, solution=solution), encoding="utf-8")
-        return file
-
-    return write
+    """A page with the styles of this book."""
+    links = "".join(f'<link rel="stylesheet" href="{(STATIC / name).as_uri()}">' for name in ("book.css", "print.css"))
+    file = tmp_path / "chapter.html"
+    file.write_text(PAGE.format(styles=links), encoding="utf-8")
+    return file
 
 
 def sheets(pdf):
     return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
-
-
-@needs_chromium
-def test_a_page_becomes_a_pdf_of_its_text(page, tmp_path):
-    one = print_page(page(), tmp_path / "one.pdf")
-    content = one.read_bytes()
-    assert content.startswith(b"%PDF-") and b"A chapter on paper" in content
-    assert b"/ToUnicode" in content, "text that can be searched, not a picture of it"
-    assert sheets(one) == 1, "300 lines of contents beside the text are left out"
-    assert sheets(print_page(page(styles=()), tmp_path / "unstyled.pdf")) > 5
-    assert sheets(print_page(page(solution=LINES), tmp_path / "solved.pdf")) > 5, "a folded solution is printed"
 
 
 PAPER = """() => {
@@ -83,10 +67,9 @@ LEFT_OUT = [
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True])
 def test_paper_shows_what_is_folded_and_leaves_out_what_takes_a_click(page, dark):
-    file = page(lines="")
     if dark:
-        file.write_text(file.read_text().replace('data-theme="light"', 'data-theme="dark"'))
-    with browsing(file.parent) as browser, browser.visit(file.name, dark=dark, from_file=True) as visit:
+        page.write_text(page.read_text().replace('data-theme="light"', 'data-theme="dark"'))
+    with browsing(page.parent) as browser, browser.visit(page.name, dark=dark, from_file=True) as visit:
         visit.page.add_style_tag(content='html[data-theme="dark"] { --pst-color-text-base: #eee; background: #111; }')
         visit.page.emulate_media(media="print")
         found = visit.page.evaluate(PAPER.replace("NAMES", str([*SHOWN, *LEFT_OUT])))

@@ -22,6 +22,7 @@ from kc_utils.study.engine import compute_group
 from kc_utils.study.studyfile import load_study
 from tests import trained
 from tests.conftest import ROOT
+from tests.models.architectures import drawn
 from tests.probing import invented_benchmarks, invented_tasks
 
 pytestmark = [
@@ -84,16 +85,11 @@ def forget():
 def stand_ins(tmp_path_factory):
     """The paper's ids, each naming a small random model of its architecture."""
     home, before = tmp_path_factory.mktemp("models"), dict(registry.registry())
-    t.logging.set_verbosity_error()
     for entry in PAPER:
         folder = home / entry.architecture
         if not folder.exists():
-            torch.manual_seed(0)
             model, tokenizer = build(entry.architecture)
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    if parameter.dim() > 1:
-                        parameter.normal_(0, 0.05)
+            drawn(lambda model=model: model, 0.05)
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         registry.registry()[entry.id] = ModelEntry(id=entry.id, family=entry.family, source=f"path:{folder}")

@@ -37,11 +37,8 @@ def test_rows_hold_the_uncompressed_model_and_what_a_recipe_did(trained, results
 
 WRONG = {
     "no name": ({"models": [3]}, "models are names, got 3"),
-    "a recipe that is a number": ({"recipes": 0.5}, "recipes are names, got 0.5"),
-    "facts": ({"facts": "lore"}, "unknown facts 'lore'"),
     "protocol": ({"protocols": "guess"}, "protocols.0"),
     "a word for a number": ({"limit": "few"}, r"limit: .*\(got 'few'\)"),
-    "shots": ({"shots": -1}, "shots: "),
     "nothing": ({"facts": None}, "name facts, tasks or a text"),
     "no models": ({"models": []}, "nothing to evaluate"),
 }
