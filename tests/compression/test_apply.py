@@ -110,6 +110,8 @@ def test_a_model_without_weights_or_with_some_that_are_not_finite_is_refused():
         model.get_parameter(where).data.view(-1)[3] = bad
         with pytest.raises(BadModel, match=f"{where}: 1 of"):
             apply(model, Recipe.parse("none"))
+    with pytest.raises(BadModel, match="float64"):
+        apply(tiny("llama").double(), Recipe.parse("magnitude@all=0.5"))
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=1))
     with pytest.raises(BadModel, match="meta device"):

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,8 @@ from kc_utils.compression.report import Grid
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.models.scopes import select
 from tests.compression.test_calibration import Words
+from tests.models.architectures import logits
 from tests.models.wide import wide
-
-IDS = torch.tensor([[3, 5, 7, 9, 11, 4]])
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,6 @@ def _plain_torch():
 
 def rounded(model, recipe):
     """Grids of the step's matrices, by name, which are rounded in place."""
-    from importlib import import_module
-
     step = Step.parse(recipe)
     extra = {"tokenizer": Words(96)} if method(step.method).calibrates else {}
     with torch.no_grad():
@@ -51,19 +49,6 @@ def saved(model, grids, folder):
     state = {k: v.contiguous() for k, v in state.items() if k not in shared}
     save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
     return config
-
-
-def scores(model):
-    extra = {"decoder_input_ids": IDS.flip(1)} if model.config.is_encoder_decoder else {}
-    with torch.no_grad():
-        return model(input_ids=IDS, **extra).logits.float()
-
-
-def packed_modules(model):
-    return {name: module for name, module in model.named_modules() if hasattr(module, "qweight")}
-
-
-AUTO = {"bert": t.AutoModelForMaskedLM, "bart": t.AutoModelForSeq2SeqLM}
 
 
 @pytest.mark.parametrize(
@@ -88,10 +73,10 @@ def test_plain_transformers_reads_the_folder(name, recipe, version, group, tmp_p
     grids = rounded(made, recipe)
     config = saved(made, grids, tmp_path)
     assert (config["format"], config["group_size"]) == (version, group)
-    auto = AUTO.get(name, t.AutoModelForCausalLM)
+    auto = t.AutoModelForMaskedLM if name == "bert" else t.AutoModelForCausalLM
     loaded, info = auto.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    held = packed_modules(loaded)
+    held = {path: module for path, module in loaded.named_modules() if hasattr(module, "qweight")}
     assert held.keys() == {n.removesuffix(".weight") for n in grids}
     assert {type(m).__name__ for m in held.values()} == {"TorchLinear"}
     for path, module in held.items():  # gptqmodel's own unpacking gives the same weights to the last bit
@@ -100,8 +85,10 @@ def test_plain_transformers_reads_the_folder(name, recipe, version, group, tmp_p
         assert torch.equal(module.dequantize_weight().t(), weight), path
         assert torch.equal(module.g_idx, grid.group_of)
         module.scales = module.scales.half()
-    expected = scores(made)
-    assert float((scores(loaded) - expected).abs().max() / expected.abs().max()) < 2e-3  # it multiplies in float16
+    expected = logits(made)
+    assert (
+        float((logits(loaded).float() - expected).abs().max() / expected.abs().max()) < 2e-3
+    )  # it multiplies in float16
 
 
 @pytest.mark.parametrize("name", gptq_format.UNREADABLE)

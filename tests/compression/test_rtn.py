@@ -68,11 +68,9 @@ def test_zero_and_tiny_groups_stay_finite():
 @pytest.mark.parametrize(
     ("recipe", "bits_per_weight"),
     [  # 16-bit scale, `bits`-bit zero point; d_model 16 and d_ff 24 by hand
-        ("rtn@attention.qkv=4,group=16", 4 + 20 / 16),
         ("rtn@attention.qkv=4,group=8", 4 + 20 / 8),
         ("rtn@attention.qkv=4,group=8,sym=true", 4 + 16 / 8),
         ("rtn@feed_forward.down=3,group=16", 3 + 2 * 19 / 24),  # 16 and a shorter group of 8
-        ("rtn@feed_forward.down=2,group=channel", 2 + 18 / 24),
         ("rtn@attention.query=8,group=tensor", 8 + 24 / 256),
     ],
 )

@@ -87,7 +87,6 @@ DAMAGE = {
     "flipped byte": lambda weights, mark: weights.write_bytes(weights.read_bytes()[:-1] + b"?"),
     "weights gone": lambda weights, mark: weights.unlink(),
     "mark not JSON": lambda weights, mark: mark.write_text("{"),
-    "mark null": lambda weights, mark: mark.write_text("null"),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from kc_utils.compression import gptq
+from kc_utils.compression import gptq, int8
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
 
@@ -74,20 +73,6 @@ def test_a_chapter_runs_and_says_in_words_what_it_draws(name, executed):
     assert not re.search(r"\b(nan|inf)\b", re.sub(r"data:image[^\"]*", "", shown))
 
 
-def test_pruning_is_that_of_torch(executed):
-    page = variables(executed, "pruning")
-    modules = [nn.Linear(8, 4, bias=False) for _ in range(2)]
-    for module, weight in zip(modules, (page.first, page.second), strict=True):
-        module.weight.data = weight.clone()
-    prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=0.5)
-    together = page.prune([page.first, page.second], 0.5, "model")
-    assert all(torch.equal(w, m.weight) for w, m in zip(together, modules, strict=True))
-    alone = nn.Linear(8, 4, bias=False)
-    alone.weight.data = page.first.clone()
-    prune.l1_unstructured(alone, "weight", amount=0.5)
-    assert torch.equal(page.prune([page.first], 0.5, "layer")[0], alone.weight)
-
-
 def test_rows_are_those_of_torch_and_patterns_hold(executed):
     page = variables(executed, "structured_pruning")
     linear = nn.Linear(512, 256, bias=False)
@@ -111,26 +96,14 @@ def test_rounding_and_its_bits(executed):
 
 
 def test_int8_is_what_torchao_and_torch_compute(executed):
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, PerRow, quantize_
-
     page = variables(executed, "dynamic_int8")
-
-    def linear():
-        made = nn.Linear(*page.weight.shape[::-1], bias=False)
-        made.weight = nn.Parameter(page.weight.clone(), requires_grad=False)
-        return made
-
-    by_torchao = linear()
-    config = Int8DynamicActivationInt8WeightConfig(granularity=[PerRow(), PerRow()], set_inductor_config=False)
-    quantize_(by_torchao, config)
+    by_torchao, by_torch = (nn.Sequential(nn.Linear(*page.weight.shape[::-1], bias=False)) for _ in range(2))
+    for model in (by_torchao, by_torch):
+        model[0].weight = nn.Parameter(page.weight.clone(), requires_grad=False)
+    int8.by_torchao(by_torchao, ["0"], int8.dynamic_int8("channel"))
+    int8.by_torch(by_torch, ["0"], per_channel=True)
     assert demonstrations.error(by_torchao(page.tokens), page.per_token(page.tokens, page.weight)) < 1e-3
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
-
-        by_torch = quantize_dynamic(nn.Sequential(linear()), {"0": per_channel_dynamic_qconfig})
-        outputs = by_torch(page.tokens)
-    assert demonstrations.error(outputs, page.per_call(page.tokens, page.weight)) < 1e-2
+    assert demonstrations.error(by_torch(page.tokens), page.per_call(page.tokens, page.weight)) < 1e-2
 
 
 def test_gptq_is_that_of_the_study(executed):

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import kc_utils as kc
 from kc_utils.report import drawing, phrases
-from kc_utils.report.plot import curve, matrix, perplexity
+from kc_utils.report.plot import curve, perplexity
 from tests.stats import made
 
 N = 200
@@ -55,15 +54,6 @@ def test_perplexity_stands_below_facts_and_may_be_infinite(table):
     picture = perplexity(one, pd.DataFrame(text, columns=names).assign(text="wikitext2"), x="pruned")
     assert "inf at 50" in picture.alt and picture.figure.axes[1].get_yscale() == "log"
     assert any(line.get_marker() == "^" for line in picture.figure.axes[1].get_lines())
-
-
-def test_a_matrix_is_drawn_before_and_after():
-    weight = torch.arange(1.0, 13.0).reshape(3, 4)
-    after = torch.where(weight > 6, weight, 0)
-    picture = matrix({"before": weight, "after": after}, caption="Weights")
-    for zeros in ("before: 0.0 % of 12 weights are zero", "after: 50.0 % of 12 weights are zero"):
-        assert zeros in picture.alt
-    assert "of 3 x 4" in picture.caption
 
 
 def test_losses_are_stated_with_their_first_clear_amount(table):
