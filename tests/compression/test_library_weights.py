@@ -1,4 +1,4 @@
-"""Weights that torchao, torch and bitsandbytes keep in 8 and 4 bits, against their definitions and the libraries."""
+"""Weights that torchao, torch and bitsandbytes keep in 8 and 4 bits, against round-to-nearest and what the libraries compute."""
 
 import pytest
 import torch

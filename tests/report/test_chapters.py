@@ -1,4 +1,4 @@
-"""Chapters on techniques: they are complete, they run, and what they show agrees with independent computations."""
+"""Chapters on techniques: they are complete, they run, and what they show agrees with torch, counts by hand and the study."""
 
 from __future__ import annotations
 
