@@ -144,13 +144,6 @@ def test_what_cannot_be_done_is_one_line(kc, trained, results, name):
     assert not list(results.glob("cells/*/*"))
 
 
-def test_results_that_cannot_be_written(kc, trained, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("KC_RESULTS", str(tmp_path / "file" / "results"))
-    code, _, err = kc("eval", trained.id, "--relations", "capital", "--limit", "5")
-    assert code == 3 and "KC_RESULTS" in err and "Traceback" not in err
-
-
 def test_a_defect_keeps_its_traceback_and_an_interruption_is_none(kc, monkeypatch):
     def stopped(error):
         raise error

@@ -174,14 +174,9 @@ class TestCheckpoints:
 
 
 def test_tables_of_the_book(mine, monkeypatch):
-    texts, taught = lab.fragments(), world.taught(1)
-    for relation, group in taught.by_relation().items():
-        start = f"| {taught.relations[relation].label} |"
-        (line,) = (line for line in texts["lab_world.md"].splitlines() if line.startswith(start))
-        assert f"| {len(group):,} |" in line
+    texts = lab.fragments()
     assert "| 3.58 |" in texts["lab_world.md"]  # log2 12, of the month of birth
     assert "| `lab:decoder-small-s1` | 211,776 | 300 |" in texts["lab_models.md"]
-    for p in PUBLISHED:
-        assert f"| {p.name} | {p.stored} | {p.per_parameter:g} | {p.per_byte:.2g} |" in texts["lab_published.md"]
+    assert all(f"| {p.name} | {p.stored} | {p.per_parameter:g} |" in texts["lab_published.md"] for p in PUBLISHED)
     shutil.rmtree(mine)
     assert tables.models_table() == tables.NO_MODELS
