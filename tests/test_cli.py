@@ -1,6 +1,7 @@
 """`kc` as a user runs it: JSON that can be read, and one line on standard error for what cannot be done."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kc_utils import places
 from tests.conftest import ROOT
 
 KEYS = {
@@ -182,3 +184,8 @@ def test_it_is_installed_as_kc(environment):
     done = subprocess.run([command, "eval", "gpt-5"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("kc: unknown model 'gpt-5'")
+
+
+def test_cores_are_counted_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert places.cores() >= 1

@@ -123,10 +123,7 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
             whole = dict.fromkeys(("retention", "retention_low", "retention_high"), 1.0)
             lines.append(named | recipe_fields("none") | whole | {"removed": 0.0})
             for r in shared:
-                each = [
-                    Effect.of(s, k.n, (), k.at[r], interval=None, draws=k.draws[r], effective=k.effective)
-                    for s, k in found
-                ]
+                each = [Effect.of(s, k.n, (), k.at[r], draws=k.draws[r], effective=k.effective) for s, k in found]
                 middle, low, high = together(each)
                 removed = sum(s.report(r, "sparsity") * s.report(r, "touched_fraction") for s in group) / len(group)
                 line = {"retention": middle, "retention_low": low, "retention_high": high, "removed": removed}

@@ -1,31 +1,13 @@
 """The paired bootstrap: its draws against theory, its intervals against scipy and simulation."""
 
 import math
-import time
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from kc_utils.stats.bootstrap import Resamples, counts, expanded_interval, made_up, mean_interval, resampled_sums
+from kc_utils.stats.bootstrap import Resamples, expanded_interval, mean_interval
 from kc_utils.stats.compare import retention
-
-
-def test_draws_have_the_moments_of_drawing_with_replacement():
-    sums = np.random.default_rng(0).normal(1, 2, size=(400, 2))
-    drawn = resampled_sums(sums, seed=1, resamples=20_000)
-    assert drawn.mean(axis=0) == pytest.approx(sums.sum(axis=0), rel=0.01, abs=1.0)
-    assert np.cov(drawn.T) == pytest.approx(400 * np.cov(sums.T, ddof=0), rel=0.06, abs=8)
-    assert (counts(400, 1, 20_000).sum(axis=1) == 400).all()
-    assert (counts(400, 1) != counts(400, 2)).any()
-
-
-def test_made_up_facts_are_half_a_fact_for_each_outcome():
-    after, before, items = made_up(0, 3.0, 40_000)
-    assert items.mean() / 3 == pytest.approx(2, abs=0.03)
-    assert after.mean() / 3 == pytest.approx(1, abs=0.03)
-    assert before.mean() / 3 == pytest.approx(1, abs=0.03)
-    assert np.cov(after, before)[0, 1] / 9 == pytest.approx(0.5, abs=0.03), "of which half a fact is right twice"
 
 
 def test_the_expanded_interval_of_normal_values_is_students():
@@ -55,17 +37,6 @@ def test_intervals_agree_with_scipys_bootstrap():
         (after, before), kept_of, paired=True, method="percentile", n_resamples=4000, rng=0, batch=500
     ).confidence_interval
     assert drawn.interval(drawn.retention(1, 0)) == pytest.approx((other.low, other.high), abs=0.006)
-
-
-def test_twenty_recipes_on_two_thousand_facts_are_quick():
-    rng = np.random.default_rng(4)
-    right, chance = rng.random((21, 2000)) < 0.5, rng.random(2000) / 10
-    counts(2000)
-    began = time.perf_counter()
-    drawn = Resamples.of(right, chance, np.arange(2000))
-    for i in range(1, 21):
-        drawn.interval(drawn.retention(i, 0)), drawn.interval(drawn.difference(i, 0))
-    assert time.perf_counter() - began < 1.5
 
 
 def coverage(base, keep, gain, chance, facts, rows=1, samples=400, seed=0):
