@@ -108,6 +108,7 @@ def test_the_strict_build_has_every_page(html, book):
     found = [file for part in contents["parts"] for chapter in part["chapters"] for file in files(chapter)]
     assert len(found) > 30 and "results/of-smollm2-135m" in found
     assert all((html / f"{file}.html").is_file() for file in [contents["root"], *found])
+    assert "<img" in (html / "intro.html").read_text(encoding="utf-8"), "the start page has a figure"
     assert not [file for file in html.rglob("*.html") if "Traceback (most" in file.read_text(encoding="utf-8")]
     assert not list(html.rglob("*ziamath*")) and (html / "_static" / "mathjax" / "tex-svg.js").is_file()
 
