@@ -54,12 +54,11 @@ def ledger_page(rows: pd.DataFrame) -> tuple[str, dict[str, bytes]]:
     return "\n".join([*parts, "## Rows\n", *origins(rows)]) + "\n", pictures
 
 
-def decision_table() -> str:
-    """Write the values that decide on every page, each with its reason, and the hash of their file."""
+def decision_rows() -> list[dict[str, str]]:
+    """Return the values that decide on every page as rows of a table, each with its reason."""
     written = yaml.safe_load(decision.FILE.read_text(encoding="utf-8"))
-    shown = lambda value: ", ".join(map(str, value)) if isinstance(value, list) else value  # noqa: E731
-    rows = [{"setting": f"`{name}`", "value": shown(x["value"]), "reason": x["reason"]} for name, x in written.items()]
-    return f"{markdown_table(rows)}\n\nSHA-256 of the file: `{decision.SHA256[:16]}…`\n"
+    shown = lambda value: ", ".join(value) if isinstance(value, list) else f"{value}"  # noqa: E731
+    return [{"setting": name, "value": shown(x["value"]), "reason": x["reason"]} for name, x in written.items()]
 
 
 def summary(decisions: Sequence[Decision]) -> str:
