@@ -143,8 +143,8 @@ class ReadingSurvives(OneRecipe):
         twins = (protocol, "openbook")
         wanted = lambda s: len(self.usable(s, protocol)) * (set(twins) <= s.protocols)  # noqa: E731
         for stratum in evidence.of_knowledge(protocol, wanted):
-            asked = [stratum.answers(p).rows()[["fact", "template"]] for p in twins]
-            if asked[0].equals(asked[1]) and all(stratum.knows(p) for p in twins):
+            queried = [stratum.answers(p).rows()[["fact", "template"]] for p in twins]
+            if queried[0].equals(queried[1]) and all(stratum.knows(p) for p in twins):
                 parts = [part for half in (0, 1) if (part := self.in_half(stratum, twins, half))]
                 if parts:
                     effect, draws = (np.mean([getattr(p, name) for p in parts], axis=0) for name in ("effect", "draws"))
