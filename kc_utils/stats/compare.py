@@ -119,17 +119,18 @@ def _corrected(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
         raise BadRequest("none of the recipes to compare was evaluated: name recipes of the rows")
     tested = table["p"].where(table["recipe"] != table["against"])
     p_holm = tested.groupby([table[c] for c in family], observed=True, dropna=False).transform(holm)
-    kept, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
-    found = {
-        "p_holm": p_holm,
-        "clear": (p_holm < LEVEL) & (kept <= 1 - LEAST),
-        "equal": (low >= 1 - MARGIN) & (high <= 1 + MARGIN),
-        "visible": 2.8 / 3.92 * (high - low),
-    }
+    found = {"p_holm": p_holm, **judged(table, p_holm)}
     at = table.columns.get_loc("p") + 1
     for place, (name, values) in enumerate(found.items(), at):
         table.insert(place, name, values)
     return table
+
+
+def judged(table: pd.DataFrame, p: pd.Series) -> dict[str, pd.Series]:
+    """Return `clear`, `equal` and `visible` of lines with retention and its interval; p: corrected for their number."""
+    kept, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
+    clear, equal = (p < LEVEL) & (kept <= 1 - LEAST), (low >= 1 - MARGIN) & (high <= 1 + MARGIN)
+    return {"clear": clear, "equal": equal, "visible": 2.8 / 3.92 * (high - low)}
 
 
 def halves(rows: pd.DataFrame) -> pd.Series:

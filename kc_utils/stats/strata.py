@@ -14,8 +14,8 @@ from scipy.stats import norm
 from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
 from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, parts_of, read_ledger
-from kc_utils.stats.compare import compare
-from kc_utils.stats.decision import LEAST, LEVEL, MARGIN, PROTOCOLS
+from kc_utils.stats.compare import compare, judged
+from kc_utils.stats.decision import PROTOCOLS
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, kept, together
 from kc_utils.stats.intervals import holm
 from kc_utils.stats.names import lab_parts, recipe_fields, short_protocol
@@ -134,11 +134,8 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
     value, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
     error = ((high - low) / 3.92).clip(lower=1e-9).where(table["recipe"] != "none")
     p = pd.Series(2 * norm.sf((1 - value).abs() / error), table.index).groupby(table["panel"]).transform(holm)
-    found = {
-        "clear": (p < LEVEL) & (high < 1) & (value <= 1 - LEAST),
-        "equal": (low >= 1 - MARGIN) & (high <= 1 + MARGIN),
-    }
-    return mild_first(table.assign(**found, visible=2.8 / 3.92 * (high - low)))
+    found = judged(table, p)
+    return mild_first(table.assign(**found | {"clear": found["clear"] & (high < 1)}))
 
 
 def whose(models: Iterable[str]) -> str:
