@@ -39,7 +39,7 @@ def evaluate(model, tokenizer, family: str, probe: Probe, trees: bool | None = N
     check_family(family, probe)
     scorer = SCORERS[family](tokenizer)
     facts = probe.factset()
-    if probe.candidates == "sets" and probe.alternatives != "all":
+    if probe.candidates == "sets":
         facts = facts.in_sets(probe.alternatives + 1, probe.seed)
     rows: list[dict] = []
     predictor = scorer.predictor(model, trees)

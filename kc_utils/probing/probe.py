@@ -30,7 +30,8 @@ class Probe(BaseModel):
     templates      how many prompt templates of each fact, the first ones, or "all"
     alternatives   wrong answers beside the right one in `rank`, `rank-other` and `openbook`, or "all" of the answer space
     candidates     where these come from: `drawn` from the answer space, or the answers of `sets` of facts, among which a
-                   model that ignores the subject is right as often as by chance (`FactSet.in_sets`); "all" are all
+                   model that ignores the subject is right as often as by chance (`FactSet.in_sets`); "all" are all, and
+                   what ranks nothing has none: both count as `drawn`
     shots          true statements of the same relation before a query of `cloze`, `rank` or `generate`
     tasks          tasks of the LM Evaluation Harness, such as `boolq`; facts may then be None
     task_limit     a frozen sample of so many items of each task; None for all
@@ -71,6 +72,12 @@ class Probe(BaseModel):
     @classmethod
     def _in_order(cls, value):
         return tuple(sorted(set(value)))
+
+    @field_validator("candidates")
+    @classmethod
+    def _of_what_is_ranked(cls, value, found):
+        ranked = {"rank", CONTROL, "openbook"} & set(found.data.get("protocols", ()))
+        return value if ranked and found.data.get("facts") and found.data.get("alternatives") != "all" else "drawn"
 
     @property
     def instruments(self) -> tuple[str, ...]:

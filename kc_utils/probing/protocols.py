@@ -10,9 +10,11 @@
               equals an accepted answer, or begins with it at a word's end, after lower-casing and dropping punctuation,
               articles and accents (exact match of SQuAD, Rajpurkar et al. 2016, with aliases). Chance is 0.
 
-`openbook` and `openbook-cloze` are `rank` and `cloze` with the fact stated first (`queries.open_book`). `rank-other` is the
-control of `rank`: the same candidates in statements about two other subjects, so that the right answer is right by chance
-alone (`queries.about_others`). A tie, or a score that is not a number, is a failure: the right answer has to win outright.
+`openbook` and `openbook-cloze` are `rank` and `cloze` with the fact stated first (`queries.open_book`). The two sentences before
+an open-book query name two candidates: a model that repeats either is right half of the time, so that chance is at least 1/2 in
+`openbook`. `rank-other` is the control of `rank`: the same candidates in statements about two other subjects, so that the right
+answer is right by chance alone (`queries.about_others`). A tie, or a score that is not a number, is a failure: the right answer
+has to win outright.
 """
 
 from __future__ import annotations
@@ -146,7 +148,8 @@ class Rank:
         winners = [i for i, s in enumerate(scores) if s == max(scores)] if valid else []
         found = {"correct": valid and scores[0] > best_wrong, "score": scores[0] if valid else math.nan}
         found |= {"margin": scores[0] - best_wrong, "chosen": winners[0] if len(winners) == 1 else -1}
-        found |= {"scores": [float(s) for s in scores], "chance": 1 / len(scores), "valid": valid}
+        chance = 1 / min(len(scores), 2) if self.name == "openbook" else 1 / len(scores)
+        found |= {"scores": [float(s) for s in scores], "chance": chance, "valid": valid}
         return _row(query, self.name, **found)
 
 

@@ -14,4 +14,3 @@ MARGIN: float = DECISION["margin"]
 MODELS: int = DECISION["models"]
 PROTOCOLS = tuple(DECISION["protocols"])
 POOLED = frozenset(DECISION["pooled"])
-OPEN_BOOK_CHANCE: float = DECISION["open_book_chance"]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from kc_utils.errors import BadRequest, BadResult, listed
-from kc_utils.stats.decision import OPEN_BOOK_CHANCE
 from kc_utils.stats.names import TASK
 
 NO_QUESTIONS = ("perplexity", "relearning")
@@ -48,8 +47,7 @@ class Answers:
 def aligned(rows: pd.DataFrame, needs: Sequence[str] = ()) -> Answers:
     """Lay the answers of several recipes side by side, question by question.
 
-    rows: of one model and one protocol, with columns recipe, fact, template, correct, chance, which is at least
-    OPEN_BOOK_CHANCE for open-book ranking. Raises BadRequest where a
+    rows: of one model and one protocol, with columns recipe, fact, template, correct, chance. Raises BadRequest where a
     recipe repeats a question, or recipes do not answer the same questions with the same chance; BadResult for no rows and
     for answers or chances that are missing or out of range.
     """
@@ -85,8 +83,6 @@ def aligned(rows: pd.DataFrame, needs: Sequence[str] = ()) -> Answers:
             "the same questions have another chance under another recipe: they were scored against other alternatives. "
             "Evaluate both with one probe"
         )
-    if "protocol" in rows and rows["protocol"].iloc[0] == "openbook":
-        chance = np.maximum(chance.astype(float), OPEN_BOOK_CHANCE)
     values = tuple(pd.to_numeric(rows[c]).to_numpy(float)[order].reshape(shape) for c in SAME if c in rows)
     positions = {name: i for i, name in enumerate(names)}
     facts = first // len(template_names)

@@ -112,6 +112,8 @@ def test_what_is_recorded_keeps_its_probe_and_its_keys():
     for facts, limit, known in (("bear", 600, "ed54d262"), ("lama:google_re", 420, "d98d5e80")):
         assert short_hash(Probe(facts=facts, limit=limit, alternatives=4).model_dump(mode="json")) == known
     assert Probe(candidates="sets").model_dump()["candidates"] == "sets"
+    for nothing_to_rank in ({"protocols": ("cloze",)}, {"alternatives": "all"}, {"facts": None, "text": "wikitext2"}):
+        assert "candidates" not in Probe(candidates="sets", **nothing_to_rank).model_dump()
     index = reference_dir() / "benchmarks" / record.INDEX
     for entry in record.read_listing(index)[::9]:
         file = record.opened(index.parent / entry["file"], entry["sha256"])
