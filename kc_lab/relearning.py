@@ -1,17 +1,23 @@
-"""Brief relearning: does training bring lost facts back faster than it teaches new ones?
+"""Brief relearning: does training bring lost facts back faster than it teaches what was never true?
 
-If compression erased a fact, learning it again should take as long as learning an unknown one; if the fact is only out of
+If compression erased a fact, learning it again should take as long as learning anything else; if the fact is only out of
 reach, it should come back sooner. Hoang et al. (2023, arXiv 2310.00867) study repair by prompts and adapters with the same
-question. A copy of the compressed model is trained on two equal sets at once, the same steps at the same rate:
+question. Two copies of the compressed model are trained, each on two equal sets at once, the same steps at the same rate:
 
-    lost  taught facts of the probe that the model answers wrongly as it is
-    new   facts of strangers (`lab:strangers`) of the same relations, as many, which it answers wrongly, too
+    lost   taught facts of the probe that the model answers wrongly as it is. First copy
+    false  the same people and relations with a false answer, drawn by seed among those of the relation that are not right
+           for the person and that the model does not give now. Second copy: one copy cannot learn both answers
+    new    facts of strangers (`lab:strangers`) of the same relations, as many, which it answers wrongly, too. Both copies,
+           so that each has as much to learn; the rows are those of the first
+
+Names that training showed may be learned about faster than those of strangers, whatever is learned. `false` has the names of
+`lost`, fact by fact, so that their difference is left to the answer alone.
 
 Each step of AdamW (rate RATE, no decay, no schedule) takes the cross-entropy of the answer's first token, at the position
 where the cloze reads it, over all facts of both sets in their first template. At every power of two of steps, and at the
 last, both sets are evaluated by the cloze. Where the recipe prunes, weights that are zero are held at zero, those that a
 later step rounded to zero among them; quantized weights are trained in full precision from the values that the model
-computes with, so that the trained copy is no quantized model any more. The model itself is not changed.
+computes with, so that the trained copies are no quantized models any more. The model itself is not changed.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ import copy
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -43,7 +49,7 @@ STRANGERS = "lab:strangers"
 RATE = 1e-3
 MOST, FEWEST = 64, 8
 """Facts of a set, at the most; with fewer nothing is trained."""
-LOST, NEW = "lost", "new"
+LOST, FALSE, NEW = "lost", "false", "new"
 
 
 def check_family(family: str) -> None:
@@ -51,24 +57,27 @@ def check_family(family: str) -> None:
 
 
 def fingerprint(probe: Probe) -> str:
-    """Hash of the strangers' facts, from which the new ones are drawn."""
+    """Hash of the strangers' facts, from which the new ones are drawn, and of the seed of all draws."""
     return hashlib.sha256(json.dumps([load_source(STRANGERS).sha256, probe.seed]).encode()).hexdigest()
 
 
 def measure(
     model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
 ) -> pd.DataFrame:
-    """One row per step, set and fact: `step` (0 before the first), `set` (LOST or NEW), and the columns of the cloze.
+    """One row per step, set and fact: `step` (0 before the first), `set` (LOST, FALSE or NEW), and the columns of the cloze.
 
     No rows where fewer than FEWEST facts are lost that have a stranger beside them. Raises BadResult where the loss is not a
     number.
     """
-    lesson = Lesson(model, tokenizer, family, trees)
-    lost, new = _two_sets(lesson, probe)
-    if len(lost) < FEWEST:
+    first = Lesson(model, tokenizer, family, trees)
+    sets = _sets(first, probe)
+    if len(sets[LOST]) < FEWEST:
         return pd.DataFrame({name: [] for name in ("fact", "relation", "protocol", "template", "step", "set")})
     pruned = any(method(step.method).prunes for step in Recipe.parse(recipe).steps)
-    return pd.DataFrame(list(lesson.learn(lost, new, probe.relearn_steps, pruned)))
+    rows = list(first.learn({LOST: sets[LOST], NEW: sets[NEW]}, probe.relearn_steps, pruned))
+    second = Lesson(model, tokenizer, family, trees)
+    beside = second.learn({FALSE: sets[FALSE], NEW: sets[NEW]}, probe.relearn_steps, pruned)
+    return pd.DataFrame(rows + [row for row in beside if row["set"] == FALSE])
 
 
 class Lesson:
@@ -88,10 +97,10 @@ class Lesson:
         collect(self.scorer.predictor(self.model, self.trees), [cloze])
         return cloze.rows
 
-    def learn(self, lost: Sequence[Query], new: Sequence[Query], steps: int, pruned: bool):
-        """Rows before the first step, and after those that `evaluated_after` names."""
-        sets = {q.fact.id: name for name, part in ((LOST, lost), (NEW, new)) for q in part}
-        queries = [*lost, *new]
+    def learn(self, parts: Mapping[str, Sequence[Query]], steps: int, pruned: bool):
+        """Rows of these sets before the first step, and after those that `evaluated_after` names."""
+        sets = {query.fact.id: name for name, part in parts.items() for query in part}
+        queries = [query for part in parts.values() for query in part]
         answers = [self.scorer.fillers(q, q.fact.answers[:1])[0][0] for q in queries]
         inputs = self._inputs([self.scorer.gap(q) for q in queries])
         target = torch.tensor(answers, device=self.model.device)
@@ -179,23 +188,32 @@ def hold(model: nn.Module, zeros: dict[str, torch.Tensor]) -> None:
             parameter.masked_fill_(zeros[name], 0)
 
 
-def _two_sets(lesson: Lesson, probe: Probe) -> tuple[list[Query], list[Query]]:
-    """Queries of lost facts and of as many strangers' facts of the same relations, all answered wrongly now."""
-    strangers = load_source(STRANGERS)
-    taught = probe.factset()
+def _sets(lesson: Lesson, probe: Probe) -> dict[str, list[Query]]:
+    """Queries of lost facts, of the same with a false answer, and of as many strangers' facts of the same relations, none of
+    which the model answers as it will be taught."""
+    strangers, taught = load_source(STRANGERS), probe.factset()
     shared = [name for name in taught.relations if name in strangers.relations]
+    found: dict[str, list[Query]] = {LOST: [], FALSE: [], NEW: []}
     if not shared:
-        return [], []
+        return found
     wrong = [_wrong(lesson, _drawn(facts.only(shared), probe.seed)) for facts in (taught, strangers)]
     beside: dict[str, list[Query]] = defaultdict(list)
-    for query in wrong[1]:
+    for query, _ in wrong[1]:
         beside[query.fact.relation].append(query)
-    lost, new = [], []
-    for query in wrong[0]:
-        if len(lost) < MOST and beside[query.fact.relation]:
-            lost.append(query)
-            new.append(beside[query.fact.relation].pop(0))
-    return lost, new
+    for query, given in wrong[0]:
+        if len(found[LOST]) < MOST and beside[query.fact.relation]:
+            found[LOST].append(query)
+            found[FALSE].append(_with_false_answers(lesson, query, strangers, given, probe.seed))
+            found[NEW].append(beside[query.fact.relation].pop(0))
+    return found
+
+
+def _with_false_answers(lesson: Lesson, query: Query, facts: FactSet, given: int, seed: int) -> Query:
+    """The query with as many answers, none of them right for its subject, or beginning with the token that the model gives."""
+    right = query.fact.answers
+    drawn = facts.alternatives(query.fact, len(right) + 1, seed)
+    answers = [a for a in drawn if lesson.scorer.fillers(query, (a,))[0][0] != given]
+    return replace(query, fact=replace(query.fact, answers=tuple(answers[: len(right)]), aliases=()))
 
 
 def _drawn(facts: FactSet, seed: int) -> FactSet:
@@ -207,8 +225,8 @@ def _drawn(facts: FactSet, seed: int) -> FactSet:
     return replace(facts, facts=tuple(sorted(facts.facts, key=position)))
 
 
-def _wrong(lesson: Lesson, facts: FactSet) -> list[Query]:
-    """Queries that the cloze can read and the model answers wrongly, in order."""
+def _wrong(lesson: Lesson, facts: FactSet) -> list[tuple[Query, int]]:
+    """Queries that the cloze can read and the model answers wrongly, in order, and the token that it gives."""
     queries = lesson.queries(facts)
-    wrong = {row["fact"] for row in lesson.evaluate(queries) if not row["correct"]}
-    return [query for query in queries if query.fact.id in wrong]
+    wrong = {row["fact"]: row["predicted_token"] for row in lesson.evaluate(queries) if not row["correct"]}
+    return [(query, wrong[query.fact.id]) for query in queries if query.fact.id in wrong]

@@ -2,7 +2,9 @@
 
 import pandas as pd
 import pytest
+from scipy import stats
 
+from kc_lab import hidden
 from kc_lab.hidden import HELD_OUT, TRAINED, ahead, by_luck, learned, recoveries, shots_way, templates_of
 from kc_utils.errors import BadRequest
 
@@ -69,14 +71,40 @@ def test_templates_of_the_lab_are_every_other_one():
     assert not set(ways[TRAINED]["p0000/field"]) & {0, *ways[HELD_OUT]["p0000/field"]}
 
 
+def relearned(model, new, false):
+    """Rows of 20 facts a set: of the lost ones half are right after the first step and all after the second."""
+    recall = {"lost": (0, 0.5, 1), "new": (0, *new), "false": (0, *false)}
+    parts = [frame({0: set(range(round(20 * share)))}, 20).assign(model=model, set=name, step=step, protocol="relearning")
+             for name, shares in recall.items() for step, share in enumerate(shares)]  # fmt: skip
+    return pd.concat(parts)
+
+
 def test_relearning_is_compared_within_models():
-    recall = {"lost": (0, 0.5, 1), "new": (0, 0.1, 0.3)}
-    parts = [frame({0: set(range(int(20 * share)))}, 20).assign(set=name, step=step, protocol="relearning")
-             for name, shares in recall.items() for step, share in zip((0, 1, 2), shares, strict=True)]  # fmt: skip
-    table = learned(pd.concat(parts))
+    table = learned(relearned("m", (0.1, 0.3), (0.4, 0.6)))
     assert table.set_index(["set", "step"])["recall"].to_dict() == {
-        (name, step): share for name, shares in recall.items() for step, share in enumerate(shares)
+        (name, step): share
+        for name, shares in {"lost": (0, 0.5, 1), "new": (0, 0.1, 0.3), "false": (0, 0.4, 0.6)}.items()
+        for step, share in enumerate(shares)
     }
     assert set(table["n"]) == {20}
-    assert ahead(table)["ahead"].tolist() == pytest.approx([(0.4 + 0.7) / 2])
+    assert ahead(table)[["new", "false"]].loc[0].tolist() == pytest.approx([(0.4 + 0.7) / 2, (0.1 + 0.4) / 2])
     assert learned(frame({0: ALL}, 40)).empty
+
+
+@pytest.mark.parametrize(
+    ("false", "is_hidden"),
+    [
+        (((0.1, 0.3), (0.1, 0.35), (0.1, 0.25)), True),
+        (((0.5, 0.9), (0.5, 1), (0.55, 0.95)), False),  # a familiar name explains it all
+        (((0.5, 0.95), (0.1, 0.3), (0.5, 0.95)), False),  # seeds do not agree
+    ],
+)
+def test_lost_facts_are_hidden_where_false_answers_are_learned_more_slowly(false, is_hidden):
+    models = [f"lab:decoder-small-s{n}" for n in (1, 2, 3)]
+    new = ((0.1, 0.3), (0.15, 0.3), (0.1, 0.35))
+    found = hidden.ahead_over_seeds(learned(pd.concat(map(relearned, models, new, false)))).iloc[0]
+    leads = [[0.75 - sum(two) / 2 for two in others] for others in (new, false)]
+    assert found["hidden"] == is_hidden
+    assert found["p"] == pytest.approx(max(stats.ttest_rel(lead, [0] * 3).pvalue for lead in leads))
+    alone = hidden.ahead_over_seeds(learned(relearned(models[0], new[0], false[0]))).iloc[0]
+    assert not alone["hidden"] and pd.isna(alone["p"])

@@ -1,4 +1,4 @@
-"""Brief relearning: two equal sets, a copy that learns, zeros that are held, a model that stays as it was."""
+"""Brief relearning: equal sets, false answers, copies that learns, zeros that are held, a model that stays as it was."""
 
 import copy
 
@@ -36,25 +36,41 @@ def few_strangers():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_copy_learns_two_equal_sets(family, tokenizer, few_strangers):
+def test_copies_learn_equal_sets(family, tokenizer, few_strangers):
     """An untrained model gets every fact wrong, and can learn."""
     model = fresh(family, "small", 1).eval()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     rows = measure(model, tokenizer, family, PROBE)
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters()), "only a copy learns"
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters()), "only copies learn"
     assert set(rows["protocol"]) == {"relearning"}
     assert sorted(set(rows["step"])) == [0, 1, 2, 4, 6]
     first = rows[rows["step"] == 0]
     sets = first.groupby("set")["fact"].apply(set)
     assert len(sets["lost"]) == len(sets["new"]) >= FEWEST
+    assert sets["false"] == sets["lost"]
     assert ({fact[0] for fact in sets["lost"]}, {fact[0] for fact in sets["new"]}) == ({"p"}, {"s"})
     assert not first["correct"].any(), "what is learned is wrong at first"
     counts = first.groupby(["set", "relation"]).size().unstack()
     assert (counts.loc["lost"] == counts.loc["new"]).all()
-    score = rows.groupby("step")["score"].mean()
-    assert score[6] > score[0] + 0.5, "nats"
+    score = rows.groupby(["set", "step"])["score"].mean().unstack()
+    assert (score[6] > score[0] + 0.5).all(), "nats"
     if family == "decoder":
         pd.testing.assert_frame_equal(rows, measure(model, tokenizer, family, PROBE))
+
+
+def test_false_answers_are_others_of_the_relation_that_the_model_does_not_give(tokenizer, few_strangers):
+    model = fresh("decoder", "small", 1).eval()
+    lesson = relearning.Lesson(model, tokenizer, "decoder")
+    sets, others = (relearning._sets(lesson, PROBE.model_copy(update={"seed": seed})) for seed in (0, 1))
+    given = {row["fact"]: row["predicted_token"] for row in lesson.evaluate(sets["lost"])}
+    relations = PROBE.factset().relations
+    for lost, false in zip(sets["lost"], sets["false"], strict=True):
+        assert (false.text, false.fact.id, false.fact.subject) == (lost.text, lost.fact.id, lost.fact.subject)
+        assert len(false.fact.answers) == len(lost.fact.answers)
+        assert set(false.fact.answers) <= set(relations[lost.fact.relation].answer_space) - set(lost.fact.accepted)
+        assert given[lost.fact.id] not in [ids[0] for ids in lesson.scorer.fillers(false, false.fact.answers)]
+    first, second = ({q.fact.id: q.fact.answers for q in found["false"]} for found in (sets, others))
+    assert any(first[id] != second[id] for id in first.keys() & second.keys())
 
 
 def test_too_few_lost_facts_and_relations_without_strangers_are_not_trained_on(tokenizer, few_strangers, monkeypatch):
