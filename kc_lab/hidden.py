@@ -24,6 +24,7 @@ from scipy import stats
 
 from kc_lab import world
 from kc_utils.errors import BadRequest
+from kc_utils.stats.decision import LEAST, LEVEL
 from kc_utils.stats.intervals import holm
 from kc_utils.stats.seeds import over_seeds, with_lines
 
@@ -168,9 +169,10 @@ def ahead(table: pd.DataFrame) -> pd.DataFrame:
 
 def ahead_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Average `ahead` over the models of each line, with t intervals; p is of the t test of seeds for the lead that is less
-    sure, corrected for the table's lines (Holm), missing for one seed; `hidden`: both leads are positive and p < 0.05."""
+    sure, corrected for the table's lines (Holm), missing for one seed; `hidden`: both leads are positive and p < LEVEL."""
     singles = with_lines(ahead(table))
     found = over_seeds(singles, OTHERS, ["line", "recipe"])
     groups = singles.groupby(["line", "recipe"], sort=False)[OTHERS]
-    p = holm([max(stats.ttest_1samp(own, 0).pvalue) if len(own) > 1 else math.nan for _, own in groups])
-    return found.assign(p=p, hidden=(found[OTHERS] > 0).all(axis=1) & (p < 0.05))
+    n, spread = groups.size().to_numpy()[:, None], groups.std().clip(lower=LEAST / 2)  # equal counts do vary
+    p = holm(2 * stats.t.sf(groups.mean().abs() / spread * n**0.5, n - 1).max(axis=1))
+    return found.assign(p=p, hidden=(found[OTHERS] > 0).all(axis=1) & (p < LEVEL))

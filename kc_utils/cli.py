@@ -233,12 +233,13 @@ def verify(
     sample: Annotated[int, Option(help="How many evaluations are computed again.", min=1)] = 20,
     seed: Annotated[int, Option(help="Of the sample.")] = 0,
     models: Models = None,
+    recipes: Recipes = None,
     as_json: Json = False,
 ) -> None:
     """Compute a sample of the recorded evaluations again and report which reproduce, answer by answer or in distribution."""
     from kc_utils.study import verify as verifying
 
-    checks = verifying.verify(study, sample, seed, models=models or ())
+    checks = verifying.verify(study, sample, seed, models or (), recipes or ())
     lines = [check.to_dict() for check in checks]
     show(lines if as_json else [{name: line[name] for name in verifying.SHOWN} for line in lines], as_json)
     summary = verifying.summary(checks)

@@ -5,25 +5,32 @@ Nothing stored is used and nothing is stored. An evaluation reproduces in one of
 Answer by answer: weights of pruning and of rounding to nearest are the same on every machine; only the order of float32 sums
 differs. Hardly an answer turns, and neither the median nor the worst score is further off than allowed here.
 
-In distribution: dynamic int8 rounds each token's activations, and GPTQ solves with sums over calibration texts, so that another
-machine gives another draw of the same noise. An evaluation of these methods that misses the bounds is tested for more than noise:
-whether answers turned, or scores moved, more one way than the other. Either sum over facts is compared with its own spread,
-|sum| / sqrt(sum of squares), at Z standard errors. Nothing in it is fitted. Fewer than ten facts cannot fail it.
+In distribution: where sums of float32 decide how values are rounded, another machine gives another draw of the same noise. What
+misses the bounds is tested for more than noise; nothing in the tests is fitted to a record. int8 rounds the activations of each
+text anew, so that facts are the units: |sum| / sqrt(sum of squares) over facts, of answers that turned and of scores that moved,
+is at most Z. GPTQ rounds each matrix once, and one draw of noise moves all facts together: the draw is the unit. DRAWS more
+compressions read the calibration paragraphs in other orders, and the recorded share of right answers and mean score of each
+protocol have to lie in the t prediction interval of all n draws, mean +- t sd sqrt(1 + 1/n), and what may turn beside. LEVEL
+holds for all intervals of an evaluation together (Bonferroni).
 """
 
 import hashlib
 import math
+import random
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import pandas as pd
+from scipy import stats
 from tqdm.auto import tqdm
 
+from kc_utils.compression import calibration
+from kc_utils.compression.apply import apply
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, BadResult, KCError, MissingData, listed
+from kc_utils.models.loading import load, place
 from kc_utils.places import reference_dir
 from kc_utils.study import measure, packing, record
 from kc_utils.study.cells import Cell, chosen, grouped
@@ -37,31 +44,20 @@ NATS, SHARE, TYPICAL, TURNED = 0.02, 0.001, 0.01, 0.005
 """How far the worst score may be off in nats, with a share of that score added; the median score; the share of answers that may
 turn, one at least."""
 Z = 3.0
-NOISY = ("int8", "llm-int8", "gptq")
-"""Methods whose rounding depends on sums of float32: another machine gives another draw of it."""
+DRAWS, LEVEL = 5, 0.95
+NOISY, DRAWN = ("int8", "llm-int8"), ("gptq",)
+"""Methods whose rounding depends on sums of float32, with the fact and with the draw as the unit of noise."""
 BY_ANSWER, IN_DISTRIBUTION, NO = "answer by answer", "in distribution", "no"
-SHOWN = (
-    "model",
-    "recipe",
-    "facts",
-    "n",
-    "turned",
-    "turned_allowed",
-    "typical",
-    "largest",
-    "same_code",
-    "seconds",
-    "agreement",
-    "why",
-)
+SHOWN = ("model", "recipe", "facts", "n", "turned", "turned_allowed", "typical", "largest", "same_code", "seconds", "agreement",
+         "why")  # fmt: skip
 """What a table shows of a check."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One evaluation, computed again. n: questions and windows; turned: answers right in the record and wrong here, or the other
-    way round; largest: the score that is furthest off, in nats; typical: the median; z_answers, z_scores: net movement in its
-    standard errors; same_code: whether the record was made with this very code and versions; why: in words."""
+    way round; largest: the score that is furthest off, in nats; typical: the median; z_answers, z_scores: net movement of facts
+    in its standard errors; same_code: whether the record was made with this very code and versions; why: in words."""
 
     model: str
     recipe: str
@@ -89,19 +85,19 @@ class Check:
         return {**asdict(self), "reproduces": self.reproduces}
 
 
-def sample(found: record.Record, size: int, seed: int, models: Sequence[str] = ()) -> list[Cell]:
+def sample(found: record.Record, size: int, seed: int, *named: Sequence[str]) -> list[Cell]:
     """Draw so many recorded evaluations, by seed and by what they are, so that one that is added moves no other."""
 
     def rank(cell: Cell) -> bytes:
         return hashlib.sha256(f"{seed}/{cell.model}/{cell.recipe}/{cell.probe.model_dump_json()}".encode()).digest()
 
-    return sorted(chosen(found.cells, f"the record of {found.study}", models), key=rank)[:size]
+    return sorted(chosen(found.cells, f"the record of {found.study}", *named), key=rank)[:size]
 
 
-def verify(study: str, size: int, seed: int = 0, models: Sequence[str] = ()) -> list[Check]:
-    """Compute a seeded sample of a study's recorded evaluations again, of these models or patterns where any are named.
+def verify(study: str, size: int, seed: int = 0, *named: Sequence[str]) -> list[Check]:
+    """Compute a seeded sample of a study's recorded evaluations again. named: patterns of models, and of recipes.
 
-    Raises BadRequest for models of which nothing is recorded, MissingData where the study has no record, or one that is not
+    Raises BadRequest where nothing of that name is recorded, MissingData where the study has no record, or one that is not
     whole, or where facts are not on this machine.
     """
     if size < 1:
@@ -112,7 +108,7 @@ def verify(study: str, size: int, seed: int = 0, models: Sequence[str] = ()) -> 
     if not found.files:
         there = listed(record.studies(reference_dir())) or "none"
         raise MissingData(f"study {study} has no results of record; there are those of {there}")
-    cells = sample(found, size, seed, models)
+    cells = sample(found, size, seed, *named)
     check_data(study, [cell.probe.model_dump() for cell in cells])
     files, checks = found.cells, []
     with tqdm(total=len(cells), unit="evaluation", file=sys.stderr) as bar:
@@ -143,11 +139,48 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
     except KCError as error:
         return _of(cell, n=len(before.rows), **known, why=f"it cannot be computed here: {error}")
     spent = sum(waited.values()) + time.perf_counter() - begin
-    return compare(cell, rows, before.rows, seconds=round(spent, 1), **known)
+    return compare(cell, rows, before.rows, draws(cell, made), seconds=round(spent, 1), **known)
 
 
-def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> Check:
-    """Compare fresh rows with recorded ones. known: further fields of the `Check`."""
+@dataclass
+class Reordered:
+    """A tokenizer that reads another text in place of each."""
+
+    tokenizer: Callable
+    other: dict[str, str]
+
+    def __call__(self, text: str, **options):
+        return self.tokenizer(self.other[text], **options)
+
+    def __getattr__(self, name: str):
+        return getattr(self.tokenizer, name)
+
+
+def draws(cell: Cell, made: measure.Compressed) -> Iterator[pd.DataFrame]:
+    """Compress DRAWS times, each time with the calibration paragraphs in another order, and yield the rows."""
+    recipe = Recipe.parse(cell.recipe)
+    texts = calibration.texts(max(step.options["samples"] for step in recipe.steps if step.method in DRAWN))
+    for seed in range(1, DRAWS + 1):
+        loaded, order = load(cell.model), random.Random(seed).sample(texts, len(texts))
+        apply(loaded.model, recipe, tokenizer=Reordered(loaded.tokenizer, dict(zip(texts, order, strict=True))))
+        place(loaded.model)
+        yield measure.answers(replace(made, loaded=loaded), cell.probe)[0]
+
+
+def outside(recorded: pd.DataFrame, drawn: Sequence[pd.DataFrame]) -> list[str]:
+    """State which statistics of the record cannot be those of one more of these draws."""
+    both = (rows.set_index("protocol")[["correct", "score"]].astype("Float64") for rows in (recorded, *drawn))
+    then, *found = (numbers.astype(float).groupby(level=0).mean().stack().dropna() for numbers in both)
+    now, n, sizes = pd.DataFrame(found)[then.index], len(found), recorded["protocol"].value_counts()
+    allowed = [max(TURNED, 1 / sizes[p]) if what == "correct" else TYPICAL for p, what in then.index]
+    reach = stats.t.ppf(1 - (1 - LEVEL) / len(then) / 2, n - 1) * now.std() * math.sqrt(1 + 1 / n) + allowed
+    far = then.index[(then - now.mean()).abs() > reach]
+    return [f"mean {what} by {p} is {then[p, what]:.3f} in the record and {now[p, what].mean():.3f} +- {reach[p, what]:.3f} "
+            f"in {n} draws" for p, what in far]  # fmt: skip
+
+
+def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, drawn: Iterable = (), **known) -> Check:
+    """Compare fresh rows with recorded ones. drawn: more draws of GPTQ's, computed if needed; known: further fields."""
     both = recorded.merge(rows, on=QUESTION, suffixes=("_then", ""))
     if not len(both) == len(recorded) == len(rows):
         why = f"{len(recorded)} recorded and {len(rows)} fresh questions share {len(both)}"
@@ -157,7 +190,8 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
     moved, allowed = now - then, max(1, math.floor(TURNED * len(both)))
     answered, off, turned = moved["answers"].notna(), moved["scores"].abs(), int(moved["answers"].abs().sum())
     typical, largest = (float(off.median()), float(off.max())) if off.any() else (0.0, 0.0)
-    z = {what: _net(moved[what], both["fact"]) for what in moved}
+    by_fact = moved.groupby(both["fact"]).sum()
+    z = (by_fact.sum().abs() / (by_fact**2).sum() ** 0.5).fillna(0.0)  # nothing moved: 0 / 0
     why = []
     if turned > allowed:
         why.append(f"{turned} answers turned, {allowed} may")
@@ -166,26 +200,22 @@ def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, **known) -> 
     if typical > TYPICAL + packing.STEP / 2:
         why.append(f"scores are {typical:.2f} nats off in the middle")
     agreement = NO if why else BY_ANSWER
-    if why and any(step.method in NOISY for step in Recipe.parse(cell.recipe).steps):
-        one_way = [f"{what} moved one way, by {size:.1f} standard errors" for what, size in z.items() if size > Z]
-        agreement = NO if one_way else IN_DISTRIBUTION
-        why += one_way
+    methods = {step.method for step in Recipe.parse(cell.recipe).steps}
+    if why and methods.intersection(NOISY + DRAWN):
+        more = [f"{what} moved one way, by {size:.1f} standard errors" for what, size in z.items() if size > Z]
+        if methods.intersection(DRAWN):
+            more = outside(recorded, [rows, *drawn])
+        agreement = NO if more else IN_DISTRIBUTION
+        why += more
     if unlike := int((now.isna() != then.isna()).to_numpy().sum()):
         agreement = NO
         why.append(f"{unlike} answers or scores are there in one of the two alone")
     accuracy, before = (side.loc[answered, "answers"].mean() for side in (now, then))
     return _of(
         cell, **known, n=len(both), turned=turned, turned_allowed=allowed, largest=largest, typical=typical, accuracy=accuracy,
-        accuracy_recorded=before, z_answers=z["answers"], z_scores=z["scores"], agreement=agreement,
+        accuracy_recorded=before, z_answers=float(z["answers"]), z_scores=float(z["scores"]), agreement=agreement,
         why="; ".join(why),
     )  # fmt: skip
-
-
-def _net(moved: pd.Series, facts: pd.Series) -> float:
-    """|sum| / sqrt(sum of squares) of what each fact moved; 0 where none did."""
-    moved = moved.groupby(facts).sum()
-    size = float(np.linalg.norm(moved.to_numpy(float)))
-    return abs(float(moved.sum())) / size if size else 0.0
 
 
 def _of(cell: Cell, **found) -> Check:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from kc_utils.errors import BadRequest
 from kc_utils.study import measure, packing, record, verify
@@ -108,7 +109,7 @@ def rows(score, correct=None):
     )  # fmt: skip
 
 
-CELL, INT8 = Cell("tiny", "magnitude@all=0.5", PROBE), Cell("tiny", "int8@all", PROBE)
+CELL, INT8, GPTQ = (Cell("tiny", r, PROBE) for r in ("magnitude@all=0.5", "int8@all", "gptq@all=4,group=32,samples=4"))
 
 
 def test_tolerances_grow_with_the_score():
@@ -158,3 +159,21 @@ def test_paraphrases_of_a_fact_are_one_draw():
 
     then, now = queried([-1.0] * 36, [True] * 36), queried([-1.0] * 36, [False] * 32 + [True] * 4)
     assert verify.compare(INT8, now, then).z_answers == pytest.approx(8**0.5)
+
+
+@pytest.mark.parametrize(("fewer", "agrees"), [(13, True), (14, False)])
+def test_gptq_is_decided_by_draws_that_move_all_facts_together(fewer, agrees):
+    right = [96, 104, 96, 104, 100, 100]  # of 200, in six draws; the record has fewer than their mean
+    then, *drawn = (rows([-1 - n / 100] * 200, [i < n for i in range(200)]) for n in (100 - fewer, *right))
+    found = verify.compare(GPTQ, drawn[1], then, drawn[:1] + drawn[2:])
+    reach = 1 + stats.t.ppf(1 - 0.05 / 4, 5) * np.std(right, ddof=1) * (1 + 1 / 6) ** 0.5  # two intervals; one may turn
+    assert (found.reproduces, fewer < reach) == (agrees, agrees)
+    assert agrees or f"correct by rank is 0.430 in the record and 0.500 +- {reach / 200:.3f} in 6 draws" in found.why
+
+
+def test_draws_read_the_same_paragraphs_in_other_orders(registered):
+    cell = Cell.of(registered, GPTQ.recipe, PROBE)
+    made = measure.make(cell.model, cell.recipe)
+    plain, *found = measure.answers(made, PROBE)[0], *verify.draws(cell, made)
+    off = [(draw.merge(plain, on=verify.QUESTION).eval("abs(score_x - score_y)")).max() for draw in found]
+    assert len(off) == verify.DRAWS and 0 < max(off) < 2, "another draw of the same model"
