@@ -6,12 +6,11 @@ Answer by answer: weights of pruning and of rounding to nearest are the same on 
 differs. Hardly an answer turns, and neither the median nor the worst score is further off than allowed here.
 
 In distribution: where sums of float32 decide how values are rounded, another machine gives another draw of the same noise. What
-misses the bounds is tested for more than noise; nothing in the tests is fitted to a record. int8 rounds the activations of each
-text anew, so that facts are the units: |sum| / sqrt(sum of squares) over facts, of answers that turned and of scores that moved,
-is at most Z. GPTQ rounds each matrix once, and one draw of noise moves all facts together: the draw is the unit. DRAWS more
-compressions read the calibration paragraphs in other orders, and the recorded share of right answers and mean score of each
-protocol have to lie in the t prediction interval of all n draws, mean +- t sd sqrt(1 + 1/n), and what may turn beside. LEVEL
-holds for all intervals of an evaluation together (Bonferroni).
+misses the bounds is tested for more than noise. int8 rounds the activations of each text anew, so that facts are the units: of
+answers that turned and of scores that moved, |sum| / sqrt(sum of squares) over facts is at most Z. GPTQ rounds each matrix once,
+so that one draw of noise moves all facts together, and the draw is the unit: DRAWS more compressions read the calibration
+paragraphs in other orders, and by protocol the recorded share of right answers and mean score have to lie in the t prediction
+interval of all n draws, mean +- (t sd sqrt(1 + 1/n) + what may turn), at LEVEL for all intervals together (Bonferroni).
 """
 
 import hashlib
@@ -138,8 +137,8 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
         raise
     except KCError as error:
         return _of(cell, n=len(before.rows), **known, why=f"it cannot be computed here: {error}")
-    spent = sum(waited.values()) + time.perf_counter() - begin
-    return compare(cell, rows, before.rows, draws(cell, made), seconds=round(spent, 1), **known)
+    spent = round(sum(waited.values()) + time.perf_counter() - begin, 1)
+    return compare(cell, rows, before.rows, draws(cell, made), seconds=spent, **known)
 
 
 @dataclass
@@ -174,9 +173,8 @@ def outside(recorded: pd.DataFrame, drawn: Sequence[pd.DataFrame]) -> list[str]:
     now, n, sizes = pd.DataFrame(found)[then.index], len(found), recorded["protocol"].value_counts()
     allowed = [max(TURNED, 1 / sizes[p]) if what == "correct" else TYPICAL for p, what in then.index]
     reach = stats.t.ppf(1 - (1 - LEVEL) / len(then) / 2, n - 1) * now.std() * math.sqrt(1 + 1 / n) + allowed
-    far = then.index[(then - now.mean()).abs() > reach]
     return [f"mean {what} by {p} is {then[p, what]:.3f} in the record and {now[p, what].mean():.3f} +- {reach[p, what]:.3f} "
-            f"in {n} draws" for p, what in far]  # fmt: skip
+            f"in {n} draws" for p, what in then.index[(then - now.mean()).abs() > reach]]  # fmt: skip
 
 
 def compare(cell: Cell, rows: pd.DataFrame, recorded: pd.DataFrame, drawn: Iterable = (), **known) -> Check:
