@@ -134,7 +134,6 @@ def test_lama_is_fetched_once_by_all_who_want_it_and_read_from_the_cache(home, t
 @pytest.mark.parametrize(
     ("manner", "changes", "says"),
     [
-        ("missing", {}, "HTTP 404"),
         ("too-short", {}, "no readable zip"),
         ("well", {"sha256": "0" * 64}, "than the expected 0000000000000000"),
         ("well", {"fileset_sha256": "0" * 64}, "than the published ones"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kc_utils.errors import BadRequest, MissingData
-from kc_utils.probing.perplexity import fingerprint, load_text, measure, perplexity, score_text
+from kc_utils.probing.perplexity import fingerprint, load_text, perplexity, score_text
 from kc_utils.probing.probe import Probe
 from tests.probing.invented_tasks import WORDS, model, tokenizer
 
@@ -97,12 +97,6 @@ def test_a_limit_reads_the_beginning():
     assert few["nll"][0] == pytest.approx(whole["nll"][0])
     span = TEXT[slice(*[words(TEXT, return_offsets_mapping=True).offset_mapping[n][0] for n in (1, 65)])]
     assert few["bytes"].sum() == len(span.encode())
-
-
-def test_impossible_requests():
-    made, words = made_for()
-    with pytest.raises(BadRequest, match="family encoder does not predict .* choose a decoder"):
-        measure(made, words, "encoder", Probe(facts=None, text="wikitext2"))
     with pytest.raises(BadRequest, match="fewer than two tokens"):
         score_text(made, words, "a")
 

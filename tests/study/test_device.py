@@ -12,10 +12,7 @@ from kc_utils.models import loading
 from kc_utils.models.loading import load
 from kc_utils.probing.probe import Probe
 from kc_utils.study import measure
-from kc_utils.study.cells import Cell
-from kc_utils.study.store import CompressedModels, compute
 
-PROBE = {"facts": "worldfacts", "relations": ["capital"], "limit": 20}
 HERE = torch.cuda.is_available()
 
 
@@ -61,12 +58,6 @@ def test_a_device_that_is_too_small_is_refused(monkeypatch):
     monkeypatch.setattr(loading, "chosen_device", lambda: torch.device("cuda"))
     with pytest.raises(BadRequest, match="does not fit on cuda: KC_DEVICE=cpu"):
         loading.place(nn.Linear(2, 2))
-
-
-def test_the_record_states_where_a_model_was_evaluated(trained, results, monkeypatch):
-    monkeypatch.setenv("KC_DEVICE", "cpu")
-    cell = Cell.of(trained.id, "none", Probe(**PROBE))
-    assert compute(cell, CompressedModels()).record["made"]["device"] == "cpu"
 
 
 @pytest.mark.skipif(not HERE, reason="no CUDA device here")

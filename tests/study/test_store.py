@@ -118,8 +118,10 @@ def test_a_stored_cell_is_not_computed_again(cell, other, computed):
     pd.testing.assert_frame_equal(repaired[cell].rows, first[cell].rows)
 
 
-def test_provenance_is_stored_and_names_no_one(cell):
+def test_provenance_is_stored_and_names_no_one(cell, monkeypatch):
+    monkeypatch.setenv("KC_DEVICE", "cpu")
     made = evaluate([cell])[cell].record["made"]
+    assert made["device"] == "cpu"
     assert made["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     assert set(made["seconds"]) == {"load", "compress", "probe"}
     assert made["hardware"]["cores"] >= 1

@@ -34,25 +34,11 @@ def test_defaults_are_overlaid_by_the_run(study, trained):
     assert [c.recipe for c in run.cells] == ["none", "magnitude@all=0.5"]
 
 
-WRONG_RUN = {
-    "unknown parameter": ({"sparsity": 0.5}, "no parameter sparsity; it takes"),
-    "no model folder": ({"model": "path:/nowhere"}, "no config.json"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_RUN)
-def test_a_bad_run_is_named_before_anything_runs(study, results, name):
-    parameters, message = WRONG_RUN[name]
-    with pytest.raises(KCError, match=rf"^test\.yaml, run a-run: .*{message}") as error:
-        load_study(study(parameters=parameters))
-    assert "\n" not in str(error.value)
-    assert isinstance(error.value, MissingData) == (name == "no model folder")
-    assert not results.exists()
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"parameters": {"sparsity": 0.5}}, r"^test\.yaml, run a-run: .*no parameter sparsity; it takes"),
+        ({"parameters": {"model": "path:/nowhere"}}, r"^test\.yaml, run a-run: .*no config\.json"),
         ({"run": {"notebook": "decoder_magic"}}, "run a-run: no notebook 'decoder_magic' in notebooks/"),
         ({"run": {"notebok": "decoder_pruning"}}, "unknown parameter 'runs.a-run.notebok'"),
         ({"titel": "x"}, "unknown parameter 'titel'; it takes title, about, defaults, runs"),
@@ -62,10 +48,12 @@ def test_a_bad_run_is_named_before_anything_runs(study, results, name):
         ({"defaults": {"relation": []}}, "defaults: no notebook of this study has a parameter relation"),
     ],
 )
-def test_a_bad_file_is_refused(study, change, message):
-    with pytest.raises(BadRequest, match=message) as error:
+def test_a_bad_file_is_refused_before_anything_runs(study, results, change, message):
+    with pytest.raises(KCError, match=message) as error:
         load_study(study(**change))
     assert "\n" not in str(error.value)
+    assert isinstance(error.value, MissingData) == ("config" in message)
+    assert not results.exists()
 
 
 @pytest.mark.parametrize(
