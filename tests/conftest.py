@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,13 +23,19 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def trained_as(tmp_path_factory):
-    """Of a family, a tiny model that knows 30 capitals, as a folder, trained when first needed; do not change it."""
-    from tests.trained import TRAIN
+def trained_as(tmp_path_factory, worker_id):
+    """Of a family, a tiny model that knows 30 capitals, as a folder, trained when first needed, once for all processes of this
+    run; do not change it."""
+    from tests.trained import PROBE, TRAIN, Trained
+
+    own = tmp_path_factory.getbasetemp()
+    home = own if worker_id == "master" else own.parent
 
     @cache
     def train(family: str):
-        return TRAIN[family](tmp_path_factory.mktemp("trained") / f"tiny-{family}")
+        folder = home / f"tiny-{family}"
+        with FileLock(f"{folder}.lock"):
+            return Trained(folder, PROBE.factset()) if folder.exists() else TRAIN[family](folder)
 
     return train
 
