@@ -1,37 +1,20 @@
 """Pages on paper: nothing hidden, nothing to click, black on white; and the whole book as one PDF."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from kc_utils.errors import MissingData
 from kc_utils.report import printing
 from kc_utils.report.printing import book_pdf, chromium
-from tests.browsing import CONTRAST, browsing
+from tests.browsing import browsing
 from tests.conftest import ROOT
 from tests.report.chapter import small_book
 
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium here; KC_CHROMIUM may name one")
 STATIC = ROOT / "book" / "_static"
-PAGE = """<!doctype html><html data-theme="light"><head><title>A chapter on paper</title>{styles}</head><body>
-<header class="bd-header">search</header>
-<div class="bd-container"><div class="bd-container__inner bd-page-width">
-<div class="bd-sidebar-primary bd-sidebar">contents</div>
-<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
-<div class="bd-header-article">buttons</div><div id="jb-print-docs-body"><h1>Again</h1></div>
-<article class="bd-article"><section id="a-chapter"><h1>A chapter<a class="headerlink" href="#a-chapter">#</a></h1>
-<p>See <a class="reference external" href="https://example.org/paper">the paper</a> and
-<a class="reference internal" href="other.html">a page</a>, and <code>code</code>.</p>
-<div class="kc-choose">a chart that answers</div>
-<div class="kc-scroll"><table class="kc-table"><tr><th>recipe</th></tr><tr><td>a static table</td></tr></table></div>
-<figure><img src="data:," alt="a figure"><figcaption>What is drawn.</figcaption></figure>
-<details class="sd-sphinx-override sd-dropdown sd-card"><summary class="sd-summary-title">Solution</summary>
-<div class="solution">an answer</div></details>
-<details><summary>Solutions</summary><p class="plain-solution">42</p></details>
-<div class="cell"><details class="hide above-input"><summary>Show code cell source</summary><pre>hidden = 1</pre></details></div>
-<fieldset class="kc-quiz"><legend>Which?</legend><label>this</label><p class="kc-quiz-said">Right.</p></fieldset>
-</section><section id="works-cited-in-this-chapter"><p><a class="reference external" href="https://example.org/a">https://example.org/a</a>
-</p></section></article></div></div><div class="bd-sidebar-secondary">on this page</div></main></div></div></body></html>"""
+PAGE = Path(__file__).with_name("paper.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -47,16 +30,6 @@ def sheets(pdf):
     return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
 
 
-PAPER = """() => {
-  const seen = (name) => [...document.querySelectorAll(name)].some(
-    (e) => e.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true }) && e.getBoundingClientRect().height > 0);
-  const after = (name) => getComputedStyle(document.querySelector(name), "::after").content;
-  return {
-    seen: Object.fromEntries(NAMES.map((name) => [name, seen(name)])),
-    address: after("#a-chapter a.external"), inside: after("a.internal"), repeated: after("#works-cited-in-this-chapter a"),
-    whole: ["figure", "tr", ".kc-quiz", "pre"].map((name) => getComputedStyle(document.querySelector(name)).breakInside),
-  };
-}"""
 SHOWN = ["h1", ".solution", ".plain-solution", ".kc-scroll", ".kc-quiz", "figure"]
 LEFT_OUT = [
     ".bd-header", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", "#jb-print-docs-body", ".headerlink",
@@ -72,9 +45,8 @@ def test_paper_shows_what_is_folded_and_leaves_out_what_takes_a_click(page, dark
     with browsing(page.parent) as browser, browser.visit(page.name, dark=dark, from_file=True) as visit:
         visit.page.add_style_tag(content='html[data-theme="dark"] { --pst-color-text-base: #eee; background: #111; }')
         visit.page.emulate_media(media="print")
-        found = visit.page.evaluate(PAPER.replace("NAMES", str([*SHOWN, *LEFT_OUT])))
-        faint = visit.page.evaluate(CONTRAST)
-    assert {name for name, seen in found["seen"].items() if seen} == set(SHOWN)
+        found, faint = visit.look("paper", [*SHOWN, *LEFT_OUT]), visit.look("contrast")
+    assert set(found["seen"]) == set(SHOWN)
     assert found["address"].replace('"', "").replace(" ", "") == "(https://example.org/paper)"
     assert found["inside"] in ("none", "normal") and found["repeated"] in ("none", "normal")
     assert set(found["whole"]) == {"avoid"}

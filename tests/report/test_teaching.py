@@ -11,6 +11,7 @@ import yaml
 from kc_utils.errors import BadRequest
 from kc_utils.report import teaching
 from kc_utils.report.printing import chromium
+from tests.book.test_prose import bibliography_keys, cited, glossary_terms, linked_terms
 from tests.browsing import browsing
 from tests.conftest import ROOT
 
@@ -58,15 +59,12 @@ def test_links_citations_and_terms_of_a_lesson_lead_somewhere(name):
     text = teaching.before(LESSONS[name]) + teaching.after(LESSONS[name], name)
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "`" not in target]
     assert targets and all((chapter_of(name).parent / target).is_file() for target in targets), targets
-    cited = {key.strip() for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text) for key in keys.split(",")}
-    assert cited <= set(re.findall(r"^@\w+\{([^,\s]+),", (BOOK / "references.bib").read_text(), re.M))
+    assert cited(text) <= set(bibliography_keys())
     listed = chapter_of(name).read_text(encoding="utf-8")
     for part in ("before", "after"):
         assert listed.count(f"```{{include}} ../results/teaching/{name}_{part}.md\n```") == 1
-    assert all(key in listed for key in cited), "a chapter lists the works that its own text cites"
-    terms = {line.strip().casefold() for line in (BOOK / "glossary.md").read_text(encoding="utf-8").splitlines()}
-    linked = re.findall(r"\{term\}`(?:[^`<]*<)?([^`<>]+)>?`", text)
-    assert {" ".join(term.split()).casefold() for term in linked} <= terms
+    assert all(key in listed for key in cited(text)), "a chapter lists the works that its own text cites"
+    assert linked_terms(text) <= {term.casefold() for term in glossary_terms()}
 
 
 def test_fragments_hold_questions_hints_solutions_and_a_quiz(in_project):
