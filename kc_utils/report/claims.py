@@ -1,7 +1,6 @@
 """The ledger of claims as a page: each claim, its source, the rule that decides it, and what the rows at hand say."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,19 +10,9 @@ import yaml
 from kc_utils.places import project_dir
 from kc_utils.report.drawing import FAINT, INK, legend_below, png, theme
 from kc_utils.report.phrases import NBSP, number, series
-from kc_utils.report.tables import devices, figure, markdown_table
+from kc_utils.report.tables import devices, figure, markdown_table, template
 from kc_utils.stats import decision
-from kc_utils.stats.claims import (
-    AGAINST,
-    FOR,
-    KNOWN_FROM,
-    UNDECIDED,
-    Decision,
-    Part,
-    decide_all,
-    read_ledger,
-    side_of,
-)
+from kc_utils.stats.claims import AGAINST, FOR, KNOWN_FROM, UNDECIDED, Decision, Part, decide_all, read_ledger, side_of
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence
 from kc_utils.stats.names import model_name, short_protocol
 from kc_utils.study import record
@@ -41,8 +30,7 @@ def ledger_page(rows: pd.DataFrame) -> tuple[str, dict[str, bytes]]:
     """Return Markdown, and pictures by file name, for `book/results/`. rows: of `kc.results`; empty where there are none."""
     file = project_dir() / "book" / "claims.yaml"
     decisions = decide_all(read_ledger(file), Evidence(rows))
-    about = Path(__file__).with_name("claims.md").read_text(encoding="utf-8")
-    parts, pictures = [about, summary(decisions)], {}
+    parts, pictures = [template("claims.md").render(), summary(decisions)], {}
     if any(d.parts for d in decisions):
         pictures["claims.png"] = png(draw_all(decisions))
         said = [f"{d.claim.title}: {part_name(p)}, {effect_text(p, d)}, {p.side}" for d in decisions for p in d.parts]
@@ -79,26 +67,11 @@ def summary(decisions: Sequence[Decision]) -> str:
 def section(decision: Decision) -> tuple[str, dict[str, bytes]]:
     """Return the section of one claim and its picture by file name."""
     claim, rule = decision.claim, decision.claim.decided_by
-    lines = [
-        f"(claim-{claim.id})=", f"## {claim.title}: {decision.verdict}", "", f"> {claim.statement}", "",
-        f"- **Source**: {{cite:t}}`{claim.source}`; {KNOWN_FROM[claim.known_from]}.",
-        f"- **Rule**: {rule.says}. Amounts: {amounts_text(rule.amounts)}.",
-    ]  # fmt: skip
-    if claim.against:
-        lines.append(
-            f"- **Against**: [another claim](claim-{claim.against}) states the contrary; the same rows decide it."
-        )
-    if claim.note:
-        lines.append(f"- **Limit**: {claim.note}")
-    lines += ["", *(f"{kind_text(kind, decision)}\n" for kind in (LANGUAGE, LAB) if decision.of(kind))]
+    given = {"claim": claim, "decision": decision, "known_from": KNOWN_FROM[claim.known_from]}
+    given["rule"] = f"{rule.says}. Amounts: {amounts_text(rule.amounts)}."
+    given["kinds"] = [kind_text(kind, decision) for kind in (LANGUAGE, LAB) if decision.of(kind)]
     if not decision.parts:
-        lines.append(
-            "**No data.** No rows at hand have these recipes for a model that knows more than chance uncompressed.\n"
-        )
-    if decision.trouble:
-        lines.append(f"Some rows could not be used: {decision.trouble}.\n")
-    if not decision.parts:
-        return "\n".join(lines), {}
+        return template("claim.md").render(given), {}
     name = f"claim-{claim.id}.png"
     caption = f"{claim.title}: effect in each stratum. Bars: 95 % intervals; dashed: the line that the claim must pass."
     shown = [f"{model_name(s.model)}, {s.facts}, {effect_text(s, decision)}" for p in decision.parts for s in p.strata]
@@ -111,9 +84,9 @@ def section(decision: Decision) -> tuple[str, dict[str, bytes]]:
         for part in decision.parts
         for s in part.strata
     ]  # fmt: skip
-    picture = figure(name, f"fig-claim-{claim.id}", caption, f"{rule.unit}: {'; '.join(shown)}")
-    each = ["::::{dropdown} Each model and source", picture, f"{markdown_table(table)}\n", "::::\n"]
-    return "\n".join([*lines, *each]), {name: png(draw_claim(decision))}
+    given["picture"] = figure(name, f"fig-claim-{claim.id}", caption, f"{rule.unit}: {'; '.join(shown)}")
+    given["table"] = markdown_table(table)
+    return template("claim.md").render(given), {name: png(draw_claim(decision))}
 
 
 def kind_text(kind: str, decision: Decision) -> str:

@@ -3,9 +3,11 @@
 import platform
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML
+from jinja2 import Environment, Template
 
 from kc_utils.compression.recipe import Recipe
 from kc_utils.models.registry import FAMILIES, registry, resolve
@@ -34,9 +36,7 @@ def show_table(table: pd.DataFrame) -> HTML:
 
     >>> show_table(compare(rows))
     """
-    shown = pd.DataFrame(
-        {"recipe": table["recipe"], "protocol": table["protocol"].map(short_protocol), "n": table["n"]}
-    )
+    shown = table[["recipe", "protocol", "n"]].assign(protocol=table["protocol"].map(short_protocol))
     shares = {"correct": ("accuracy", "low", "high"), "retention": ("retention", "retention_low", "retention_high")}
     for name, columns in shares.items():
         shown[f"{name}, %"] = [_with_interval(*values) for values in zip(*(table[c] for c in columns), strict=True)]
@@ -180,37 +180,25 @@ def devices(made: Mapping[Cell, Mapping]) -> str:
 
 def provenance(run, results: dict) -> str:
     """The end of a result page: its rows to download, its parameters, how to run it again, what made the rows."""
-    records = {cell: results[cell].record for cell in run.cells}
-    ran = devices({cell: r["made"] for cell, r in records.items()})
-    records = list(records.values())
-    made, depends = [r["made"] for r in records], records[0]["depends_on"]
-    hardware = made[0]["hardware"]
-    values = [{"parameter": f"`{k}`", "value": f"`{v!r}`"} for k, v in run.plan.values.items()]
+    records = [results[cell].record for cell in run.cells]
+    made = [record["made"] for record in records]
     plain = lambda v: isinstance(v, str | int) and not isinstance(v, bool)  # noqa: E731
     given = [(k, v) for k, v in run.plan.values.items() if v is not None]
-    flags = " ".join(f"-p {k} {v}" if plain(v) else f'-p {k} "{v}"' for k, v in given)
-    text = f"""## Rows and provenance
+    return template("provenance.md").render(
+        run=run,
+        parameters=markdown_table([{"parameter": f"`{k}`", "value": f"`{v!r}`"} for k, v in run.plan.values.items()]),
+        flags=" ".join(f"-p {k} {v}" if plain(v) else f'-p {k} "{v}"' for k, v in given),
+        made=made,
+        seconds=sum(sum(m["seconds"].values()) for m in made),
+        days=sorted({m["at"][:10] for m in made}),
+        depends=records[0]["depends_on"],
+        devices=devices(dict(zip(run.cells, made, strict=True))),
+        recorded=[f"`{record['recorded']['study']}`" for record in records if "recorded" in record],
+    )
 
-Rows behind this page, one per model, recipe, fact, protocol and template: {{download}}`Parquet file <rows/{run.id}.parquet>`.
 
-{markdown_table(values)}
-
-Run it again:
-
-```bash
-papermill notebooks/{run.template}.ipynb out.ipynb {flags}
-```
-
-{len(records)} evaluations, computed in {sum(sum(m["seconds"].values()) for m in made):.0f} s
-({made[0]["threads"]} thread(s) each; {hardware["cores"]} cores, {hardware["memory_gib"]} GiB) on
-{", ".join(sorted({m["at"][:10] for m in made}))}, with
-{", ".join(f"{p} {v}" for p, v in depends["versions"].items())}; facts `{depends["facts"][:12]}`, code `{depends["code"][:12]}`.
-{ran}
-"""
-    if recorded := [r["recorded"]["study"] for r in records if "recorded" in r]:
-        text += (
-            f"\n{len(recorded)} of these {len(records)} evaluations are results of record (study "
-            f"{', '.join(f'`{name}`' for name in sorted(set(recorded)))}): made by this very code with these versions, weights "
-            "and facts, on the machine that is named here, and published with the code.\n"
-        )
-    return text
+def template(name: str, **filters) -> Template:
+    """A Jinja template of this folder, and filters that it uses."""
+    made = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    made.filters |= filters
+    return made.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
 from kc_utils.report.interactive import source
+from kc_utils.report.tables import template
 
 
 class _Strict(BaseModel):
@@ -109,6 +109,5 @@ def after(lesson: Lesson, name: str) -> str:
 @cache
 def _template():
     """The two macros of `teaching.md`; `inline` is a filter for plain text with `code` in backticks."""
-    env = Environment(trim_blocks=True, lstrip_blocks=True)
-    env.filters["inline"] = lambda text: re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))
-    return env.from_string(Path(__file__).with_name("teaching.md").read_text(encoding="utf-8")).module
+    inline = lambda text: re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text.strip()))  # noqa: E731
+    return template("teaching.md", inline=inline).module
