@@ -113,11 +113,8 @@ def fragments(study: Study, results: dict) -> dict[str, str | bytes]:
     found, rows = dict(lab.fragments()), pd.DataFrame()
     with suppress(BadRequest):  # nothing at hand
         rows = rows_at_hand()
-    found |= {
-        "summary.md": tables.runs_table(study),
-        "status.md": tables.status_tables(study, results),
-        "models.md": tables.models_table(),
-    }
+    found["summary.md"], found["status.md"] = tables.runs_table(study), tables.status_tables(study, results)
+    found["models.md"] = tables.models_table()
     for name in ("worldfacts", "benchmarks"):
         card = project_dir() / "data" / name / f"{name}.md"
         found[f"{name}_card.md"] = card.read_text(encoding="utf-8")

@@ -63,11 +63,10 @@ def p_value(p: float) -> str:
 
 def sample_size(line: pd.Series) -> str:
     """Write what an accuracy is a share of: `40 facts`, `120 queries about 40 facts`, `40 items` of a task."""
+    n, facts = line["n"], line["clusters"]
     if str(line["protocol"]).startswith(TASK):
-        return f"{line['n']} items"
-    return (
-        f"{line['n']} facts" if line["n"] == line["clusters"] else f"{line['n']} queries about {line['clusters']} facts"
-    )
+        return f"{n} items"
+    return f"{n} facts" if n == facts else f"{n} queries about {facts} facts"
 
 
 def sizes(table: pd.DataFrame) -> str:
@@ -121,11 +120,8 @@ def losses(table: pd.DataFrame, protocol: str, by: str = "scope") -> list[str]:
         if len(group) == 1 or keys[-1] > 1:
             found += [f"`{line['recipe']}` {verdict(line)}." for _, line in group.iterrows()]
             continue
-        name = (
-            named(keys[0])
-            if lines["method"].nunique() == 1 or by == "method"
-            else f"{named(keys[0])}, {named(keys[1])}"
-        )
+        alone = by == "method" or lines["method"].nunique() == 1
+        name = ", ".join(map(named, keys[: 1 if alone else 2]))
         clear, last = group[group["clear"]], group.iloc[-1]
         if clear.empty:
             tested = series([amount(x) for _, x in group.iterrows()])
@@ -197,10 +193,8 @@ def fates(table: pd.DataFrame) -> list[str]:
     found = []
     for recipe, lines in table[table["recipe"] != "none"].groupby("recipe", sort=False):
         first, lines = lines.iloc[0], lines.set_index("fate")
-        shares = {
-            fate: (lines.loc[fate, "share"], lines.loc[fate, "low"], lines.loc[fate, "high"]) for fate in lines.index
-        }
-        parts = [f"{percent(s)} ({interval(a, b)}) are {fate}" for fate, (s, a, b) in shares.items() if fate != "kept"]
+        others = lines.drop(index="kept", errors="ignore").iterrows()
+        parts = [f"{percent(x['share'])} ({interval(x['low'], x['high'])}) are {fate}" for fate, x in others]
         text = f"Under `{recipe}`, of {first['n']} facts answered both ways before, {series(parts)}."
         if not math.isnan(first["gap"]):
             low, high = first["gap_low"], first["gap_high"]

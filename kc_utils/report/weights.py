@@ -64,10 +64,9 @@ def heatmaps(panels: Mapping[str, np.ndarray], across: int, inches: float, numbe
 
 def in_words(title: str, weight: np.ndarray) -> str:
     """A matrix for readers who cannot see it: its zeros, its largest weight, and its distinct values or, if small, all."""
-    rows = "; ".join(", ".join("0" if v == 0 else f"{v:.2f}" for v in row) for row in weight[:16])
-    values = (
-        f"Rows: {rows}" if weight.size <= 256 else f"The first row holds {len(np.unique(weight[0]))} distinct values"
-    )
+    values = f"The first row holds {len(np.unique(weight[0]))} distinct values"
+    if weight.size <= 256:
+        values = "Rows: " + "; ".join(", ".join("0" if v == 0 else f"{v:.2f}" for v in row) for row in weight[:16])
     return (
         f"{title}: {100 * (weight == 0).mean():.1f} % of {weight.size:,} weights are zero, the largest magnitude is "
         f"{np.abs(weight).max():.3g}. {values}."

@@ -46,9 +46,8 @@ def offers(rows: pd.DataFrame) -> pd.DataFrame:
     largest counts; of lab models that differ in their seed alone, the first.
     """
     other_seed = {model for model in rows["model"].unique() if (parts := lab_parts(model)) and parts[-1] != "s1"}
-    rows = rows[
-        rows["protocol"].isin(CLOSED_BOOK) & ~rows["facts"].isin(NO_KNOWLEDGE) & ~rows["model"].isin(other_seed)
-    ]
+    rows = rows[rows["protocol"].isin(CLOSED_BOOK) & ~rows["facts"].isin(NO_KNOWLEDGE)]
+    rows = rows[~rows["model"].isin(other_seed)]
     keys = ["origin", "model", "facts", "probe"]
     whole = [part for _, part in rows.groupby(keys, sort=False, observed=True) if {"none"} < set(part["recipe"])]
     if not whole:
@@ -77,11 +76,9 @@ def offers(rows: pd.DataFrame) -> pd.DataFrame:
 def technique(recipe: str) -> str:
     """What a recipe does, as the chart colours it."""
     prunes = {method(step.method).prunes for step in Recipe.parse(recipe).steps}
-    return (
-        "pruning then quantization"
-        if len(prunes) > 1
-        else {None: "uncompressed", True: "pruning", False: "quantization"}[next(iter(prunes), None)]
-    )
+    if len(prunes) > 1:
+        return "pruning then quantization"
+    return {None: "uncompressed", True: "pruning", False: "quantization"}[next(iter(prunes), None)]
 
 
 def unbeaten(part: pd.DataFrame) -> pd.Series:
@@ -114,8 +111,7 @@ def with_times(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def table(frame: pd.DataFrame) -> str:
     """The recipes that none beats, model by model and question by question, from the largest to the smallest."""
-    parts = []
-    best = frame[frame["frontier"]]
+    parts, best = [], frame[frame["frontier"]]
     for model, own in best.groupby("model", sort=False):
         parts.append(f"### {model}\n\n{about_original(frame[frame['model'] == model])}")
         for question, part in own.groupby("question", sort=False):
