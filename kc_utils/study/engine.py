@@ -74,9 +74,7 @@ def compute_study(
     if waiting:
         from kc_utils.models.loading import folder_of  # loads torch
 
-        for model in dict.fromkeys(
-            cell.model for cell in waiting
-        ):  # before the first evaluation, so that parallel ones find it ready
+        for model in {cell.model: None for cell in waiting}:  # so that parallel evaluations find it ready
             folder_of(resolve(model))
         groups = sorted(grouped(waiting).values(), key=lambda group: -sum(map(estimate.operations, group)))
         cores = cores or all_cores()

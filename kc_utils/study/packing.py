@@ -69,9 +69,7 @@ def unpacked(content: bytes, name: str) -> pd.DataFrame:
         frame = pq.read_table(pa.BufferReader(content)).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _no_rows(name, error) from error
-    for column in SCORES:
-        if column in frame:
-            frame[column] = frame[column].astype(float)
+    frame = frame.astype({column: float for column in SCORES if column in frame})
     if LIST in frame:
         frame[LIST] = [None if values is None else np.asarray(values, float) for values in frame[LIST]]
     return frame
