@@ -24,6 +24,8 @@ study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
 app.add_typer(study_app, name="study")
 
 INTERRUPTED = 130
+PROTOCOLS = "cloze, rank, rank-other, openbook, openbook-cloze or generate; consistency is rank by every template."
+FORMATS = "auto, dense, gptq (packed) or library (torchao, bitsandbytes)."
 Model = Annotated[str, Argument(help="A model id of `kc models`, or path:DIR.")]
 Models = Annotated[list[str] | None, Option(help="Only models of this id or pattern, such as 'lab:*'; repeatable.")]
 Recipes = Annotated[list[str] | None, Option(help="Only recipes of this pattern, such as '*gptq*'; repeatable.")]
@@ -91,12 +93,7 @@ def evaluate_one(
     facts: Annotated[str | None, Option(help="A source of `kc facts`; worldfacts without tasks and text.")] = None,
     relations: Annotated[str | None, Option(help="Only these relations, separated by commas.")] = None,
     limit: Annotated[int | None, Option(help="Size of a frozen sample of facts, and of each task.", min=1)] = None,
-    protocol: Annotated[
-        str,
-        Option(
-            help="cloze, rank, rank-other, openbook, openbook-cloze or generate; consistency is rank by every template."
-        ),
-    ] = "rank",
+    protocol: Annotated[str, Option(help=PROTOCOLS)] = "rank",
     templates: Annotated[str, Option(help="Number of prompt templates of each fact, or all.")] = "1",
     alternatives: Annotated[str, Option(help="Wrong answers beside the right one in rank and openbook, or all.")] = "9",
     candidates: Annotated[str, Option(help="Wrong answers drawn, or the answers of balanced sets of facts.")] = "drawn",
@@ -129,9 +126,7 @@ def compress_one(
     model: Model,
     recipe: Recipe,
     out: Annotated[Path, Option(help="A new folder.")],
-    form: Annotated[
-        str, Option("--format", help="auto, dense, gptq (packed) or library (torchao, bitsandbytes).")
-    ] = "auto",
+    form: Annotated[str, Option("--format", help=FORMATS)] = "auto",
     as_json: Json = False,
 ) -> None:
     """Write a compressed model as a folder that plain transformers loads, with recipe and report beside the weights."""
