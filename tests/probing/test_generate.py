@@ -19,11 +19,8 @@ def family(request):
 
 
 def test_an_answer_is_right_at_the_beginning_of_the_text():
-    for text, answer in [
-        ("paris, which is in France", "Paris"),
-        ("St. Helier", "St Helier"),
-        (" The Hague. ", "hague"),
-    ]:
+    begun = {"paris, which is in France": "Paris", "St. Helier": "St Helier", " The Hague. ": "hague"}
+    for text, answer in begun.items():
         assert is_right(text, ("Lima", answer)), text
     for text in ("torshavn", "N\u2019Djamena!", "Basse-Terre", "Groß", "as", "An"):
         assert is_right(text, ("Tórshavn", "N'Djamena", "basse terre", "gross", "As", "an")), text

@@ -123,8 +123,6 @@ def test_a_chapter_with_an_error_ends_the_build(book):
 
 
 def test_warnings_are_named_once_and_a_kernel_about_its_port_is_not_one():
-    kernel = "[IPKernelApp] WARNING | Kernel is running over TCP\n"
-    assert complaints((kernel + "\x1b[91mbook/a.md:3: WARNING: no such term\x1b[0m\n") * 2) == [
-        "book/a.md:3: WARNING: no such term"
-    ]
+    kernel, warning = "[IPKernelApp] WARNING | Kernel is running over TCP\n", "book/a.md:3: WARNING: no such term"
+    assert complaints((kernel + f"\x1b[91m{warning}\x1b[0m\n") * 2) == [warning]
     assert complaints("\n".join(map(str, range(40)))) == [str(n) for n in range(25, 40)]
