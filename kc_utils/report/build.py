@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kc_utils.errors import BadResult
 from kc_utils.places import project_dir
+from kc_utils.study.kernels import warm_kernels
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CHAPTER = re.compile(r"^myst_nb\.\S*ExecutionError: (.+)$", re.M)
@@ -21,11 +22,12 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
     from kc_utils.study.engine import run_study
 
     clock = [time.perf_counter()]
-    study = run_study(name, cores)
-    clock.append(time.perf_counter())
-    Pages(study).write()
-    clock.append(time.perf_counter())
-    index = build_html(project_dir())
+    with warm_kernels():  # the same for the study's notebooks and those of text
+        study = run_study(name, cores)
+        clock.append(time.perf_counter())
+        Pages(study).write()
+        clock.append(time.perf_counter())
+        index = build_html(project_dir())
     clock.append(time.perf_counter())
     seconds = (end - begin for begin, end in pairwise(clock))
     return index, dict(zip((f"study {study.name}", "pages", "book"), seconds, strict=True))
@@ -41,7 +43,8 @@ def build_html(root: Path, output: Path | None = None, builder: str = "html") ->
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root / "book")]
     command += ["--config", str(root / "_config.yml"), "--toc", str(root / "book" / "results" / "_toc.yml")]
     command += ["--path-output", str(output), "--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with warm_kernels():
+        done = subprocess.run(command, capture_output=True, text=True)
     index = output / "_build" / builder / "index.html"
     if done.returncode != 0 or not index.is_file():
         found = complaints(done.stdout + done.stderr)

@@ -23,6 +23,7 @@ from kc_utils.places import project_dir, results_dir, write_text
 from kc_utils.study import estimate, record, store
 from kc_utils.study.cells import Cell, chosen, grouped
 from kc_utils.study.execution import environment, processes
+from kc_utils.study.kernels import warm_kernels
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
 
@@ -144,7 +145,7 @@ def _snakemake(study: Study, runs: list[Run], cores: int) -> Path:
     write_text(log_file, "")  # refused here where the disk is full
     log = log_file.open("w", encoding="utf-8")
     bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", file=sys.stderr)
-    with log, bar, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+    with log, bar, warm_kernels(), subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         try:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
