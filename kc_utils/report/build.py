@@ -22,7 +22,7 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
     from kc_utils.study.engine import run_study
 
     clock = [time.perf_counter()]
-    with warm_kernels():  # the same for the study's notebooks and those of text
+    with warm_kernels(wait=False):  # the same for the study's notebooks and those of text
         study = run_study(name, cores)
         clock.append(time.perf_counter())
         Pages(study).write()

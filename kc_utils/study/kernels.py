@@ -21,18 +21,35 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIBRARIES = ("torch", "transformers.processing_utils", "scipy.stats", "seaborn", "pyarrow.dataset", "myst_nb", "ipykernel.ipkernel")
+LIBRARIES = "torch transformers.processing_utils scipy.stats seaborn pyarrow.dataset myst_nb ipykernel.ipkernel"
 """What a notebook needs before its first own line, with the public interface of kc_utils; none starts a thread of torch."""
 FOLDER = "kc-kernels-"
 
 
 @contextlib.contextmanager
-def warm_kernels():
-    """Let notebooks that are executed inside, by this process or its children, start as forks; once where it is nested."""
+def warm_kernels(wait: bool = True):
+    """Let notebooks that are executed inside, by this process or its children, start as forks of one server.
+
+    wait: for the libraries, which are imported for the first kernel otherwise, while Jupyter counts the time that it takes
+    to start. Inside another `warm_kernels`, that one's server is used.
+    """
     paths = os.environ.get("JUPYTER_PATH", "")
-    if sys.platform != "linux" or FOLDER in paths:
+    if sys.platform != "linux":
         yield
         return
+    with contextlib.ExitStack() as stack:
+        if FOLDER not in paths:
+            stack.enter_context(_server(paths))
+        if wait:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+                server.connect(os.environ["JUPYTER_PATH"].partition(os.pathsep)[0] + "/server")
+                server.shutdown(socket.SHUT_WR)
+                server.recv(1)  # closed when the libraries are there
+        yield
+
+
+@contextlib.contextmanager
+def _server(paths: str):
     from ipykernel.kernelspec import get_kernel_dict
 
     from kc_utils.study.execution import environment
@@ -107,9 +124,12 @@ def _await(listener: socket.socket) -> list | None:
                 return json.loads(request)
             for stream in streams:
                 os.close(stream)
-            if request:
+            if not request:  # who waited for the libraries
+                client.close()
+            else:
                 os.setpgid(pid, pid)  # which gets the signals
-                client.send(str(pid).encode())
+                with contextlib.suppress(OSError):
+                    client.send(str(pid).encode())
                 kernel = pid, client, os.pidfd_open(pid)
                 for end in kernel[1:]:
                     ready.register(end, select.POLLIN)
@@ -124,7 +144,7 @@ def _import() -> None:
     """Import what notebooks need, once, and leave it out of the kernels' collections of garbage."""
     import kc_utils
 
-    for name in LIBRARIES:
+    for name in LIBRARIES.split():
         with contextlib.suppress(ImportError):  # not installed: a notebook that needs it says so
             importlib.import_module(name)
     for name in kc_utils.PUBLIC:
@@ -137,11 +157,11 @@ def follow(address: str, *arguments: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         try:
             server.connect(address)
-        except OSError:
+            request = json.dumps([os.getcwd(), dict(os.environ), arguments])
+            socket.send_fds(server, [request.encode()], [0, 1, 2])
+            pid = int(server.recv(20))
+        except (OSError, ValueError):  # it has ended
             os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
-        request = json.dumps([os.getcwd(), dict(os.environ), arguments])
-        socket.send_fds(server, [request.encode()], [0, 1, 2])
-        pid = int(server.recv(20))
 
         def forward(number: int, _) -> None:
             with contextlib.suppress(ProcessLookupError):
