@@ -81,6 +81,7 @@ def serve(listener: int) -> None:
     if kernel is None:
         return
     folder, environment, arguments = kernel
+    sys.path[:] = filter(None, sys.path)  # without the server's folder
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -148,7 +149,8 @@ def _import() -> None:
         with contextlib.suppress(ImportError):  # not installed: a notebook that needs it says so
             importlib.import_module(name)
     for name in kc_utils.PUBLIC:
-        getattr(kc_utils, name)
+        if name != "plot":  # which chooses what matplotlib draws with
+            getattr(kc_utils, name)
     gc.freeze()
 
 
