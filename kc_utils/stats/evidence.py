@@ -38,6 +38,7 @@ class Stratum:
     recipes: frozenset[str] = frozenset()
     protocols: frozenset[str] = frozenset()
     _laid: dict = field(default_factory=dict, repr=False)
+    _reports: dict = field(default_factory=dict, repr=False)
 
     @property
     def has_popularity(self) -> bool:
@@ -52,7 +53,10 @@ class Stratum:
 
     def report(self, recipe: str, name: str) -> float:
         """A number of a recipe's report, such as `weights_removed`."""
-        return float(self.rows.loc[self.rows["recipe"] == recipe, name].iloc[0])
+        if not self._reports:  # read once: a scan of the rows for each number takes most of the time of a ledger
+            firsts = self.rows.drop_duplicates("recipe").set_index("recipe")
+            self._reports.update(firsts.select_dtypes("number").to_dict("index"))
+        return float(self._reports[recipe][name])
 
     def knows(self, protocol: str, of: np.ndarray | None = None) -> bool:
         """Whether the uncompressed model is above chance with its whole 95 % interval: otherwise nothing can be kept."""

@@ -105,13 +105,14 @@ def evaluate(
 
 def table_of(results: Mapping[Cell, CellResult]) -> pd.DataFrame:
     """Put the rows of finished evaluations below one another, each with its model, recipe, probe and report."""
-    parts = []
+    parts, about = [result.rows for result in results.values()], []
     for cell, result in results.items():
-        probe = cell.probe.model_dump(mode="json")
         origin = f"{RECORD}{result.record['recorded']['study']}" if "recorded" in result.record else "here"
-        rows = _named(result.rows, origin, cell.model, probe)
-        parts.append(rows.assign(recipe=cell.recipe, **reported(result.report)))
-    return _ordered(pd.concat(parts, ignore_index=True))
+        shared = _shared(origin, cell.model, cell.probe.model_dump(mode="json"))
+        about.append(shared | {"recipe": cell.recipe} | reported(result.report))
+    frame = pd.concat(parts, ignore_index=True)
+    repeated = pd.DataFrame(about).loc[[i for i, part in enumerate(parts) for _ in range(len(part))]]
+    return _ordered(frame.assign(**repeated.set_index(frame.index)))
 
 
 def left_out(rows: pd.DataFrame, probe: Probe, models: Sequence[str]) -> dict[str, str]:
@@ -164,7 +165,7 @@ def results(
             if protocols:
                 rows = rows[rows["protocol"].map({p: fits(p, protocols) for p in rows["protocol"].unique()})]
             done = {name: rows["recipe"].map({r: own[name] for r, own in reports.items()}) for name in REPORTED}
-            parts.append(_named(rows, origin, model, probe).assign(**done))
+            parts.append(rows.assign(**_shared(origin, model, probe), **done))
     if not sum(map(len, parts)):
         known = "; ".join(f"{what}: {listed(sorted(names), 8)}" for what, names in there.items()) or "nothing at all"
         raise BadRequest(f"no finished evaluation fits; there are, of {study or 'all studies'}, {known}")
@@ -194,8 +195,14 @@ def _unpacked(content: bytes, recipes: Iterable[str]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(numbers, float))
 
 
-def _named(rows: pd.DataFrame, origin: str, model: str, probe: Mapping) -> pd.DataFrame:
-    return rows.assign(origin=origin, model=model, facts=facts_of(probe), probe=short_hash(probe), shots=probe["shots"])
+def _shared(origin: str, model: str, probe: Mapping) -> dict:
+    return {
+        "origin": origin,
+        "model": model,
+        "facts": facts_of(probe),
+        "probe": short_hash(probe),
+        "shots": probe["shots"],
+    }
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
