@@ -7,6 +7,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from kc_utils.study.kernels import warm_kernels
+
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # so that `tests.trained` is found by `pytest`
@@ -15,6 +17,14 @@ SLOW = ("test_smoke.py", "test_engine.py", "test_session.py", "test_contributing
 
 settings.register_profile("shared machine", deadline=None)  # one slow example says nothing here
 settings.load_profile("shared machine")
+
+
+def pytest_configure(config):
+    """Let the kernels of all processes of a run be forks of one."""
+    if not hasattr(config, "workerinput"):
+        kernels = warm_kernels(wait=False)
+        kernels.__enter__()
+        config.add_cleanup(lambda: kernels.__exit__(None, None, None))
 
 
 def pytest_collection_modifyitems(items):

@@ -16,23 +16,24 @@ _CHAPTER = re.compile(r"^myst_nb\.\S*ExecutionError: (.+)$", re.M)
 _CELL = re.compile(r"^nbclient\.exceptions\..*?(?=^The above exception)", re.M | re.S)
 
 
+@warm_kernels(wait=False)  # for the study's notebooks and those of text
 def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, float]]:
     """Run what is missing of a study, write its pages and build the book. Returns the start page and seconds by stage."""
     from kc_utils.report.pages import Pages
     from kc_utils.study.engine import run_study
 
     clock = [time.perf_counter()]
-    with warm_kernels(wait=False):  # the same for the study's notebooks and those of text
-        study = run_study(name, cores)
-        clock.append(time.perf_counter())
-        Pages(study).write()
-        clock.append(time.perf_counter())
-        index = build_html(project_dir())
+    study = run_study(name, cores)
+    clock.append(time.perf_counter())
+    Pages(study).write()
+    clock.append(time.perf_counter())
+    index = build_html(project_dir())
     clock.append(time.perf_counter())
     seconds = (end - begin for begin, end in pairwise(clock))
     return index, dict(zip((f"study {study.name}", "pages", "book"), seconds, strict=True))
 
 
+@warm_kernels()
 def build_html(root: Path, output: Path | None = None, builder: str = "html") -> Path:
     """Build the book strictly: a warning, an unknown reference or a notebook with an error ends it. Returns its start page.
 
@@ -43,8 +44,7 @@ def build_html(root: Path, output: Path | None = None, builder: str = "html") ->
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root / "book")]
     command += ["--config", str(root / "_config.yml"), "--toc", str(root / "book" / "results" / "_toc.yml")]
     command += ["--path-output", str(output), "--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
-    with warm_kernels():
-        done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     index = output / "_build" / builder / "index.html"
     if done.returncode != 0 or not index.is_file():
         found = complaints(done.stdout + done.stderr)

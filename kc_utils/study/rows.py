@@ -196,13 +196,8 @@ def _unpacked(content: bytes, recipes: Iterable[str]) -> pd.DataFrame:
 
 
 def _shared(origin: str, model: str, probe: Mapping) -> dict:
-    return {
-        "origin": origin,
-        "model": model,
-        "facts": facts_of(probe),
-        "probe": short_hash(probe),
-        "shots": probe["shots"],
-    }
+    what = {"facts": facts_of(probe), "probe": short_hash(probe), "shots": probe["shots"]}
+    return {"origin": origin, "model": model} | what
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
