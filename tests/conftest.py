@@ -20,8 +20,8 @@ settings.load_profile("shared machine")
 
 
 def pytest_configure(config):
-    """Let the kernels of all processes of a run be forks of one."""
-    if not hasattr(config, "workerinput"):
+    """Let the kernels of all processes of a parallel run be forks of one."""
+    if getattr(config.option, "numprocesses", None):
         kernels = warm_kernels(wait=False)
         kernels.__enter__()
         config.add_cleanup(lambda: kernels.__exit__(None, None, None))

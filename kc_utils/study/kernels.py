@@ -18,9 +18,7 @@ import sys
 import tempfile
 
 FOLDER = "kc-kernels-"
-LIBRARIES = (
-    "torch transformers.processing_utils scipy.stats seaborn pyarrow.dataset myst_nb kc_lab.cards ipykernel.ipkernel"
-)
+LIBRARIES = "torch transformers.processing_utils scipy.stats seaborn pyarrow.dataset myst_nb ipykernel.ipkernel"
 EARLY = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 IMPORTED_WITH = ("PYTHONPATH", "HF_")
 """How variables begin that libraries read when they are imported and that have to be the server's, as EARLY need not."""
@@ -30,52 +28,45 @@ IMPORTED_WITH = ("PYTHONPATH", "HF_")
 def warm_kernels(wait: bool = True):
     """Let notebooks that this process or its children execute inside start as forks of one server, the same where it is nested.
 
-    wait: for the libraries. Else they are imported for the first kernel, in the time that Jupyter gives it to start.
+    wait: until a server that is started is ready; else the first kernels may wait for it, for which Jupyter gives them a minute.
     """
     from ipykernel.kernelspec import get_kernel_dict
 
     from kc_utils.study.execution import environment
 
-    paths, linux = os.environ.get("JUPYTER_PATH", ""), sys.platform == "linux"
+    paths = os.environ.get("JUPYTER_PATH", "")
     with contextlib.ExitStack() as stack:
-        if linux and FOLDER not in paths:
+        if sys.platform == "linux" and FOLDER not in paths:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER))
             os.makedirs(f"{folder}/kernels/python3")
             client = [sys.executable, "-I", "-S", __file__, f"{folder}/server", "-f", "{connection_file}"]
             with open(f"{folder}/kernels/python3/kernel.json", "w", encoding="utf-8") as file:
                 json.dump(get_kernel_dict() | {"argv": client}, file)
-            with _socket() as clients:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as clients:
                 clients.bind(f"{folder}/server")
                 clients.listen()
                 command = [sys.executable, "-c", f"from kc_utils.study.kernels import serve; serve({clients.fileno()})"]
-                how = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "start_new_session": True}
+                how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
                 server = subprocess.Popen(command, env=os.environ | EARLY, pass_fds=[clients.fileno()], **how)
             stack.enter_context(server)  # at the end its standard input closes, at which it ends
             stack.enter_context(environment(JUPYTER_PATH=f"{folder}{os.pathsep}{paths}".rstrip(os.pathsep)))
-        if linux and wait:
-            with contextlib.suppress(OSError), _socket() as server:
-                server.connect(os.environ["JUPYTER_PATH"].partition(os.pathsep)[0] + "/server")
-                server.shutdown(socket.SHUT_WR)
-                server.recv(1)  # closed when the libraries are there
+            if wait:
+                server.stdout.readline()
         yield
-
-
-def _socket() -> socket.socket:
-    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def serve(listener: int) -> None:
     """Fork a kernel for each client, until standard input ends."""
     from kc_utils import PUBLIC
 
+    own = set(PUBLIC.values()) - {"kc_utils.report.plot"}  # which chooses what matplotlib draws with
+    for name in (*LIBRARIES.split(), *own):
+        with contextlib.suppress(ImportError):  # not installed: a notebook that needs it says so
+            importlib.import_module(name)
+    gc.freeze()  # so that no kernel searches all this for garbage
+    print("ready", flush=True)
     clients = socket.socket(fileno=listener)
     while clients in select.select([clients, sys.stdin], [], [])[0]:
-        for name in LIBRARIES.split():
-            with contextlib.suppress(ImportError):  # not installed: a notebook that needs it says so
-                importlib.import_module(name)
-        for name in PUBLIC.keys() - {"plot"}:  # which chooses what matplotlib draws with
-            importlib.import_module(PUBLIC[name])
-        gc.freeze()  # so that no kernel searches all this for garbage
         client, _ = clients.accept()
         if os.fork() == 0:
             clients.close()
@@ -89,19 +80,16 @@ def serve(listener: int) -> None:
 def _be_kernel(client: socket.socket) -> None:
     """Fork once more, be the kernel there, and here end it with its client or the server's standard input."""
     request, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
-    folder, variables, arguments = json.loads(request or '["", {"HF_": ""}, []]')
+    folder, variables, arguments = json.loads(request)
     now, then = ({k: v for k, v in v.items() if k.startswith(IMPORTED_WITH)} for v in (variables, os.environ))
     pid = os.fork() if now == then else os._exit(0)
     if pid:
         os.setpgid(pid, pid)  # which signals go to
         with contextlib.suppress(OSError):  # the client has ended
             client.send(str(pid).encode())
-        ended = select.select([client, sys.stdin, kernel := os.pidfd_open(pid)], [], [])[0]
-        if ended != [kernel]:
-            os.killpg(pid, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        with contextlib.suppress(OSError):
-            client.send(str(status).encode())
+            if select.select([client, sys.stdin, kernel := os.pidfd_open(pid)], [], [])[0] != [kernel]:
+                os.killpg(pid, signal.SIGKILL)
+            client.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
         os._exit(0)
     client.close()
     for number, stream in enumerate(streams):
@@ -118,7 +106,7 @@ def _be_kernel(client: socket.socket) -> None:
 
 def follow(address: str, *arguments: str) -> None:
     """Be a kernel's client until it ends, and end as it did."""
-    with _socket() as server:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         try:
             server.connect(address)
             request = json.dumps([os.getcwd(), dict(os.environ), arguments])
