@@ -63,6 +63,7 @@ def serve(listener: int) -> None:
     for name in (*LIBRARIES.split(), *own):
         with contextlib.suppress(ImportError):  # not installed: a notebook that needs it says so
             importlib.import_module(name)
+    importlib.import_module("pandas").set_option("display.max_columns", 20)  # as in a kernel, which this is not yet
     gc.freeze()  # so that no kernel searches all this for garbage
     print("ready", flush=True)
     clients = socket.socket(fileno=listener)

