@@ -2,15 +2,15 @@
 
 The effect of a claim is the mean over models of what its rule gives (`rules`), each model the mean of its sources, with a 95 %
 interval (`evidence.together`). A protocol is for a claim where the interval lies wholly on the side that the claim needs and the
-effect is at least the smallest that matters, against it where the interval excludes such an effect; a source or model that
-clearly disagrees leaves it undecided. Where a recipe is compared with each of several, the weakest comparison counts. Verdicts:
+effect is at least the smallest that matters, against it where the interval excludes such an effect. A source or model that
+clearly disagrees vetoes it. Where a recipe is compared with each of several, the weakest comparison counts. Verdicts:
 
     holds                 every protocol that decides is for it, in at least MODELS models
     does not hold         every protocol that decides is against it, in as many
     consistent            as `holds`, in fewer models, which are named
     speaks against it     as `does not hold`, in fewer models
     depends on the query  one protocol is for it, another against it
-    undecided             no protocol decides
+    undecided             no protocol decides, or one is vetoed, whatever the other shows
     no data               no rows at hand can decide it
 
 Language models and lab models, which are many, small and alike, are decided apart: a mean over both would speak of the
@@ -103,7 +103,7 @@ def _id_at(written, where: list[str]) -> str:
 @dataclass(frozen=True)
 class Part:
     """What one protocol shows in one kind of models. kind: LANGUAGE or LAB; side: FOR, AGAINST or UNDECIDED; effect, low, high:
-    in the unit of the rule (fractions of knowledge, not per cent); disagree: strata that are clearly on the other side."""
+    in the unit of the rule (fractions of knowledge, not per cent); disagree: vetoes, of strata clearly on another side."""
 
     kind: str
     protocol: str
@@ -153,8 +153,8 @@ class Decision:
         parts = self.of(kind)
         decided = [part for part in parts if part.side != UNDECIDED]
         sides = {part.side for part in decided}
-        if len(sides) != 1:
-            return DEPENDS if sides else UNDECIDED if parts else NO_DATA
+        if len(sides) != 1 or any(part.disagree for part in parts):
+            return DEPENDS if len(sides) > 1 else UNDECIDED if parts else NO_DATA
         enough = min(len(part.models) for part in decided) >= MODELS
         return {FOR: (CONSISTENT, HOLDS), AGAINST: (CONTRARY, FAILS)}[sides.pop()][enough]
 
@@ -196,10 +196,9 @@ def part_of(rule: Rule, kind: str, protocol: str, strata: Sequence[Effect]) -> P
     """Put the strata of one kind of models and one protocol together."""
     mean = together(strata)
     side, beyond = side_of(rule, *mean), [distances(rule, s.effect, s.low, s.high) for s in strata]
-    disagree = {
-        FOR: sum(high < 0 for _, _, high in beyond),
-        AGAINST: sum(low > 0 and middle >= rule.least for middle, low, _ in beyond),
-    }.get(side, 0)
+    short = sum(high < 0 for _, _, high in beyond)
+    past = sum(low > 0 and middle >= rule.least for middle, low, _ in beyond)
+    disagree = {FOR: short, AGAINST: past}.get(side, min(short, past))
     return Part(kind, protocol, UNDECIDED if disagree else side, *mean, tuple(strata), disagree)
 
 
