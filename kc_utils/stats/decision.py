@@ -10,6 +10,7 @@ SHA256 = hashlib.sha256(FILE.read_bytes()).hexdigest()
 DECISION = {name: given["value"] for name, given in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()}
 LEVEL: float = DECISION["level"]
 LEAST: float = DECISION["least"]
+FACTS: int = DECISION["facts"]
 MARGIN: float = DECISION["margin"]
 MODELS: int = DECISION["models"]
 PROTOCOLS = tuple(DECISION["protocols"])

@@ -16,7 +16,7 @@ from scipy import stats
 from kc_utils.errors import BadRequest, listed
 from kc_utils.stats.bootstrap import Resamples, cluster_sums, expanded_interval, mean_interval, resampled_sums
 from kc_utils.stats.compare import retention
-from kc_utils.stats.decision import MODELS, POOLED
+from kc_utils.stats.decision import FACTS, MODELS, POOLED
 from kc_utils.stats.intervals import clustered_wilson, effective_clusters
 from kc_utils.stats.items import Answers, aligned, questions_of, refuse_missing
 from kc_utils.stats.names import lab_parts
@@ -29,14 +29,14 @@ LANGUAGE, LAB = "language models", "lab models"
 
 @dataclass(frozen=True)
 class Stratum:
-    """One model and one probe. rows: all that it answered, with the column `recipe`; key: what names it among strata."""
+    """One model and one probe. rows: all that it answered, with the column `recipe`; protocols: facts queried by each."""
 
     model: str
     facts: str
     origin: str
     rows: pd.DataFrame = field(repr=False)
     recipes: frozenset[str] = frozenset()
-    protocols: frozenset[str] = frozenset()
+    protocols: Mapping[str, int] = field(default_factory=dict)
     _laid: dict = field(default_factory=dict, repr=False)
     _reports: dict = field(default_factory=dict, repr=False)
 
@@ -78,17 +78,18 @@ class Evidence:
         for (origin, model, facts, _), part in rows.groupby(list(SAMPLE), sort=False, observed=True, dropna=False):
             base = part[part["recipe"] == "none"]
             if len(base):
-                recipes, protocols = frozenset(part["recipe"].unique()), frozenset(base["protocol"].unique())
-                self.strata.append(Stratum(model, facts, origin, part, recipes, protocols))
+                protocols = base.groupby("protocol", observed=True)["fact"].nunique().to_dict()
+                self.strata.append(Stratum(model, facts, origin, part, frozenset(part["recipe"].unique()), protocols))
 
     def of_knowledge(self, protocol: str, wanted: Callable[[Stratum], int]) -> list[Stratum]:
-        """Of each model and source, one stratum that answers by this protocol, without examples, and has what is wanted.
+        """Of each model and source, one stratum that has what is wanted, of FACTS by this protocol at least, without examples.
 
         wanted: how much of it a stratum has, 0 where it cannot be used. Sources of `POOLED` are not ranked.
         """
         shots = lambda s: "shots" in s.rows and s.rows["shots"].fillna(0).max() > 0  # noqa: E731
         left_out = {*NO_KNOWLEDGE, *(POOLED if protocol == "rank" else ())}
-        fine = [s for s in self.strata if protocol in s.protocols and s.facts not in left_out and not shots(s)]
+        enough = lambda s: s.protocols.get(protocol, 0) >= FACTS  # noqa: E731
+        fine = [s for s in self.strata if enough(s) and s.facts not in left_out and not shots(s)]
         return _one_each(fine, wanted, lambda s: (s.model, s.facts))
 
     def of_texts(self, wanted: Callable[[Stratum], int]) -> list[Stratum]:

@@ -141,7 +141,7 @@ class ReadingSurvives(OneRecipe):
 
     def effects(self, evidence, protocol):
         twins = (protocol, "openbook")
-        wanted = lambda s: len(self.usable(s, protocol)) * (set(twins) <= s.protocols)  # noqa: E731
+        wanted = lambda s: len(self.usable(s, protocol)) * (set(twins) <= s.protocols.keys())  # noqa: E731
         for stratum in evidence.of_knowledge(protocol, wanted):
             queried = [stratum.answers(p).rows()[["fact", "template"]] for p in twins]
             if queried[0].equals(queried[1]) and all(stratum.knows(p) for p in twins):
@@ -215,7 +215,6 @@ class AnswersTurn(OneRecipe):
 
     def effect_in(self, stratum, protocol, amounts):
         found = stratum.answers(protocol)
-        pairs = [self.pair(stratum, protocol, a) for a in amounts]
         # each wrong answer stands for 1 / (1 - chance) guesses, of which 2 chance (1 - chance) turn when made anew
         pairs = [self.pair(stratum, protocol, a) for a in amounts]
         beyond = np.mean([(before != after) - 2 * found.chance * ~after for before, after in pairs], axis=0)

@@ -69,16 +69,33 @@ def test_sources_with_pooled_answers_are_not_ranked():
     ]
 
 
-@pytest.mark.parametrize(("mean", "other", "side"), [(GOOD, BAD, FOR), (BAD, GOOD, AGAINST)])
-def test_strata_that_disagree_veto_both_ways(mean, other, side):
+@pytest.mark.parametrize(
+    ("mean", "other", "side", "verdict"), [(GOOD, BAD, FOR, CONSISTENT), (BAD, GOOD, AGAINST, CONTRARY)]
+)
+def test_strata_that_disagree_veto_both_ways(mean, other, side, verdict):
     """Seven sources of a model are clearly on one side, and so is their mean; one source is clearly on the other."""
-    many = [results(mean, facts=f"source {n}") for n in range(7)]
-    assert (part(decided(less(), *many)).side, part(decided(less(), *many)).disagree) == (side, 0)
-    found = decided(less(), *many, results(other, facts="worldfacts"))
+    many = [both_ways(mean, mean, facts=f"source {n}") for n in range(7)]
+    alone = decided(less(), *many)
+    assert (alone.verdict, [(p.side, p.disagree) for p in alone.parts]) == (verdict, [(side, 0)] * 2)
+    found = decided(less(), *many, both_ways(other, mean, facts="worldfacts"))
+    assert (found.parts[1].side, found.parts[1].disagree) == (side, 0), "the other protocol is decided, and not alone"
     mixed = part(found)
     assert mixed.effect == pytest.approx(np.mean([s.effect for s in mixed.strata]))
     assert mixed.low > 0.02 if side == FOR else mixed.high < 0, "together they are clearly on one side"
     assert (found.verdict, mixed.side, mixed.disagree, mixed.n) == (UNDECIDED, UNDECIDED, 1, 8 * N)
+    apart = decided(less(), both_ways(mean, mean), both_ways(other, mean, facts="bear"))
+    assert (apart.verdict, part(apart).disagree) == (UNDECIDED, 1), "sources contradict each other"
+
+
+def test_few_facts_neither_decide_nor_hide_what_others_decide():
+    made = claim(kind="kept at least", recipe="int8@all", amounts=[8], bound=0.95)
+    right, strict = {"none": 160, "int8@all": 160}, {"none": 160, "int8@all": 100}
+    noisy = {r: rows(np.arange(N) % 5 < n) for r, n in (("none", 3), ("int8@all", 2))}
+    of = lambda n: results(noisy, facts="bear").query(f"fact < 'f{n:03}'")  # noqa: E731
+    assert part(decided(made, both_ways(right, strict), of(100))).side == UNDECIDED, "enough to widen the mean"
+    found = decided(made, both_ways(right, strict), of(36))
+    assert (found.verdict, part(found).side, len(part(found).strata)) == (DEPENDS, FOR, 1)
+    assert decided(made, of(99)).verdict == NO_DATA
 
 
 def test_several_models_say_more_than_one_and_no_more_than_they_can():
