@@ -13,6 +13,7 @@ from kc_utils.report.phrases import NBSP, number, series
 from kc_utils.report.tables import devices, figure, markdown_table, template
 from kc_utils.stats import decision
 from kc_utils.stats.claims import AGAINST, FOR, KNOWN_FROM, UNDECIDED, Decision, Part, decide_all, read_ledger, side_of
+from kc_utils.stats.decision import FACTS
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence
 from kc_utils.stats.names import model_name, short_protocol
 from kc_utils.study import record
@@ -68,6 +69,7 @@ def section(decision: Decision) -> tuple[str, dict[str, bytes]]:
     """Return the section of one claim and its picture by file name."""
     claim, rule = decision.claim, decision.claim.decided_by
     given = {"claim": claim, "decision": decision, "known_from": KNOWN_FROM[claim.known_from]}
+    given["least"] = FACTS
     given["rule"] = f"{rule.says}. Amounts: {amounts_text(rule.amounts)}."
     given["kinds"] = [kind_text(kind, decision) for kind in (LANGUAGE, LAB) if decision.of(kind)]
     if not decision.parts:
@@ -142,9 +144,11 @@ def origins(rows: pd.DataFrame) -> list[str]:
         when = " to ".join(dict.fromkeys((made["days"][0], made["days"][-1])))
         differ = [f"{n:,} of them with other {what} than this book's" for what, n in other.items() if n]
         how = f": {' and '.join(differ)}" if differ else ", by the code and with the versions of this book"
+        names = {record.rules(): "the rules of this page", "": "rules that its list does not name"}
+        under = names.get(record.rules_of(study), "other rules than those of this page")
         lines.append(
             f"- **Results of record, study `{study}`**: {count}, computed on {when} with {', '.join(made['versions'])}{how}. "
-            f"{devices(made['made'])} `kc verify --study {study}` computes a sample of them again."
+            f"{devices(made['made'])} It was recorded under {under}. `kc verify --study {study}` computes a sample of them again."
         )
     return lines + [f"- **Missing**: {line}" for name in record.studies() for line in record.load(name).problems]
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kc_utils.errors import MissingData
-from kc_utils.places import reference_dir
+from kc_utils.places import find_project_dir, reference_dir
 from kc_utils.study import packing
 
 if TYPE_CHECKING:
@@ -158,6 +158,17 @@ def where(key: str) -> tuple[RecordedFile, str] | None:
     found = _places_of(tuple((file, _stamp(file)) for file in listings)).get(key)
     with suppress(MissingData):
         return found and (opened(*found[:2]), found[2])
+
+
+def rules() -> str:
+    """Return one SHA-256 of all that decides verdicts, so that a record can name the rules that it was made under."""
+    files = Path(__file__).parents[1] / "stats/decision.yaml", (find_project_dir() or Path()) / "book/claims.yaml"
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+
+
+def rules_of(study: str) -> str:
+    """Return the `rules` that a study was recorded under; empty where its list names none."""
+    return json.loads((reference_dir() / study / INDEX).read_text(encoding="utf-8")).get("rules", "")
 
 
 def read_listing(file: Path) -> list[dict]:

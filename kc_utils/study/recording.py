@@ -105,7 +105,7 @@ def keep_finished(study: Study) -> None:
 
 
 def _write_index(file: Path, study: Study, entries: list[dict]) -> None:
-    index = {"format": FORMAT, "study": study.name, "title": study.title, "files": entries}
+    index = {"format": FORMAT, "study": study.name, "title": study.title, "rules": record.rules(), "files": entries}
     write_text(file, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -67,7 +67,7 @@ def test_protocols_that_differ_are_both_shown():
 def test_without_rows_there_is_a_page_all_the_same():
     text, pictures = claims.ledger_page(pd.DataFrame())
     assert set(verdicts(text).values()) == {NO_DATA}
-    assert pictures == {} and "No rows at hand" in text
+    assert pictures == {} and "has rows of these recipes on 100 facts" in text
 
 
 def test_rows_of_another_device_than_their_baseline_are_named():
@@ -83,7 +83,12 @@ def test_rows_of_record_say_with_what_they_were_made(recorded, tmp_path):
     text, _ = claims.ledger_page(rows)
     assert re.search(r"study `small`\*\*: 8 evaluations, computed on \d{4}-\d\d-\d\d with torch [\d.]+", text)
     assert "by the code and with the versions of this book" in text
-    assert "kc verify --study small" in text
+    assert "It was recorded under the rules of this page. `kc verify --study small`" in text
+    listing = tmp_path / "reference" / "small" / "record.json"
+    listing.write_text(re.sub(r'"rules": "[0-9a-f]{64}"', '"rules": "0"', listing.read_text()))
+    assert "It was recorded under other rules than those of this page." in claims.ledger_page(rows)[0]
+    listing.write_text(listing.read_text().replace('"rules": "0",', ""))
+    assert "It was recorded under rules that its list does not name." in claims.ledger_page(rows)[0]
     file(tmp_path).unlink()
     text, _ = claims.ledger_page(pd.DataFrame())
     assert "**Missing**: recorded rows small/tiny-decoder/worldfacts.parquet are absent" in text
