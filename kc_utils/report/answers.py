@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from kc_utils.models.registry import resolve
-from kc_utils.report.phrases import NBSP, interval, number, percent, series, whole
+from kc_utils.report.phrases import NBSP, interval, number, percent, seen, series, whole
 from kc_utils.stats.claims import UNDECIDED, Part
 from kc_utils.stats.names import lab_parts, short_protocol
 
@@ -28,9 +28,17 @@ def listed_kept(means: pd.DataFrame) -> str:
 
 def _kept(line: pd.Series) -> str:
     """What is kept, and what no clear loss leaves open: equality, or the loss that these facts could have shown."""
-    unseen = "equal" if line["equal"] else f"no clear loss, one of {whole(line['visible'])} points would have shown"
-    note = "" if line["clear"] else f"; {unseen}"
+    note = "" if line["clear"] else "; equal" if line["equal"] else f"; no clear loss, {seen(line['visible'])}"
     return f"{percent(line['retention'])} ({interval(line['retention_low'], line['retention_high'])}{note})"
+
+
+def cells(table: pd.DataFrame) -> list[str]:
+    """Write what is kept, in per cent, its interval, and `clear`, `equal` or the smallest loss that would have shown."""
+    seen = [
+        "clear" if c else "equal" if e else percent(v)[:-2] for c, e, v in table[["clear", "equal", "visible"]].values
+    ]
+    kept = table[["retention", "retention_low", "retention_high"]].values
+    return [f"{whole(r)} ({interval(*ends)[:-2]}; {note})" for (r, *ends), note in zip(kept, seen, strict=True)]
 
 
 def points(effect: float, low: float, high: float) -> str:
@@ -41,9 +49,10 @@ def points(effect: float, low: float, high: float) -> str:
 def decided(parts: Sequence[Part], names: Mapping[str, str]) -> str:
     """State what the parts of one kind of models decide, by protocol; names: a text for each side (`strata.two_sided`).
 
-    Where protocols disagree the statement says so first. A protocol that decides nothing does not hide what another decides.
+    Where protocols disagree the text says so first. One that decides nothing does not hide what another decides, a veto does.
     """
     found = list(dict.fromkeys(part.side for part in parts if part.side != UNDECIDED))
+    found = found if len(found) > 1 or not any(part.disagree for part in parts) else []
     first = names[(found or [UNDECIDED])[0]] if len(found) < 2 else DEPENDS
     each = []
     for p in parts:

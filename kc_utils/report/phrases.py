@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from IPython.display import Markdown
 
-from kc_utils.stats.decision import LEVEL, MARGIN
+from kc_utils.stats.decision import LEAST, LEVEL, MARGIN
 from kc_utils.stats.names import METHOD_NAMES, SCOPE_NAMES, TASK, protocols_in_order, short_protocol
 
 NBSP = "\u00a0"
@@ -141,7 +141,12 @@ def unseen(line: pd.Series) -> str:
         return f"at {amount(line)} the model equals the uncompressed one within {whole(MARGIN)} points"
     if math.isnan(line["visible"]):
         return "it did not beat chance before"
-    return f"at {amount(line)} a loss of {whole(line['visible'])} points of the knowledge would most likely have shown"
+    return f"at {amount(line)} {seen(line['visible'])}"
+
+
+def seen(visible: float) -> str:
+    """State the smallest loss of knowledge that would most likely have shown; of few facts none would."""
+    return f"one of {whole(visible)} points would have shown" if visible < 1 else "none would surely have shown"
 
 
 def verdict(line: pd.Series) -> str:
@@ -155,7 +160,7 @@ def pair(line: pd.Series) -> str:
     """State how a recipe and its rival differ on the same facts (a line of `compare(rows, against={...})`)."""
     if not line["lost"] + line["gained"]:
         which = "not one answer differs in being right"
-    elif line["p_holm"] < LEVEL:
+    elif line["p_holm"] < LEVEL and abs(line["difference"]) >= LEAST:
         better = line["recipe"] if line["difference"] > 0 else line["against"]
         which = f"a clear difference, in favour of `{better}`"
     else:

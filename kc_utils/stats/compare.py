@@ -1,7 +1,7 @@
 """Compressed models against uncompressed ones, fact by fact: one line per model, recipe and protocol.
 
 Accuracies carry Wilson intervals; differences and retentions a bootstrap over facts that scores both recipes on the same
-draw (`bootstrap`); losses McNemar's exact test, corrected by Holm's method over the recipes of a model and protocol.
+draw (`bootstrap`); losses McNemar's exact test, corrected by Holm's method over all lines of a model and protocol.
 A loss is *clear* where the corrected p lies below LEVEL and LEAST of the knowledge is lost (`decision`). A model is *equal* to
 its baseline where the whole interval of retention lies within MARGIN of 1. Overlapping intervals decide nothing.
 """
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from scipy.stats import norm
 
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.stats.bootstrap import Resamples
@@ -33,8 +34,8 @@ def compare(
     Returns a table, one line per model, recipe and protocol (and facts, probe, where the rows name them; and value of
     `by`): n questions, clusters (facts); accuracy with its interval low, high; chance; baseline_accuracy, of the recipe named in
     `against`; difference and retention with *_low and *_high; lost and gained, shares of all questions that only one of
-    the two answers rightly; p of McNemar's test, p_holm, clear and equal; visible, the smallest loss of knowledge that four in
-    five samples of this size would show (2.8 standard errors); the fields of the recipe (`names.recipe_fields`) and
+    the two answers rightly; p of McNemar's test, p_holm, clear and equal; visible, the smallest loss of knowledge that would be
+    clear in four of five samples of this size; the fields of the recipe (`names.recipe_fields`) and
     what of it was measured (`touched_fraction`, `sparsity`, `compression_ratio` ...). Intervals are 95 %.
 
     retention = (accuracy - chance) / (baseline_accuracy - chance): 1 nothing lost, 0 guessing; missing where the baseline
@@ -57,8 +58,7 @@ def compare(
     if rows.empty:
         raise BadResult(f"no rows to compare: none is a question{f' with a {listed(by)}' * bool(by)}")
     rivals = _rivals(rows, against)
-    family = [*sample_of(rows), "protocol"]
-    keys = list(dict.fromkeys([*family, *by]))
+    keys = list(dict.fromkeys([*sample_of(rows), "protocol", *by]))
     lines = []
     for values, part in rows.groupby(keys, sort=bool(by), observed=True, dropna=False):
         found = aligned(part)
@@ -66,7 +66,7 @@ def compare(
         shown = part.drop_duplicates("recipe").set_index("recipe").reindex(columns=list(REPORTED))
         for recipe, line in compared(found, rivals).items():
             lines.append(named | recipe_fields(recipe) | line | shown.loc[recipe].to_dict())
-    return _corrected(pd.DataFrame(lines), family)
+    return _corrected(pd.DataFrame(lines))
 
 
 def compared(found: Answers, rivals: Mapping[str, str], seed: int = 0) -> dict[str, dict]:
@@ -113,24 +113,27 @@ def _rivals(rows: pd.DataFrame, against: str | Mapping[str, str]) -> dict[str, s
     return rivals
 
 
-def _corrected(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
-    """Add p_holm over the lines of a family in which two recipes are compared, `clear`, `equal` and `visible`."""
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Add p_holm over the tests of a model and protocol, `clear`, `equal` and `visible`, at Holm's level for those left over."""
     if table.empty:
         raise BadRequest("none of the recipes to compare was evaluated: name recipes of the rows")
     tested = table["p"].where(table["recipe"] != table["against"])
-    p_holm = tested.groupby([table[c] for c in family], observed=True, dropna=False).transform(holm)
-    found = {"p_holm": p_holm, **judged(table, p_holm)}
+    family = [table["model"], table["protocol"]]
+    p_holm = tested.groupby(family, observed=True).transform(holm)
+    left = (p_holm >= LEVEL).groupby(family, observed=True).transform("sum").clip(lower=1)
+    found = {"p_holm": p_holm, **judged(table, tested, LEVEL / left)}
     at = table.columns.get_loc("p") + 1
     for place, (name, values) in enumerate(found.items(), at):
         table.insert(place, name, values)
     return table
 
 
-def judged(table: pd.DataFrame, p: pd.Series) -> dict[str, pd.Series]:
-    """Return `clear`, `equal` and `visible` of lines with retention and its interval; p: corrected for their number."""
+def judged(table: pd.DataFrame, p: pd.Series | float, level: pd.Series | float) -> dict[str, pd.Series]:
+    """Return `clear`, `equal` and `visible` of lines with retention and its interval; level: LEVEL by the number of tests."""
     kept, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
-    clear, equal = (p < LEVEL) & (kept <= 1 - LEAST), (low >= 1 - MARGIN) & (high <= 1 + MARGIN)
-    return {"clear": clear, "equal": equal, "visible": 2.8 / 3.92 * (high - low)}
+    clear, equal = (p < level) & (kept <= 1 - LEAST), (low >= 1 - MARGIN) & (high <= 1 + MARGIN)
+    errors = norm.isf(level / 2) + norm.ppf(0.8)  # standard errors at which four of five samples are significant
+    return {"clear": clear, "equal": equal, "visible": errors * (high - low) / (2 * norm.ppf(0.975))}
 
 
 def halves(rows: pd.DataFrame) -> pd.Series:

@@ -15,13 +15,12 @@ from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
 from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, parts_of, read_ledger
 from kc_utils.stats.compare import compare, judged
-from kc_utils.stats.decision import PROTOCOLS
+from kc_utils.stats.decision import LEVEL, PROTOCOLS
 from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, kept, together
-from kc_utils.stats.intervals import holm
-from kc_utils.stats.names import lab_parts, recipe_fields, short_protocol
+from kc_utils.stats.names import TASK, lab_parts, recipe_fields, short_protocol
 from kc_utils.stats.rule import Rule
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
-from kc_utils.study.rows import results
+from kc_utils.study.rows import files_at_hand, results, short_hash
 
 SAMPLE = ["origin", "probe"]
 ALIKE = "alike"
@@ -33,6 +32,24 @@ def at_hand(recipes: Sequence[str], protocols: Sequence[str] = PROTOCOLS) -> pd.
         return results(recipes=["none", *recipes], protocols=protocols)
     except BadRequest:
         return pd.DataFrame(columns=["model", "recipe", "protocol", "facts", "probe", "origin"])
+
+
+def tests_at_hand() -> pd.DataFrame:
+    """Return every test against the uncompressed model at hand, whichever page shows it: model, protocol, probe and recipe."""
+    found = set()
+    for _, file in files_at_hand():
+        probe = file.shared["probe"]
+        protocols = [*(probe["protocols"] if probe["facts"] else ()), *(TASK + task for task in probe["tasks"])]
+        found |= {(file.model, p, short_hash(probe), r) for p in protocols for r in file.cells if r != "none"}
+    return pd.DataFrame(sorted(found), columns=["model", "protocol", "probe", "recipe"])
+
+
+def in_family(table: pd.DataFrame) -> pd.DataFrame:
+    """Judge a table of `compare`, corrected for all tests at hand of a model and protocol (Bonferroni): alike on every page."""
+    keys, tested = [table["model"], table["protocol"]], table["p"].where(table["recipe"] != table["against"])
+    shown, found = tested.groupby(keys).transform("count"), tests_at_hand().value_counts(["model", "protocol"])
+    many = [max(1, n, found.get(key, 0)) for n, key in zip(shown, zip(*keys, strict=True), strict=True)]
+    return table.assign(**judged(table, tested, LEVEL / pd.Series(many, table.index)))
 
 
 def from_memory(rows: pd.DataFrame, recipes: str, least: int = 1) -> pd.DataFrame:
@@ -63,11 +80,13 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """
     parts, lab = [], in_lab(rows)
     if len(language := rows[~lab]):
-        table = compare(language).assign(seeds=1)
+        table = in_family(compare(language)).assign(seeds=1)
         parts.append(table.assign(panel=table["model"], line=table["facts"], whose=whose(table["model"])))
     if lab.any():
-        means = over_seeds(lab_singles(rows[lab]), ["retention"], ["panel", "line", "protocol", "recipe"])
-        parts.append(means.assign(clear=clear_over_seeds(means), whose=whose(rows.loc[lab, "model"])))
+        singles = in_family(lab_singles(rows[lab])).astype({"clear": float})
+        means = over_seeds(singles, ["retention", "clear"], ["panel", "line", "protocol", "recipe"])
+        found = judged(means, 1.0, LEVEL) | {"clear": clear_over_seeds(means) & means["clear"].eq(1)}  # in every model
+        parts.append(means.assign(**found, whose=whose(rows.loc[lab, "model"])))
     if not parts:
         return pd.DataFrame()
     columns = list(dict.fromkeys(column for part in parts for column in part))
@@ -107,10 +126,10 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
     rows: of `from_memory`. Of each kind and protocol, recipes that half of the strata have are used, and strata that have all of
     these, so that every recipe stands on the same ones. One line per kind, protocol and recipe, from mild to strong, after one of
     the uncompressed models: whose, panel (whose, by which protocol), retention with *_low and *_high (`together`), clear, equal
-    and visible as `compare` defines them (p is that of the normal distribution with the interval's error), strata, n, removed
-    (share of all weights set to zero) and the fields of the recipe.
+    and visible as `compare` defines them (p of the normal distribution with the interval's error, corrected for all recipes at
+    hand), strata, n, removed (share of all weights set to zero) and the fields of the recipe.
     """
-    evidence, recipes, lines = Evidence(rows), list(dict.fromkeys(recipes)), []
+    evidence, recipes, lines, tests = Evidence(rows), list(dict.fromkeys(recipes)), [], tests_at_hand()
     names = {kind: whose(s.model for s in group) for kind, group in by_kind(evidence.strata)}
     for protocol in PROTOCOLS:
         strata = evidence.of_knowledge(protocol, lambda s: len(s.recipes & set(recipes)))
@@ -119,7 +138,9 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
             group = [s for s in group if set(shared) <= s.recipes]
             found = [(s, kept(s, shared, protocol)) for s in group]
             named = {"whose": names[kind], "protocol": protocol, "panel": f"{names[kind]}, {short_protocol(protocol)}"}
+            own = tests[tests["protocol"].eq(protocol) & tests["model"].isin([s.model for s in group])]
             named |= {"strata": len(group), "n": sum(k.n for _, k in found)}
+            named |= {"level": LEVEL / max(own["recipe"].nunique(), len(shared), 1)}
             whole = dict.fromkeys(("retention", "retention_low", "retention_high"), 1.0)
             lines.append(named | recipe_fields("none") | whole | {"removed": 0.0})
             for r in shared:
@@ -133,8 +154,8 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
     table = pd.DataFrame(lines)
     value, low, high = (table[f"retention{end}"] for end in ("", "_low", "_high"))
     error = ((high - low) / 3.92).clip(lower=1e-9).where(table["recipe"] != "none")
-    p = pd.Series(2 * norm.sf((1 - value).abs() / error), table.index).groupby(table["panel"]).transform(holm)
-    found = judged(table, p)
+    p = pd.Series(2 * norm.sf((1 - value).abs() / error), table.index)
+    found = judged(table, p, table.pop("level"))
     return mild_first(table.assign(**found | {"clear": found["clear"] & (high < 1)}))
 
 

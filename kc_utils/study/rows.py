@@ -153,7 +153,7 @@ def results(
         (v,) if isinstance(v, str) else tuple(v or ()) for v in (models, recipes, protocols, facts)
     )
     parts, taken, there = [], {}, {}
-    for origin, file in _at_hand(study):
+    for origin, file in files_at_hand(study):
         model, probe = file.model, file.shared["probe"]
         there.setdefault("models", set()).add(model), there.setdefault("facts", set()).add(facts_of(probe))
         if not fits(model, models) or not fits(facts_of(probe), facts):
@@ -174,7 +174,7 @@ def results(
     return _ordered(frame.astype(dict.fromkeys(whole, bool)))
 
 
-def _at_hand(study: str | None) -> Iterator[tuple[str, RecordedFile]]:
+def files_at_hand(study: str | None = None) -> Iterator[tuple[str, RecordedFile]]:
     """Yield the files of rows of everything that is finished, each with its origin."""
     for folder, prefix in ((finished_dir(), ""), (reference_dir(), RECORD)):
         for name in (n for n in record.studies(folder) if n == study or (study is None and n not in APART)):

@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import kc_utils as kc
 from kc_utils.errors import BadRequest
+from kc_utils.stats import strata
 from kc_utils.stats.claims import AGAINST, FOR
+from kc_utils.stats.compare import compare
 from kc_utils.stats.evidence import LAB, LANGUAGE, Evidence
 from kc_utils.stats.names import PRECISIONS, canonical, filled, in_order_of_precision, lab_parts, recipe_fields
 from kc_utils.stats.strata import ALIKE, averages, curves, from_memory, in_lab, lab_singles, rule_of, two_sided
@@ -60,6 +63,26 @@ def test_curves_of_language_models_and_means_of_lab_models():
     assert language.loc[0.4, "retention"] == pytest.approx(80 / 120)
     decoder = table[table["line"] == "decoder"].set_index("pruned")
     assert decoder.loc[0.4, "retention"] == pytest.approx(np.mean([(n - 40) / 120 for n in (118, 116, 114)]))
+
+
+def test_a_loss_is_as_clear_on_one_page_as_on_another(monkeypatch):
+    recorded = kc.results(models="smollm2-135m", protocols="rank", recipes=["none", "magnitude@*"])
+    there = strata.tests_at_hand().query("model == 'smollm2-135m' and protocol == 'rank'")
+    own = recorded.query("recipe != 'none'").groupby(["probe", "recipe"]).size()
+    assert len(own) == there["recipe"].str.startswith("magnitude@").sum() > 100
+    many = pd.DataFrame({"model": "m", "protocol": "rank", "recipe": [f"magnitude@all={n / 1000}" for n in range(400)]})
+    monkeypatch.setattr(strata, "tests_at_hand", lambda: many)
+    made = results(RIGHT | {"magnitude@all=0.4": 148, "magnitude@all=0.5": 144}, "m")
+    table = compare(made).set_index("recipe")
+    assert table["clear"].to_dict() == {r: r not in ("none", "magnitude@all=0.2") for r in table.index}
+    whole, few = (curves(from_memory(made, r)) for r in (PRUNED, r"magnitude@all=0\.[24]"))
+    assert whole.loc[whole["clear"], "pruned"].tolist() == [0.5, 0.6], "16 of 160 lost: p = 3e-5; 12: p = 5e-4"
+    assert not few["clear"].any()
+    line = whole.set_index("recipe").loc["magnitude@all=0.4"]
+    reach = (line["retention_high"] - line["retention_low"]) / 2 / 1.96
+    assert line["visible"] / reach == pytest.approx(3.84 + 0.84, abs=0.01), "0.05 / 800 and four in five"
+    means = averages(from_memory(made, PRUNED), sorted(set(made["recipe"]) - {"none"})).set_index("pruned")
+    assert means["visible"][0.4] == pytest.approx(line["visible"], rel=0.1), "of one source, by its own resamples"
 
 
 def test_protocols_are_never_mixed():
