@@ -93,6 +93,8 @@ def test_every_chapter_answers_from_rows_and_without_any(run, name):
     )
     assert ("smollm2-135m: Its weights come from" in answer) == (name != "families"), "what its results have to carry"
     assert shown.count("<figure") >= 1 and "<table" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
+    judged = set(re.findall(r"\d \([^()]+ to [^()]+; (clear|equal|\d+)\)", shown))
+    assert ({"clear", "equal"} <= judged) == (name in ("bits", "families", "prune", "warning")), judged
     text = (ROOT / "book" / "findings" / f"{name}.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\{glue:text\}`(\w+)`", text)) | {f"{name}_answer"} == set(glued)
     glued, shown = run(name, [])
