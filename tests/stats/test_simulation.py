@@ -24,7 +24,7 @@ def at_most(line: dict, limit: float = LEVEL) -> bool:
 @pytest.mark.parametrize("loss", [0, 100 * MARGIN])
 def test_a_family_is_rarely_called_clear_or_equal_wrongly(loss):
     found = measured(family, loss, n=500)
-    assert at_most(found[f"{'equal' if loss else 'clear'}, any of a family of 8"]), found
+    assert at_most(found[f"{'equal' if loss else 'clear'}, any of 8"]), found
     assert 0.92 < found["interval of retention holds the truth"]["share"] < 0.985
 
 
