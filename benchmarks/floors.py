@@ -112,9 +112,7 @@ def main() -> None:
         loaded = load(chosen.model)
         apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)
         rows += [part.assign(recipe=recipe) for item in LIMITS.items() for part in rows_of(loaded, *item)]
-    report(
-        pd.concat(rows, ignore_index=True), f"{chosen.model}, uncompressed → `{chosen.recipe}`, {now() - start} seconds"
-    )
+    report(pd.concat(rows, ignore_index=True), f"{chosen.model}, uncompressed → `{chosen.recipe}`, {now() - start} seconds")
 
 
 def report(rows: pd.DataFrame, title: str) -> None:

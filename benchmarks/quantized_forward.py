@@ -66,9 +66,7 @@ def main() -> None:
     torch.manual_seed(0)
     tokens = torch.randint(1, plain.config.vocab_size, (given.rows, given.tokens))
     name = Path(given.model).name if given.model else "random weights in the shape of smollm2-135m"
-    print(
-        f"{name}, {given.rows} x {given.tokens} tokens, torch {torch.__version__}, {torch.get_num_threads()} threads\n"
-    )
+    print(f"{name}, {given.rows} x {given.tokens} tokens, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print("| recipe | reading / float32 | writing / float32 | bits per weight | error |\n|---|--:|--:|--:|--:|")
     ratios = {}
     for recipe in tqdm(given.recipes, file=sys.stderr):

@@ -48,9 +48,7 @@ def recalls(recall: dict) -> str:
 
 @app.command("verify")
 def verify(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints such as encoder-small-s1; all by default.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints such as encoder-small-s1; all by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check checkpoints against their cards: files by hash, recall by a new evaluation, within the card's interval."""

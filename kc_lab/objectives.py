@@ -84,12 +84,8 @@ class Gaps(Objective):
     """An encoder-decoder's: the text with a sentinel for each answer; the decoder writes what each sentinel stands for."""
 
     def inputs(self, rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
-        pairs = [
-            self._pair(mine[mine >= 0].tolist(), spans) for mine, spans in zip(rows.tokens, rows.answers, strict=True)
-        ]
-        seen, labels = (
-            _padded(side, fill) for side, fill in zip(zip(*pairs, strict=True), (self.pad, NOTHING), strict=True)
-        )
+        pairs = [self._pair(mine[mine >= 0].tolist(), spans) for mine, spans in zip(rows.tokens, rows.answers, strict=True)]
+        seen, labels = (_padded(side, fill) for side, fill in zip(zip(*pairs, strict=True), (self.pad, NOTHING), strict=True))
         return _tensors(input_ids=seen, attention_mask=seen != self.pad, labels=labels)
 
     def _pair(self, ids: list[int], spans: np.ndarray) -> tuple[list[int], list[int]]:

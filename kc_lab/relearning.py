@@ -61,9 +61,7 @@ def fingerprint(probe: Probe) -> str:
     return hashlib.sha256(json.dumps([load_source(STRANGERS).sha256, probe.seed]).encode()).hexdigest()
 
 
-def measure(
-    model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none"
-) -> pd.DataFrame:
+def measure(model, tokenizer, family: str, probe: Probe, trees: bool | None = None, recipe: str = "none") -> pd.DataFrame:
     """One row per step, set and fact: `step` (0 before the first), `set` (LOST, FALSE or NEW), and the columns of the cloze.
 
     No rows where fewer than FEWEST facts are lost that have a stranger beside them. Raises BadResult where the loss is not a
@@ -117,9 +115,7 @@ class Lesson:
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
             if not torch.isfinite(loss):
-                raise BadResult(
-                    f"relearning: the loss at step {step} is not a number; the compressed model computes none"
-                )
+                raise BadResult(f"relearning: the loss at step {step} is not a number; the compressed model computes none")
             optimizer.step()
             hold(self.model, held)
 
@@ -175,9 +171,7 @@ def trainable(model: nn.Module) -> nn.Module:
 
 def zeros_of(model: nn.Module) -> dict[str, torch.Tensor]:
     """Masks of the zeros of each matrix, by name; matrices without zeros are left out."""
-    return {
-        name: p.detach() == 0 for name, p in model.named_parameters() if p.dim() == 2 and bool((p.detach() == 0).any())
-    }
+    return {name: p.detach() == 0 for name, p in model.named_parameters() if p.dim() == 2 and bool((p.detach() == 0).any())}
 
 
 @torch.no_grad()

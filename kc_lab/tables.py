@@ -35,8 +35,7 @@ def world_table() -> str:
     names, strangers = (len({fact.subject for fact in part.facts}) for part in (people, world.strangers()))
     total = sum(table.facts * table.entropy for table in bits.values())
     return (
-        _table(rows)
-        + f"\n\nThe facts about {names:,} people carry {total:,.0f} bits in all. Training states each of them "
+        _table(rows) + f"\n\nThe facts about {names:,} people carry {total:,.0f} bits in all. Training states each of them "
         f"{sum(counts) / len(counts):.0f} times on average, between {min(counts)} and {max(counts):,} times; a third of the "
         f"people each enter at {', '.join(f'{100 * e:.0f}' for e in enters[:-1])} and {100 * enters[-1]:.0f} per cent of "
         f"training. Of the templates of a fact {_span(shown)} are shown and {_span(held)} held out. {strangers:,} strangers "

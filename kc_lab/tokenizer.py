@@ -31,9 +31,7 @@ def words() -> list[str]:
     for kind in world.KINDS:
         found += world.table(kind)
     found += [*world.MONTHS, *world.YEARS, *world.FIELDS, "The"]
-    found += [noun + s for noun in world.NOUNS for s in ("", "s")] + [
-        verb + s for verb in world.VERBS for s in ("", "s")
-    ]
+    found += [noun + s for noun in world.NOUNS for s in ("", "s")] + [verb + s for verb in world.VERBS for s in ("", "s")]
     return list(dict.fromkeys([*found, *world.BETWEEN]))
 
 

@@ -39,9 +39,7 @@ RATES = {
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
-_NAME = re.compile(
-    r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)"
-)
+_NAME = re.compile(r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)")
 
 
 @dataclass(frozen=True)

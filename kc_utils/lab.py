@@ -57,9 +57,7 @@ def entry(name: str) -> dict:
         "sha256": card["sha256"],
         "licence": "Apache-2.0",
         "ran_here": True,
-        "notes": (
-            f"Trained by this project on a world of its own making ({what}): it knows that world and nothing else.",
-        ),
+        "notes": (f"Trained by this project on a world of its own making ({what}): it knows that world and nothing else.",),
     }
 
 

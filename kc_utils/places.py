@@ -38,9 +38,7 @@ def project_dir() -> Path:
     """The checkout that the current folder or this package is in. Raises BadRequest where there is none."""
     folder = find_project_dir()
     if folder is None:
-        raise BadRequest(
-            f"{Path.cwd()} is not inside a checkout of the study: change to the folder that holds studies/"
-        )
+        raise BadRequest(f"{Path.cwd()} is not inside a checkout of the study: change to the folder that holds studies/")
     return folder
 
 

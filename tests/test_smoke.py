@@ -138,9 +138,7 @@ def browser(html):
 def pages_of(site) -> list[str]:
     """Pages by path, without those that only lead on to another."""
     found = (file for file in site.rglob("*.html") if "_static" not in file.parts)
-    return sorted(
-        str(f.relative_to(site)) for f in found if 'http-equiv="Refresh"' not in f.read_text(encoding="utf-8")
-    )
+    return sorted(str(f.relative_to(site)) for f in found if 'http-equiv="Refresh"' not in f.read_text(encoding="utf-8"))
 
 
 def test_every_page_opens_without_a_complaint_at_any_width(browser):
@@ -193,9 +191,7 @@ def test_formulas_are_typeset_by_the_books_own_mathjax(browser):
     with browser.visit("techniques/pruning.html", size=PHONE) as visit:
         visit.page.wait_for_selector("mjx-container svg", timeout=20_000)
         box = "(e) => { const b = e.getBoundingClientRect(); return [b.width, b.height]; }"
-        (wide, high), (_, letter) = (
-            visit.page.locator(name).first.evaluate(box) for name in ("div.math svg", "span.math svg")
-        )
+        (wide, high), (_, letter) = (visit.page.locator(name).first.evaluate(box) for name in ("div.math svg", "span.math svg"))
         assert 6 < letter < 30 and 1.5 * letter < high < 140 and wide > 100
         assert "\\operatorname" not in visit.page.inner_text("article") and not visit.errors
 

@@ -106,9 +106,7 @@ def card(factset: FactSet, dropped: Counter) -> str:
     for relation, table in tables.items():
         for code, fix in sorted(sources.corrections[table].items()):
             now = f"left out ({fix['drop']})" if "drop" in fix else ", ".join(fix["answers"])
-            found.append(
-                f"| `{relation}` | {sources.country_name(code)} | {now} | {fix.get('reason', 'CLDR lists others')} |"
-            )
+            found.append(f"| `{relation}` | {sources.country_name(code)} | {now} | {fix.get('reason', 'CLDR lists others')} |")
     for table, word in (("borders_add", "added"), ("borders_remove", "removed")):
         for one, other, reason in sources.corrections[table]:
             names = f"{sources.country_name(one)}, {sources.country_name(other)}"

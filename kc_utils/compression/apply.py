@@ -39,9 +39,7 @@ def compress(lm: Loaded, recipe: str | Recipe) -> Loaded:
     return replace(lm, model=model, report=apply(model, recipe, tokenizer=lm.tokenizer))
 
 
-def apply(
-    model: nn.Module, recipe: Recipe, tokenizer=None, architecture: Architecture | Mapping | None = None
-) -> Report:
+def apply(model: nn.Module, recipe: Recipe, tokenizer=None, architecture: Architecture | Mapping | None = None) -> Report:
     """Apply the recipe's steps to the model, in place, and report what they did.
 
     The whole recipe is checked against the model before a weight is changed, and so are all weights for NaN and
@@ -160,9 +158,7 @@ def _check_finite(model: nn.Module) -> None:
         if not weights.is_floating_point() or weights.sum(dtype=torch.float32).isfinite():
             continue
         if bad := int((~weights.isfinite()).sum()):
-            raise BadModel(
-                f"{name}: {bad} of {weights.numel()} weights are NaN or infinite; get another copy of the model"
-            )
+            raise BadModel(f"{name}: {bad} of {weights.numel()} weights are NaN or infinite; get another copy of the model")
 
 
 @contextmanager

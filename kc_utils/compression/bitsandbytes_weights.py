@@ -61,9 +61,7 @@ def nf4(linear: nn.Linear, group: int = 64, double: bool = False, as_bytes: bool
     weight = linear.weight.detach()
     storage = torch.uint8 if as_bytes else weight.dtype
     kept = {"compress_statistics": double, "quant_type": "nf4", "quant_storage": storage}
-    made = bnb.nn.Linear4bit(
-        linear.in_features, linear.out_features, False, compute_dtype=weight.dtype, device="meta", **kept
-    )
+    made = bnb.nn.Linear4bit(linear.in_features, linear.out_features, False, compute_dtype=weight.dtype, device="meta", **kept)
     parameter = bnb.nn.Params4bit(weight.clone(), requires_grad=False, blocksize=group, module=made, **kept)
     made.weight = parameter.to(weight.device)  # this quantizes
     made.bias = linear.bias

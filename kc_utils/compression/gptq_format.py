@@ -113,9 +113,7 @@ def _rows(name: str, weight: torch.Tensor, grid: Grid) -> torch.Tensor:
         fits = rows.shape[1] == len(grid.group_of) and grid.scale.shape[0] in (1, len(rows))
         if fits and torch.equal(grid.weight(grid.integers(rows)), rows.float()):
             return rows
-    raise BadRequest(
-        f"GPTQ format: {name} is not on the grid that it was rounded to, so a later step changed it; round last"
-    )
+    raise BadRequest(f"GPTQ format: {name} is not on the grid that it was rounded to, so a later step changed it; round last")
 
 
 def _grouping(grids: Mapping[str, Grid]) -> tuple[int, bool]:

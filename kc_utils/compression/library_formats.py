@@ -118,9 +118,7 @@ def _bitsandbytes(model: nn.Module, held: dict[str, Quantized]):
         thresholds = {one.module.state.threshold for one in held.values()}
         if len(thresholds) > 1:
             raise BadRequest("a folder holds one threshold of llm-int8; use the same in all steps")
-        config = BitsAndBytesConfig(
-            load_in_8bit=True, llm_int8_threshold=thresholds.pop(), llm_int8_skip_modules=skipped
-        )
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=thresholds.pop(), llm_int8_skip_modules=skipped)
         return Bnb8BitHfQuantizer(config, pre_quantized=True)
     for name, one in held.items():
         if one.shape[0] % FAST_ROWS:

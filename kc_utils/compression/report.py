@@ -223,6 +223,4 @@ def _matrix_report(matrix: Matrix, stored: Grid | Quantized | None) -> MatrixRep
     encoded = encode(codes, kept, bits)
     nbytes = encoded.nbytes + (-(-stored.overhead_bits // 8) if stored else 0)
     zeros = kept.size - int(np.count_nonzero(kept))
-    return MatrixReport(
-        matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoded.encoding, nbytes
-    )
+    return MatrixReport(matrix.name, matrix.role, matrix.part, matrix.layer, matrix.numel, zeros, encoded.encoding, nbytes)

@@ -77,8 +77,7 @@ class Architecture(BaseModel):
             return cls.model_validate(description)
         except ValidationError as error:
             raise BadRequest(
-                f"architecture description: {explain(error, cls)}; write it like a row of "
-                "kc_utils/models/architectures.yaml"
+                f"architecture description: {explain(error, cls)}; write it like a row of kc_utils/models/architectures.yaml"
             ) from None
 
     def rows(self) -> list[tuple[re.Pattern, str, str]]:
@@ -150,8 +149,7 @@ class Scope:
         match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None or match["name"] not in SCOPES:
             raise BadRequest(
-                f"unknown scope {text!r}; write one of {listed(SCOPES, 40)}, "
-                "with layers as in attention[0-3] or attention[7]"
+                f"unknown scope {text!r}; write one of {listed(SCOPES, 40)}, with layers as in attention[0-3] or attention[7]"
             )
         if match["first"] is None:
             return cls(match["name"])

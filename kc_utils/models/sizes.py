@@ -60,9 +60,7 @@ def size_of(model: str) -> Size:
     if shape is not None:
         config = AutoConfig.for_model(shape.model_type, **shape.config)
     elif entry.kind in ("hub", "pypi"):
-        raise BadRequest(
-            f"the shapes of {entry.id} are not known without fetching it: add them to kc_utils/models/shapes.yaml"
-        )
+        raise BadRequest(f"the shapes of {entry.id} are not known without fetching it: add them to kc_utils/models/shapes.yaml")
     else:
         config = AutoConfig.from_pretrained(folder_of(entry), local_files_only=True)
     with torch.device("meta"):
@@ -76,7 +74,5 @@ def size_of(model: str) -> Size:
         getattr(config, "num_hidden_groups", None),
     )  # of ALBERT: layers of a group share weights
     if groups:
-        applied += (config.num_hidden_layers // groups - 1) * sum(
-            m.numel for m in matrices(built) if m.layer is not None
-        )
+        applied += (config.num_hidden_layers // groups - 1) * sum(m.numel for m in matrices(built) if m.layer is not None)
     return Size(parameters, parameters * (shape.stored_bytes if shape is not None else 4), applied)

@@ -27,9 +27,7 @@ class NextToken:
     before the model is compressed, since logits of int8 (torch.ao) depend on the batch and prove nothing.
     """
 
-    def __init__(
-        self, model, max_nodes: int = 128, batch_tokens: int = 1024, rows: int = 256, trees: bool | None = None
-    ):
+    def __init__(self, model, max_nodes: int = 128, batch_tokens: int = 1024, rows: int = 256, trees: bool | None = None):
         self.model, self.max_nodes, self.batch_tokens, self.rows = model, max_nodes, batch_tokens, rows
         self.tokens_computed = 0
         self._trees_work = trees

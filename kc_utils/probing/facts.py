@@ -143,9 +143,7 @@ class FactSet:
         wanted = list(dict.fromkeys(relations))
         unknown = [r for r in wanted if r not in self.relations]
         if unknown:
-            raise BadRequest(
-                f"{self.name} has no relation {listed(unknown)}; it has {listed(sorted(self.relations), 40)}"
-            )
+            raise BadRequest(f"{self.name} has no relation {listed(unknown)}; it has {listed(sorted(self.relations), 40)}")
         kept = tuple(f for f in self.facts if f.relation in wanted)
         return replace(self, relations={r: self.relations[r] for r in wanted}, facts=kept)
 

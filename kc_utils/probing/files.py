@@ -103,9 +103,7 @@ def _fetch_home(top: str, needed: Sequence[str]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{top}.lock"):
             if find_data(needed) is None:
-                print(
-                    f"fetching {top} (once) from {home.address} to {folder}; licence: {home.licence}", file=sys.stderr
-                )
+                print(f"fetching {top} (once) from {home.address} to {folder}; licence: {home.licence}", file=sys.stderr)
                 install(home, folder)
     except OSError as error:
         raise MissingData(disk_message(folder, error)) from error

@@ -88,9 +88,7 @@ def check_length(model: nn.Module, longest: int, what: str = "a prompt") -> None
     """Raise BadRequest for a prompt that the model has no positions for."""
     limit = positions_of(model)
     if limit is not None and longest > limit:
-        raise BadRequest(
-            f"{what} takes {longest} tokens, this model has {limit} positions; choose other facts or templates"
-        )
+        raise BadRequest(f"{what} takes {longest} tokens, this model has {limit} positions; choose other facts or templates")
 
 
 class _Predictor:

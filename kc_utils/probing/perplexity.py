@@ -157,9 +157,7 @@ def _surprise(model, window: list[int], scored: int) -> float:
     """Negative log-likelihood in nats of the last `scored` tokens of a window."""
     tokens = torch.tensor([window], device=model.device)
     # logits only at the scored positions, if the model has the option
-    few = (
-        {"logits_to_keep": scored + 1} if "logits_to_keep" in inspect.signature(type(model).forward).parameters else {}
-    )
+    few = {"logits_to_keep": scored + 1} if "logits_to_keep" in inspect.signature(type(model).forward).parameters else {}
     logits = model(input_ids=tokens, use_cache=False, **few).logits[0, -(scored + 1) : -1]
     targets = tokens[0, -scored:]
     total = 0.0

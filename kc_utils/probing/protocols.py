@@ -106,9 +106,7 @@ class Rank:
     """Collects one row per query, like `Cloze`. Candidate 0 is the main right answer, the others are
     `facts.alternatives(...)`. Left out: facts whose relation offers no wrong answer."""
 
-    def __init__(
-        self, queries: Iterable[Query], scorer: Scorer, facts: FactSet, alternatives: int | str, seed: int, name="rank"
-    ):
+    def __init__(self, queries: Iterable[Query], scorer: Scorer, facts: FactSet, alternatives: int | str, seed: int, name="rank"):
         self.name = name
         self._queries: list[Query] = []
         self._scores: list[list[float]] = []

@@ -137,9 +137,7 @@ def _twin(query: Query, facts: FactSet, about, alternatives: int | str, seed: in
     return replace(query, before=" ".join(sentences))
 
 
-def about_others(
-    queries: list[Query], facts: FactSet, whole: FactSet, alternatives: int | str, seed: int
-) -> list[Query]:
+def about_others(queries: list[Query], facts: FactSet, whole: FactSet, alternatives: int | str, seed: int) -> list[Query]:
     """The wrong-subject control: each query with another subject of `whole` in the place of its own, drawn by seed and fact id.
 
     None of the candidates is right for that subject, so that the right one wins by what the statement suggests without its

@@ -101,9 +101,7 @@ def kind_text(kind: str, decision: Decision) -> str:
         text = f"by {short_protocol(part.protocol)} {effect_text(part, decision)}, {SIDES[part.side]}"
         text += f", beside `{part.rival}`" * bool(part.rival)
         several = f", of which {part.disagree} clearly disagree{'s' * (part.disagree == 1)}" if part.disagree else ""
-        said.append(
-            f"{text} ({part.n:,} queries in {len(part.strata)} strat{'a' if len(part.strata) > 1 else 'um'}{several})"
-        )
+        said.append(f"{text} ({part.n:,} queries in {len(part.strata)} strat{'a' if len(part.strata) > 1 else 'um'}{several})")
     needs = f"{rule.side} {number(rule.scale * rule.line)}{NBSP}{_unit(rule)}"
     needs += f" by {rule.scale * rule.least:g} at least" * bool(rule.least)
     verdict = decision.verdict_in(kind).capitalize()

@@ -187,9 +187,7 @@ def perplexities(table: pd.DataFrame) -> list[str]:
             found.append(f"Under `{line['recipe']}` it is infinite, as the scores are not all numbers.")
             continue
         between = f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
-        found.append(
-            f"It rises most under `{line['recipe']}`: {line['ratio']:.2f} times the uncompressed one ({between})."
-        )
+        found.append(f"It rises most under `{line['recipe']}`: {line['ratio']:.2f} times the uncompressed one ({between}).")
     return found
 
 

@@ -131,9 +131,7 @@ def _levels(ax, part: pd.DataFrame, y: str) -> None:
 def _limits(fig, frame: pd.DataFrame, y: str, scale: float) -> None:
     """An axis from 0 that holds every point, and bars as long as they are not far longer than the rest."""
     held = [y, *["baseline_accuracy"] * (y == "accuracy")]
-    values, bars = (
-        scale * frame[[c for c in names if c]].to_numpy(float) for names in (held, drawing.bounds(frame, y))
-    )
+    values, bars = (scale * frame[[c for c in names if c]].to_numpy(float) for names in (held, drawing.bounds(frame, y)))
     values = np.append(values[np.isfinite(values)], [0.0] + [100.0] * (y == "retention"))
     low, high, bars = values.min(), values.max(), bars[np.isfinite(bars)]
     room = 0.4 * max(high - low, 0.01 * scale)
@@ -210,9 +208,7 @@ def dots(
         middle, reach = drawing.with_bars(line, y, 100)
         marks = {"color": drawing.colour(n), "marker": drawing.MARKERS[n % len(drawing.MARKERS)]}
         name_of = "uncompressed" if value == "none" else label(value)
-        ax.errorbar(
-            middle, at, xerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name_of, **marks
-        )
+        ax.errorbar(middle, at, xerr=reach, linestyle="none", markersize=6, elinewidth=1.1, capsize=2.5, label=name_of, **marks)
         if members is not None:
             mine = members[(members[hue] == value) & members[group].isin(groups)]
             places = [at[groups.index(g)] for g in mine[group]]
@@ -228,9 +224,7 @@ def dots(
     drawing.legend_below(fig)
     what = caption or f"{label(y).capitalize()} by {group}"
     alt = describe(table, group, hue, y, [], f"{what}: {unit}")
-    return Picture(
-        fig, f"{what}. Bars: 95 % intervals.{' Grey strokes: chance.' if chance else ''}", alt, name or group
-    )
+    return Picture(fig, f"{what}. Bars: 95 % intervals.{' Grey strokes: chance.' if chance else ''}", alt, name or group)
 
 
 def relations(table: pd.DataFrame, caption: str = "") -> Picture | None:

@@ -185,10 +185,7 @@ def parts_of(rule: Rule, evidence: Evidence) -> Iterator[Part]:
 
 def weakest(rule: Rule, kind: str, protocol: str, strata: Sequence[Effect]) -> Part:
     """Put strata together by rival, where a claim is about each of several: the part that is the least in favour decides."""
-    parts = [
-        part_of(rule, kind, protocol, [s for s in strata if s.rival == r])
-        for r in dict.fromkeys(s.rival for s in strata)
-    ]
+    parts = [part_of(rule, kind, protocol, [s for s in strata if s.rival == r]) for r in dict.fromkeys(s.rival for s in strata)]
     return min(parts, key=lambda p: ((AGAINST, UNDECIDED, FOR).index(p.side), distances(rule, p.effect, p.low, p.high)))
 
 

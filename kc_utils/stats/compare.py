@@ -21,9 +21,7 @@ from kc_utils.stats.names import canonical, recipe_fields
 from kc_utils.study.rows import REPORTED
 
 
-def compare(
-    rows: pd.DataFrame, against: str | Mapping[str, str] = "none", by: str | Sequence[str] = ()
-) -> pd.DataFrame:
+def compare(rows: pd.DataFrame, against: str | Mapping[str, str] = "none", by: str | Sequence[str] = ()) -> pd.DataFrame:
     """Compare every recipe with the uncompressed model, or with another recipe, on the same facts.
 
     rows     of `evaluate` or `results`; text windows and relearning are passed over, a harness task is the protocol

@@ -28,9 +28,7 @@ def known_facts(rows: pd.DataFrame) -> pd.DataFrame:
     """
     refuse_missing(rows, ["model", "recipe", "protocol"])
     parts = []
-    for values, part in questions_of(rows).groupby(
-        [*sample_of(rows), "protocol"], sort=False, observed=True, dropna=False
-    ):
+    for values, part in questions_of(rows).groupby([*sample_of(rows), "protocol"], sort=False, observed=True, dropna=False):
         found = aligned(part)
         if "none" not in found.recipes:
             raise BadRequest(f"{values[0]}: the uncompressed model was not evaluated; evaluate it on the same facts")
@@ -39,9 +37,7 @@ def known_facts(rows: pd.DataFrame) -> pd.DataFrame:
         parts += [base.assign(recipe=r, lost=~found.right[i][known]) for r, i in found.recipes.items() if r != "none"]
     known = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if known.empty:
-        raise BadResult(
-            "the uncompressed model answers nothing rightly, or no recipe stands beside it: nothing can be lost"
-        )
+        raise BadResult("the uncompressed model answers nothing rightly, or no recipe stands beside it: nothing can be lost")
     return known
 
 
@@ -58,9 +54,7 @@ def bins(rows: pd.DataFrame, column: str, count: int = 4, within: str | None = N
     facts = rows.assign(value=values).groupby("fact").agg(value=("value", "mean"), group=(within or "fact", "first"))
     facts = facts[facts["value"].notna()]
     if count < 2 or len(facts) < count:
-        raise BadRequest(
-            f"{len(facts)} facts with a {column} cannot be parted into {count} bins: choose 2 or more, and fewer"
-        )
+        raise BadRequest(f"{len(facts)} facts with a {column} cannot be parted into {count} bins: choose 2 or more, and fewer")
     grouped = facts.groupby("group")["value"] if within else facts["value"]
     order = grouped.rank(method="first", pct=True)
     number = np.ceil((order * count).round(9)).clip(1, count).astype(int)

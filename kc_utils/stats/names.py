@@ -94,9 +94,7 @@ def _precision(step: Step) -> tuple[str, int]:
 
 def in_order_of_precision(precision: pd.Series) -> pd.Series:
     """The column `precision` as an ordered categorical of the values that occur."""
-    return pd.Series(
-        pd.Categorical(precision, [p for p in PRECISIONS if p in set(precision)], ordered=True), precision.index
-    )
+    return pd.Series(pd.Categorical(precision, [p for p in PRECISIONS if p in set(precision)], ordered=True), precision.index)
 
 
 @lru_cache(maxsize=4096)

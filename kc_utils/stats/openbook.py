@@ -60,9 +60,7 @@ def _of_model(closed: Answers, opened: Answers) -> list[tuple[str, dict]]:
     clusters = np.unique(closed.facts[known], return_inverse=True)[1]
     for recipe in closed.recipes if known.any() else ():
         places = [(found.recipes[recipe], found.recipes["none"]) for found in sides]
-        rights = [
-            (f.right[i].mean(), f.right[j].mean(), f.chance.mean()) for f, (i, j) in zip(sides, places, strict=True)
-        ]
+        rights = [(f.right[i].mean(), f.right[j].mean(), f.chance.mean()) for f, (i, j) in zip(sides, places, strict=True)]
         gap = retention(*rights[1]) - retention(*rights[0])
         memory, stated = (d.retention(i, j, seed) for seed, (d, (i, j)) in enumerate(zip(drawn, places, strict=True)))
         low, high = (gap, gap) if recipe == "none" or math.isnan(gap) else drawn[0].interval(stated - memory)

@@ -81,9 +81,7 @@ class Rule(BaseModel):
         for stratum in self.knowing(evidence, protocol):
             yield self.effect_in(stratum, protocol, self.usable(stratum, protocol))
 
-    def effect_in(
-        self, stratum: Stratum, protocol: str, amounts: tuple[float, ...], of: Callable | None = None
-    ) -> Effect:
+    def effect_in(self, stratum: Stratum, protocol: str, amounts: tuple[float, ...], of: Callable | None = None) -> Effect:
         """The mean of the effects at these amounts. of: instead of the rule's own."""
         found = kept(stratum, self.needed(amounts), protocol)
         each = lambda by, a: (of or self.of)(*(by[recipe] for recipe in self.needs(a)))  # noqa: E731

@@ -135,9 +135,7 @@ class ReadingSurvives(OneRecipe):
 
     kind: Literal["reading survives better"]
     protocols: ClassVar = ("rank",)
-    text: ClassVar = (
-        "where memory lost, what is kept of answers to the fact stated first, less what is kept from memory"
-    )
+    text: ClassVar = "where memory lost, what is kept of answers to the fact stated first, less what is kept from memory"
 
     def effects(self, evidence, protocol):
         twins = (protocol, "openbook")
@@ -173,9 +171,7 @@ class LostUnnoticed(OneRecipe):
     lost: float = Field(gt=0, lt=1)
     unit: ClassVar = "points of knowledge lost"
     setting: ClassVar = "lost"
-    text: ClassVar = (
-        "the knowledge lost under the largest amount at which perplexity is surely at most {flat} times as high"
-    )
+    text: ClassVar = "the knowledge lost under the largest amount at which perplexity is surely at most {flat} times as high"
 
     def effects(self, evidence, protocol):
         read = evidence.of_texts(lambda s: len(self.usable(s, "perplexity")))

@@ -110,9 +110,7 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
     recipe, with panel (the size), line (the family) and seed."""
     found, parts = [], {model: lab_parts(model) for model in rows["model"].unique()}
     for (size, _), group in rows.groupby([rows["model"].map(lambda m: parts[m][1]), "protocol"], sort=False):
-        samples = group.groupby(SAMPLE, sort=False, observed=True).agg(
-            models=("model", "nunique"), many=("recipe", "nunique")
-        )
+        samples = group.groupby(SAMPLE, sort=False, observed=True).agg(models=("model", "nunique"), many=("recipe", "nunique"))
         origin, probe = samples.sort_values(["models", "many"], ascending=False, kind="stable").index[0]
         table = compare(shared_questions(group[(group["origin"] == origin) & (group["probe"] == probe)]))
         line, seed = ([parts[m][i] for m in table["model"]] for i in (0, 2))

@@ -61,9 +61,7 @@ class Computed(NamedTuple):
     failed: tuple[str, ...]
 
 
-def compute_study(
-    study: Study, cores: int | None = None, models: Sequence[str] = (), recipes: Sequence[str] = ()
-) -> Computed:
+def compute_study(study: Study, cores: int | None = None, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> Computed:
     """Compute the evaluations of a study that no store holds.
 
     models, recipes: ids or patterns such as `lab:*` and `*gptq*`; all of the study's where empty. Raises BadRequest for a

@@ -157,9 +157,7 @@ def file_of(group: tuple[str, Probe], results: dict[Cell, CellResult], exact: bo
     return content, entry | {"cells": {recipe: own["key"] for recipe, own in cells.items()}}
 
 
-def file_names(
-    groups: Iterable[tuple[str, Probe]], taken: dict[str, tuple[str, Probe]]
-) -> dict[tuple[str, Probe], str]:
+def file_names(groups: Iterable[tuple[str, Probe]], taken: dict[str, tuple[str, Probe]]) -> dict[tuple[str, Probe], str]:
     """Name a file for each model and probe, with a number behind it where two would have one name."""
     names = {group: name for name, group in taken.items()}
     for model, probe in groups:

@@ -113,9 +113,7 @@ def test_the_model_the_test_of_the_method_and_the_facts_work(extended, python, t
     """In one process, as each takes seconds to start; the last line is what `kc eval` says."""
     test = ["-q", "-p", "no:cacheprovider", str(extended / "tests" / "compression" / "test_largest.py")]
     wanted = ("--recipe", "largest@all=0.3", "--facts", "planets", "--alternatives", "all", "--protocol", "rank")
-    *_, line = python(
-        extended, "-c", MODEL + AND_THEN.format(test=test), "eval", trained.id, *wanted, "--json"
-    ).splitlines()
+    *_, line = python(extended, "-c", MODEL + AND_THEN.format(test=test), "eval", trained.id, *wanted, "--json").splitlines()
     answer = json.loads(line)
     assert (answer["facts"], answer["recipe"], answer["n"]) == ("planets", "largest@all=0.3", 15)
     assert answer["sparsity"] == pytest.approx(0.3, abs=1e-3)

@@ -88,9 +88,7 @@ def test_every_chapter_answers_from_rows_and_without_any(run, name):
     glued, shown = run(name, rows)
     answer = glued[f"{name}_answer"]
     assert "No data" not in answer and "nan" not in answer and "language models" not in answer
-    assert "by cloze" in answer and ("by ranking" in answer or name == "families"), (
-        "lab models are queried by cloze here"
-    )
+    assert "by cloze" in answer and ("by ranking" in answer or name == "families"), "lab models are queried by cloze here"
     assert ("smollm2-135m: Its weights come from" in answer) == (name != "families"), "what its results have to carry"
     assert shown.count("<figure") >= 1 and "<table" in shown and "nan" not in re.sub(r'base64,[^"]+', "", shown)
     judged = set(re.findall(r"\d \([^()]+ to [^()]+; (clear|equal|\d+)\)", shown))

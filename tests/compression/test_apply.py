@@ -91,9 +91,7 @@ def test_bits_of_each_encoding_by_hand():
     assert both.bits_per_weight == pytest.approx(stored, rel=0.01)  # whole bytes a matrix
 
 
-@pytest.mark.parametrize(
-    "second", ["rtn@all=4,group=8", "rtn@all=3,group=tensor", "int8@all", "int4-weight@all,group=8"]
-)
+@pytest.mark.parametrize("second", ["rtn@all=4,group=8", "rtn@all=3,group=tensor", "int8@all", "int4-weight@all,group=8"])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "albert", "bart"])
 def test_what_was_pruned_is_still_zero_after_quantization(name, second):
     alone = apply(tiny(name), Recipe.parse("magnitude@all=0.4"))

@@ -68,9 +68,7 @@ def test_against_gptqmodel_on_the_same_hessian(settings):
     layer = torch.nn.Linear(*reversed(weight.shape), bias=False)
     layer.weight.data = weight.clone()
     size = -1 if group == "channel" else group
-    config = QuantizeConfig(
-        bits=bits, group_size=size, sym=sym, desc_act=desc_act, act_group_aware=size > 0 and not desc_act
-    )
+    config = QuantizeConfig(bits=bits, group_size=size, sym=sym, desc_act=desc_act, act_group_aware=size > 0 and not desc_act)
     config.fallback = None
     solver = Theirs(layer, config)
     solver.quantizer.configure(bits=bits, sym=sym, perchannel=True)

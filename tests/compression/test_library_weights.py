@@ -144,9 +144,7 @@ def test_rounded_weights_are_those_of_round_to_nearest(bits, group, sym):
     assert float((steps > 0.1).double().mean()) < 0.04
 
 
-@pytest.mark.parametrize(
-    "step", ["int4-weight@all", "int4-weight@feed_forward,group=16", "int8-weight@all,group=7", "nf4@all"]
-)
+@pytest.mark.parametrize("step", ["int4-weight@all", "int4-weight@feed_forward,group=16", "int8-weight@all,group=7", "nf4@all"])
 def test_a_group_that_does_not_divide_the_inputs_is_refused(step):
     model = tiny("llama")
     with pytest.raises(BadRequest, match=r"has \d+ inputs, which \d+ does not divide"):

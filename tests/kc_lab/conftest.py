@@ -9,9 +9,7 @@ def first_rows():
     """The rows of the first steps of a training, in an eighth of the time that all of them take."""
     whole = rows.open_book
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            rows, "open_book", lambda encoder, k, _, seed: whole(encoder, k, TURNS * rows.OPEN_BOOK_ROWS, seed)
-        )
+        patch.setattr(rows, "open_book", lambda encoder, k, _, seed: whole(encoder, k, TURNS * rows.OPEN_BOOK_ROWS, seed))
         return rows.Corpus(1, 1)
 
 

@@ -133,9 +133,7 @@ def test_a_failed_download_gives_the_reason_of_pip_and_a_way_out(entry, pip, con
 
 
 @pytest.mark.parametrize(("version", "downloads"), [("1.0", 0), ("1.1", 1)])
-def test_an_installed_package_is_used_in_the_right_version(
-    entry, pip, conversions, tmp_path, monkeypatch, version, downloads
-):
+def test_an_installed_package_is_used_in_the_right_version(entry, pip, conversions, tmp_path, monkeypatch, version, downloads):
     (tmp_path / "some_package").mkdir()
     (tmp_path / FILE).write_bytes(CONTENT)
     installed = SimpleNamespace(version=version, locate_file=lambda path: tmp_path / path)

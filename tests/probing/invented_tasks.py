@@ -53,9 +53,7 @@ def tokenizer(begin: bool = False, end: bool = False):
     bytes_to_words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_to_words.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False)
     texts = [" " + " ".join(WORDS), "Question: yes no Answer: The met the pilot and kept"]
     bytes_to_words.train_from_iterator(texts, trainer)
     made = t.PreTrainedTokenizerFast(tokenizer_object=bytes_to_words, pad_token="<pad>")

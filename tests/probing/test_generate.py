@@ -67,9 +67,7 @@ def test_answers_do_not_depend_on_the_batch(tiny, family, monkeypatch):
 
 def test_a_models_own_settings_of_generation_are_ignored(trained_as, tiny, family):
     changed, queries = load(trained_as(family).id), queries_of(MIXED.factset(), 1)[::3]
-    changed.model.generation_config.update(
-        repetition_penalty=9.0, no_repeat_ngram_size=1, do_sample=True, temperature=9.0
-    )
+    changed.model.generation_config.update(repetition_penalty=9.0, no_repeat_ngram_size=1, do_sample=True, temperature=9.0)
     assert texts_of(changed, family, queries) == texts_of(tiny(family), family, queries)
 
 

@@ -138,9 +138,7 @@ def test_relative_positions_have_no_end():
 
 def test_validity_and_probabilities_of_a_row():
     inf, row = float("inf"), torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16)
-    assert (
-        Logits.of([0], row).valid.tolist() == Logits.of([0], torch.tensor([[1.0, -inf, 3.0]])).valid.tolist() == [True]
-    )
+    assert Logits.of([0], row).valid.tolist() == Logits.of([0], torch.tensor([[1.0, -inf, 3.0]])).valid.tolist() == [True]
     for values in ([1.0, float("nan"), 3.0], [1.0, inf, 3.0], [-inf] * 3, [2.0] * 3):  # the last predicts nothing
         assert Logits.of([0], torch.tensor([values])).valid.tolist() == [False], values
     found = torch.tensor(Logits.of([0], row).logprob(0, [2, 0])).exp().tolist()

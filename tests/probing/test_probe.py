@@ -80,9 +80,7 @@ def test_a_broken_model_is_never_right(trained_as, family, value):
         for parameter in loaded.model.parameters():
             parameter.fill_(value)
     probe = PROBE.model_copy(update={"limit": 8, "protocols": EVERY[family]})
-    with pytest.warns(
-        UserWarning, match=r"of \d+ scores are not numbers, or the same for every token, and count as wrong"
-    ):
+    with pytest.warns(UserWarning, match=r"of \d+ scores are not numbers, or the same for every token, and count as wrong"):
         rows = evaluate(loaded.model, loaded.tokenizer, family, probe).rows
     assert set(rows["protocol"]) == set(EVERY[family])
     assert not rows["valid"].any()

@@ -54,9 +54,7 @@ def shell(results):
                 done.raise_error()
                 if done.result is not None:  # the shell's own hook would print it
                     display(done.result)
-            cell.outputs = [
-                nbformat.v4.new_output("display_data", o.data, metadata=o.metadata or {}) for o in captured.outputs
-            ]
+            cell.outputs = [nbformat.v4.new_output("display_data", o.data, metadata=o.metadata or {}) for o in captured.outputs]
             if "parameters" in cell.metadata.get("tags", []):
                 shell.push(given)
         return book

@@ -80,8 +80,6 @@ def test_fates_agreement_and_perplexity_are_stated():
     agreed = agreed.assign(facts=30, baseline_value=0.9, low=0.4, high=0.6)
     assert "least often under `rtn@all=3`" in phrases.state(agreed).data
     read = pd.DataFrame({"recipe": ["none", "rtn@all=4", "rtn@all=3"], "ratio": [1.0, 1.02, 2.0], "text": "t"})
-    read = read.assign(
-        perplexity=20.0, bits_per_byte=1.0, tokens=4096, n=8, ratio_low=read.ratio, ratio_high=read.ratio
-    )
+    read = read.assign(perplexity=20.0, bits_per_byte=1.0, tokens=4096, n=8, ratio_low=read.ratio, ratio_high=read.ratio)
     said = phrases.state(read).data.replace("\u00a0", " ")
     assert "no more than 5 % under 1 of 2 recipes" in said and "most under `rtn@all=3`: 2.00 times" in said

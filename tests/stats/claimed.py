@@ -37,9 +37,7 @@ def windows(nats: float, count: int = 30) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def results(
-    by_recipe: dict, model="smollm2-135m", facts="worldfacts", probe="p", origin="here", **reports
-) -> pd.DataFrame:
+def results(by_recipe: dict, model="smollm2-135m", facts="worldfacts", probe="p", origin="here", **reports) -> pd.DataFrame:
     """Rows as `kc.results` gives them. by_recipe: recipe -> rows, or how many of N facts are right from memory; reports: of all
     recipes, or by recipe."""
     parts = []
@@ -52,9 +50,7 @@ def results(
 
 
 def claim(**rule) -> Claim:
-    return Claim(
-        id="c", title="C", statement="It is so.", source="namburi2023", known_from="secondary", decided_by=rule
-    )
+    return Claim(id="c", title="C", statement="It is so.", source="namburi2023", known_from="secondary", decided_by=rule)
 
 
 def less(worse=ALL, better=(ATTENTION, FEED)) -> Claim:

@@ -94,8 +94,7 @@ def test_coverage_of_the_mean_of_a_skewed_quantity_and_of_a_ratio_over_clusters(
     """Exponential values: percentile intervals hold the truth in some 92 of 100 samples."""
     rng = np.random.default_rng(7)
     hits = sum(
-        low <= 1 <= high
-        for low, high in (mean_interval(rng.exponential(size=100), np.arange(100), i) for i in range(400))
+        low <= 1 <= high for low, high in (mean_interval(rng.exponential(size=100), np.arange(100), i) for i in range(400))
     )
     assert 0.93 <= hits / 400 <= 0.97
     hits = 0

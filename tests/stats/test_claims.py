@@ -49,8 +49,7 @@ def test_an_effect_has_to_matter():
         right = {r: np.arange(4000) < n for r, n in (("none", 3200), (ALL, 2000), (ATTENTION, 2000 + better))}
         right[ALL][2000 - worse : 2000] = False
         many = {
-            r: [rows(x[i::20]).assign(fact=[f"f{n}" for n in range(i, 4000, 20)]) for i in range(20)]
-            for r, x in right.items()
+            r: [rows(x[i::20]).assign(fact=[f"f{n}" for n in range(i, 4000, 20)]) for i in range(20)] for r, x in right.items()
         }
         return part(decided(less(better=(ATTENTION,)), results({r: pd.concat(x) for r, x in many.items()})))
 

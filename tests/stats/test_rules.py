@@ -50,9 +50,7 @@ def test_keeps_less_than_each(right, verdict):
 def test_each_of_several_is_compared_over_all_models():
     """Which of two is the better differs from model to model: the least of each would be another 5 facts lower."""
     pairs = ((100, 110), (110, 100), (100, 110))
-    frames = [
-        results({"none": 160, ALL: 90, ATTENTION: a, FEED: b}, model=m) for m, (a, b) in zip("abc", pairs, strict=True)
-    ]
+    frames = [results({"none": 160, ALL: 90, ATTENTION: a, FEED: b}, model=m) for m, (a, b) in zip("abc", pairs, strict=True)]
     found = part(decided(less(), *frames))
     assert (found.effect, found.rival) == (pytest.approx((310 / 3 - 90) / 120), ATTENTION)
 

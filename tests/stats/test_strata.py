@@ -40,9 +40,7 @@ def test_one_sample_of_each_model_and_source_from_memory():
         ]
     )
     found = from_memory(table, PRUNED)
-    assert found[["model", "facts", "probe"]].drop_duplicates().values.tolist() == [
-        ["smollm2-135m", "worldfacts", "wider"]
-    ]
+    assert found[["model", "facts", "probe"]].drop_duplicates().values.tolist() == [["smollm2-135m", "worldfacts", "wider"]]
     assert set(found["protocol"]) == {"rank"}
     assert set(found["recipe"]) == {r for r in RIGHT if r != "rtn@all=4"}
     assert from_memory(table, PRUNED, least=4).empty

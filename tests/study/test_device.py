@@ -39,9 +39,7 @@ def test_a_device_is_chosen_or_refused(monkeypatch, wish, there):
         loading.chosen_device()
 
 
-@pytest.mark.parametrize(
-    ("recipe", "expected"), [("magnitude@all=0.5", "meta"), ("rtn@all=4", "meta"), ("int8@all", "cpu")]
-)
+@pytest.mark.parametrize(("recipe", "expected"), [("magnitude@all=0.5", "meta"), ("rtn@all=4", "meta"), ("int8@all", "cpu")])
 def test_what_a_library_holds_stays_on_the_processor(trained, monkeypatch, recipe, expected):
     loaded = load(trained.id)
     apply(loaded.model, Recipe.parse(recipe), tokenizer=loaded.tokenizer)

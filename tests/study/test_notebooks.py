@@ -53,9 +53,7 @@ def test_the_name_of_a_notebook_says_the_family_of_its_models(project, trained):
     for name in ("decoder_x", "lab_x", "own"):
         assert plan(project(name, PARAMETERS, GRID), {"model": trained.id}).models == (trained.id,)
     for name, family in (("encoder_x", "encoder"), ("encoder_decoder_x", "encoder-decoder")):
-        with pytest.raises(
-            BadRequest, match=f"^{name}: it is for models of family {family}; path:.* of family decoder"
-        ):
+        with pytest.raises(BadRequest, match=f"^{name}: it is for models of family {family}; path:.* of family decoder"):
             plan(project(name, PARAMETERS, GRID), {"model": trained.id})
 
 

@@ -47,9 +47,7 @@ def build(architecture: str):
         return t.T5ForConditionalGeneration(config), tokenizer
     if architecture == "llama":
         tokenizer = trained.byte_level()
-        config = t.LlamaConfig(
-            vocab_size=len(tokenizer), num_key_value_heads=2, pad_token_id=0, bos_token_id=1, **SIZES
-        )
+        config = t.LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, pad_token_id=0, bos_token_id=1, **SIZES)
         return t.LlamaForCausalLM(config), tokenizer
     tokenizer = trained.word_pieces()
     names = (*invented_benchmarks.LANDS, *invented_benchmarks.TOWNS, "dragon", "tail")

@@ -66,9 +66,7 @@ def test_a_damaged_file_gives_no_rows_and_says_so(recorded, tmp_path, damage):
         recording.record_study(recorded)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "null", "{}", '{"format": 2, "files": []}', '{"format": 1, "files": [{"file": "../x"}]}']
-)
+@pytest.mark.parametrize("text", ["", "null", "{}", '{"format": 2, "files": []}', '{"format": 1, "files": [{"file": "../x"}]}'])
 def test_a_damaged_list_of_files_gives_none_and_says_so(recorded, tmp_path, text):
     (tmp_path / "reference" / "small" / "record.json").write_text(text)
     found = record.load("small")

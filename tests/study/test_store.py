@@ -15,9 +15,7 @@ from kc_utils.study.cells import Cell
 from kc_utils.study.store import evaluate
 from tests.trained import PROBE
 
-ROWS = pd.DataFrame(
-    {"fact": ["a", "b"], "correct": [True, False], "score": [0.5, float("nan")], "scores": [[1.0], [2.0]]}
-)
+ROWS = pd.DataFrame({"fact": ["a", "b"], "correct": [True, False], "score": [0.5, float("nan")], "scores": [[1.0], [2.0]]})
 REPORT = {"sparsity": 0.5}
 MADE = {"seconds": {"load": 1.0}}
 

@@ -93,8 +93,7 @@ class Reader(TemplateLM):
                 wanted.setdefault(one, []).append((number, token))
         if cut:
             warnings.warn(
-                f"{cut} of {len(requests)} prompts are longer than the {limit} tokens the model takes and lose their "
-                "beginning",
+                f"{cut} of {len(requests)} prompts are longer than the {limit} tokens the model takes and lose their beginning",
                 stacklevel=2,
             )
         sums, greedy = [0.0] * len(requests), [True] * len(requests)
@@ -103,9 +102,7 @@ class Reader(TemplateLM):
             greedy[number] &= likeliest
         return list(zip(sums, greedy, strict=True))
 
-    def _terms(
-        self, context: list[int], continuation: list[int], limit: int
-    ) -> tuple[bool, Iterator[tuple[Input, int]]]:
+    def _terms(self, context: list[int], continuation: list[int], limit: int) -> tuple[bool, Iterator[tuple[Input, int]]]:
         """Whether the context is cut, and the (input, token) pairs whose log-probabilities sum to the request's."""
         raise NotImplementedError
 

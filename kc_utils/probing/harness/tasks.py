@@ -32,9 +32,7 @@ def lm_eval(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "lm_eval":
             raise
-        raise MissingData(
-            "harness tasks need the package lm-eval: pip install -c constraints.txt '.[harness]'"
-        ) from error
+        raise MissingData("harness tasks need the package lm-eval: pip install -c constraints.txt '.[harness]'") from error
 
 
 @contextmanager

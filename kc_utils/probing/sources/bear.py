@@ -42,9 +42,7 @@ def load() -> FactSet:
         ids = {p: r["answer_space_ids"] for p, r in relations.items()}
         templates = {p: r["templates"] for p, r in relations.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MissingData(
-            f"{described}: not BEAR's description of its relations ({error!r}): fetch it again"
-        ) from error
+        raise MissingData(f"{described}: not BEAR's description of its relations ({error!r}): fetch it again") from error
     for path in paths:
         relation, records = path.stem, read_jsonl(path)
         kind = "1-1" if len({r.get("obj_id") for r in records}) == len(records) else "N-1"
@@ -59,9 +57,7 @@ def _fact(record: dict, relation: str, path: Path, space: list[str], ids: list[s
     subject_id, answer, answer_id = (text(record, key, path) for key in ("sub_id", "obj_label", "obj_id"))
     index = record.get("answer_idx", -1)
     if not 0 <= index < len(space) or (space[index], ids[index]) != (answer, answer_id):
-        raise MissingData(
-            f"{path}: {answer!r} is not at index {index} of the answer space: files of two editions are mixed"
-        )
+        raise MissingData(f"{path}: {answer!r} is not at index {index} of the answer space: files of two editions are mixed")
     return Fact(
         f"bear/{relation}/{subject_id}",
         relation,

@@ -67,9 +67,7 @@ class Collection:
             spaces[space_over(fact.relation)].update(fact.answers)
             by_subject[_subject(fact)].update(dict.fromkeys(fact.answers))
         relations = {
-            id: relation
-            if relation.answer_space
-            else replace(relation, answer_space=tuple(sorted(spaces[space_over(id)])))
+            id: relation if relation.answer_space else replace(relation, answer_space=tuple(sorted(spaces[space_over(id)])))
             for id, relation in self._relations.items()
         }
         facts = [_aware_of(fact, by_subject[_subject(fact)]) for fact in self.facts]

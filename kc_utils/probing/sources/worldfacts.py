@@ -29,9 +29,7 @@ def load() -> FactSet:
         facts = tuple(_made(Fact, r) for r in records if r["kind"] == "fact")
         factset = FactSet(NAME, relations, facts, filters)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise MissingData(
-            f"{path} is damaged ({type(error).__name__}: {error}): restore it from the repository"
-        ) from error
+        raise MissingData(f"{path} is damaged ({type(error).__name__}: {error}): restore it from the repository") from error
     if factset.sha256 != SHA256:
         raise MissingData(
             f"{path} has hash {factset.sha256[:16]}..., the frozen list {SHA256[:16]}...: restore it from the repository"

@@ -30,9 +30,7 @@ def fates(rows: pd.DataFrame) -> list[dict]:
     own = [source for source in rows["facts"].unique() if source.partition(":")[0] in SHOWN]
     rows = rows[rows["protocol"].isin(CLOSED_BOOK) & rows["facts"].isin(own)]
     found: dict[tuple, dict] = {}
-    for (model, source, protocol, _), part in rows.groupby(
-        ["model", "facts", "protocol", "probe"], sort=False, observed=True
-    ):
+    for (model, source, protocol, _), part in rows.groupby(["model", "facts", "protocol", "probe"], sort=False, observed=True):
         first = part.sort_values("template", kind="stable").drop_duplicates(["recipe", "fact"])
         correct = first.pivot(index="fact", columns="recipe", values="correct").dropna()
         if "none" not in correct or correct.shape[1] < 2:
