@@ -72,15 +72,7 @@ def rows(rng, losses, n, k, models=1, sd=0.0, protocol="rank", facts="f") -> pd.
         "recipe": np.repeat(list(right), models * n), "fact": np.tile(np.arange(n), models * many),
         "correct": np.concatenate([r.ravel() for r in right.values()]),
     }  # fmt: skip
-    same = {
-        "protocol": protocol,
-        "template": 0,
-        "relation": "r",
-        "chance": 1 / k,
-        "facts": facts,
-        "probe": "p",
-        "origin": "o",
-    }
+    same = {"protocol": protocol, "template": 0, "relation": "r", "chance": 1 / k, "facts": facts, "probe": "p", "origin": "o"}
     return pd.DataFrame(made | same)
 
 

@@ -12,14 +12,7 @@ what its layers add to them, the layers' outputs are scaled down, so that a toke
 from __future__ import annotations
 
 import torch
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from kc_lab.tokenizer import SPECIAL, build
 from kc_utils.errors import BadRequest, listed

@@ -40,12 +40,7 @@ def card(source: str) -> str:
     reasons = sorted({reason for name in COUNTED[source] for reason in load_source(name).filters})
     if reasons:
         lines += ["", *(f"- `{reason}`: {FILTERS[reason]}" for reason in reasons)]
-    lines += [
-        "",
-        "| files | SHA-256 |",
-        "|---|---|",
-        *(f"| {name} | `{hash[:16]}` |" for name, hash in facts.files.items()),
-    ]
+    lines += ["", "| files | SHA-256 |", "|---|---|", *(f"| {name} | `{hash[:16]}` |" for name, hash in facts.files.items())]
     lines += ["", "| relation | label | type | facts | answers | templates |", "|---|---|---|---:|---:|---:|"]
     for id, own in facts.by_relation().items():
         relation = facts.relations[id]

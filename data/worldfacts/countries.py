@@ -11,14 +11,7 @@ import re
 
 from packages import Builder, Sources, folded, plain, shares_a_word
 
-CONTINENTS = {
-    "AF": "Africa",
-    "AS": "Asia",
-    "EU": "Europe",
-    "NA": "North America",
-    "OC": "Oceania",
-    "SA": "South America",
-}
+CONTINENTS = {"AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania", "SA": "South America"}
 
 COUNTRY_RELATIONS = (
     "capital",

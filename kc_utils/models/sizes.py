@@ -69,10 +69,7 @@ def size_of(model: str) -> Size:
     if shape is not None and shape.head_of_its_own:
         (head,) = select(built, "head")
         parameters += head.numel if head.tied else 0
-    applied, groups = (
-        parameters,
-        getattr(config, "num_hidden_groups", None),
-    )  # of ALBERT: layers of a group share weights
+    applied, groups = (parameters, getattr(config, "num_hidden_groups", None))  # of ALBERT: layers of a group share weights
     if groups:
         applied += (config.num_hidden_layers // groups - 1) * sum(m.numel for m in matrices(built) if m.layer is not None)
     return Size(parameters, parameters * (shape.stored_bytes if shape is not None else 4), applied)

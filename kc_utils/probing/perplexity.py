@@ -96,8 +96,7 @@ def score_text(
     invalid = int((~table["valid"]).sum())
     if invalid:
         warnings.warn(
-            f"{invalid} of {len(table)} windows have scores that are not numbers and count as infinitely surprising",
-            stacklevel=2,
+            f"{invalid} of {len(table)} windows have scores that are not numbers and count as infinitely surprising", stacklevel=2
         )
     return table
 
@@ -137,13 +136,7 @@ def _windows(model, tokens: list[int], edges: list[int], text: str, max_length: 
             nll = _surprise(model, tokens[begin:end], scored)
             first, last = edges[end - scored], edges[end]
             valid = math.isfinite(nll)
-            row = {
-                "fact": f"{name}/{begin:08d}",
-                "relation": name,
-                "popularity": None,
-                "protocol": PROTOCOL,
-                "template": 0,
-            }
+            row = {"fact": f"{name}/{begin:08d}", "relation": name, "popularity": None, "protocol": PROTOCOL, "template": 0}
             row |= {"window": number, "nll": nll if valid else math.inf, "tokens": scored}
             row |= {"words": _word_starts(text, first, last), "bytes": len(text[first:last].encode())}
             yield row | {"score": -nll / scored if valid else math.nan, "valid": valid}

@@ -121,12 +121,7 @@ class Kept:
 
 
 def kept(
-    stratum: Stratum,
-    recipes: Iterable[str],
-    protocol: str,
-    of: np.ndarray | None = None,
-    seed: int = 0,
-    made_up: int = 0,
+    stratum: Stratum, recipes: Iterable[str], protocol: str, of: np.ndarray | None = None, seed: int = 0, made_up: int = 0
 ) -> Kept:
     """Return the retention under each recipe, and how it varies when other facts are drawn, the same for every recipe.
 

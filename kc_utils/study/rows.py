@@ -24,14 +24,7 @@ if TYPE_CHECKING:
     from kc_utils.study.cells import Cell
     from kc_utils.study.record import CellResult, RecordedFile
 
-REPORTED = (
-    "touched_fraction",
-    "sparsity",
-    "weights_removed",
-    "bits_per_weight",
-    "bytes_compressed",
-    "compression_ratio",
-)
+REPORTED = ("touched_fraction", "sparsity", "weights_removed", "bits_per_weight", "bytes_compressed", "compression_ratio")
 """What every row carries of its recipe's report."""
 RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""

@@ -112,8 +112,7 @@ def test_an_unknown_checkpoint_is_refused_with_those_there_are(mine):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [(), ("decoder-small-s1", "--all"), ("--seed", "2"), ("decoder-small-s1", "--size", "large"), ("deco",)],
+    "arguments", [(), ("decoder-small-s1", "--all"), ("--seed", "2"), ("decoder-small-s1", "--size", "large"), ("deco",)]
 )
 def test_what_cannot_be_trained_is_one_line(kc, arguments):
     code, out, err = kc("lab", "train", *arguments)

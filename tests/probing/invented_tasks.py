@@ -59,10 +59,7 @@ def tokenizer(begin: bool = False, end: bool = False):
     made = t.PreTrainedTokenizerFast(tokenizer_object=bytes_to_words, pad_token="<pad>")
     made.add_special_tokens({"eos_token": "<eos>", "bos_token": "<bos>"} if begin else {"eos_token": "<eos>"})
     if begin or end:
-        marks = [
-            (made.bos_token if begin else "", made.bos_token_id),
-            (made.eos_token if end else "", made.eos_token_id),
-        ]
+        marks = [(made.bos_token if begin else "", made.bos_token_id), (made.eos_token if end else "", made.eos_token_id)]
         made.backend_tokenizer.post_processor = TemplateProcessing(
             single=" ".join(filter(None, [marks[0][0], "$A", marks[1][0]])), special_tokens=[m for m in marks if m[0]]
         )

@@ -57,12 +57,7 @@ def test_what_equals_its_baseline_in_every_value_has_intervals_of_no_length():
     table = kc.compare(study({"none": before, "rtn@all=4": same, "rtn@all=3": moved})).set_index("recipe")
     for recipe in ("none", "rtn@all=4"):
         line = table.loc[recipe]
-        assert (line["difference_low"], line["difference_high"], line["retention_low"], line["retention_high"]) == (
-            0,
-            0,
-            1,
-            1,
-        )
+        assert (line["difference_low"], line["difference_high"], line["retention_low"], line["retention_high"]) == (0, 0, 1, 1)
     assert table.loc["rtn@all=3", "retention_low"] < 1 < table.loc["rtn@all=3", "retention_high"]
 
 

@@ -104,13 +104,7 @@ def test_the_regression_by_hand():
     expected = np.exp(slope + np.array(t.interval(0.95)) * error)
     assert (found["low"], found["high"]) == pytest.approx(tuple(expected), rel=1e-3)
     assert found["p"] == pytest.approx(2 * t.sf(abs(slope / error)), rel=1e-2)
-    assert (found["n"], found["lost"], found["left_out"], found["clusters"], found["note"]) == (
-        600,
-        lost.sum(),
-        0,
-        600,
-        "",
-    )
+    assert (found["n"], found["lost"], found["left_out"], found["clusters"], found["note"]) == (600, lost.sum(), 0, 600, "")
 
 
 def test_coverage_and_seeds_of_a_fact_that_add_no_certainty():

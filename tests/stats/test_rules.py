@@ -125,11 +125,7 @@ def test_reading_and_memory():
         made = {"none": both(160, 190), mild: both(spared, 100), ALL: both(memory, stated)}
         return decided(claim(**rule, amounts=[0.3, 0.5]), results(made))
 
-    assert (found(60, 180).verdict, found(100, 100).verdict, found(100, 143).verdict) == (
-        CONSISTENT,
-        CONTRARY,
-        UNDECIDED,
-    )
+    assert (found(60, 180).verdict, found(100, 100).verdict, found(100, 143).verdict) == (CONSISTENT, CONTRARY, UNDECIDED)
     (effect,) = part(found(60, 180)).strata
     assert (effect.amounts, effect.n) == ((0.5,), N), "at 0.3 memory lost nothing, so that nothing can outlive it"
     stated, memory = (180 - 100) / (190 - 100), (60 - 40) / (160 - 40)  # chance is half when stated
@@ -178,10 +174,7 @@ def test_answers_turn():
 
 
 def test_answers_that_are_only_guessed_anew_do_not_turn_beyond_guessing():
-    rng, rule = (
-        np.random.default_rng(0),
-        {"recipe": "rtn@all={amount}", "amounts": [4], "within": 0.1, "least_turned": 0.05},
-    )
+    rng, rule = (np.random.default_rng(0), {"recipe": "rtn@all={amount}", "amounts": [4], "within": 0.1, "least_turned": 0.05})
     made, found = claim(kind="answers turn while accuracy stays", **rule), []
     for _ in range(60):
         known = rng.random(N) < 0.4

@@ -10,15 +10,7 @@ from statsmodels.stats.multicomp import pairwise_tukeyhsd
 import kc_utils as kc
 from kc_utils.errors import BadRequest
 from kc_utils.stats.intervals import t_interval
-from kc_utils.stats.seeds import (
-    between_lines,
-    clear_over_seeds,
-    knowing,
-    lines_of,
-    over_seeds,
-    shared_questions,
-    with_lines,
-)
+from kc_utils.stats.seeds import between_lines, clear_over_seeds, knowing, lines_of, over_seeds, shared_questions, with_lines
 from tests.stats.made import study
 
 RECIPE = "magnitude@all=0.5"

@@ -65,11 +65,7 @@ def test_code_matters_and_comments_docstrings_and_layout_do_not(package, before,
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "import kc_utils.rooms.inner",
-        "from kc_utils.rooms import inner",
-        "def g():\n    from kc_utils.rooms.inner import f",
-    ],
+    ["import kc_utils.rooms.inner", "from kc_utils.rooms import inner", "def g():\n    from kc_utils.rooms.inner import f"],
 )
 def test_what_is_imported_matters_however_it_is_imported(package, line):
     package("rooms/__init__.py", "")
@@ -93,8 +89,7 @@ def test_a_result_depends_on_all_that_makes_it_and_not_on_pages():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "methods"),
-    [("random@all=0.5", {"pruning", "magnitude"}), ("magnitude@all=0.5+int8@all", {"int8", "magnitude"})],
+    ("recipe", "methods"), [("random@all=0.5", {"pruning", "magnitude"}), ("magnitude@all=0.5+int8@all", {"int8", "magnitude"})]
 )
 def test_a_recipe_depends_on_its_own_methods_and_no_other(recipe, methods):
     closure = code.import_closure((*CODE, *modules_of(Recipe.parse(recipe))))

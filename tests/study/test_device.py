@@ -61,8 +61,7 @@ def test_a_device_that_is_too_small_is_refused(monkeypatch):
 @pytest.mark.skipif(not HERE, reason="no CUDA device here")
 @pytest.mark.parametrize("recipe", ["none", "magnitude@all=0.3", "rtn@all=4"])
 @pytest.mark.parametrize(
-    ("family", "more"),
-    [("decoder", ["generate", "openbook"]), ("encoder", ["openbook"]), ("encoder-decoder", ["generate"])],
+    ("family", "more"), [("decoder", ["generate", "openbook"]), ("encoder", ["openbook"]), ("encoder-decoder", ["generate"])]
 )
 def test_an_accelerator_gives_the_processors_answers(monkeypatch, family, more, recipe):
     rows, model = {}, f"lab:{family}-small-s1"

@@ -25,10 +25,7 @@ from tests.conftest import ROOT
 from tests.models.architectures import drawn
 from tests.probing import invented_benchmarks, invented_tasks
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*not the set of files:UserWarning"),
-    pytest.mark.usefixtures("in_project"),
-]
+pytestmark = [pytest.mark.filterwarnings("ignore:.*not the set of files:UserWarning"), pytest.mark.usefixtures("in_project")]
 SIZES = {
     "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256,
     "max_position_embeddings": 2050,

@@ -57,8 +57,7 @@ def test_a_bad_file_is_refused_before_anything_runs(study, results, change, mess
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"runs: [", b"", b"- a\n- b\n", b"\xff\xfe\x00", b"runs:\n  a: {notebook: x}\n  a: {notebook: x}\n"],
+    "content", [b"runs: [", b"", b"- a\n- b\n", b"\xff\xfe\x00", b"runs:\n  a: {notebook: x}\n  a: {notebook: x}\n"]
 )
 def test_a_file_that_is_not_a_study(tmp_path, content):
     (tmp_path / "odd.yaml").write_bytes(content)
