@@ -14,12 +14,8 @@ from kc_utils import lab
 from kc_utils.cli_shared import Cores, Json, StudyName, answer_of, as_text, show, show_answer
 from kc_utils.errors import BadResult, KCError
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="What compression does to the facts in a language model's weights.",
-)
+ABOUT = "What compression does to the facts in a language model's weights."
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
 study_app = typer.Typer(no_args_is_help=True, help="Plan and run a study file.")
 app.add_typer(study_app, name="study")
 

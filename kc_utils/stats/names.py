@@ -3,56 +3,22 @@
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pandas as pd
+import yaml
 
 from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe, Step
 
-PROTOCOL_NAMES = {
-    "cloze": "Cloze: first token, whole vocabulary",
-    "rank": "Ranking: whole answer, closed set",
-    "rank-other": "Wrong subject: ranking, the subject exchanged",
-    "openbook": "Open book: ranking, the fact stated first",
-    "openbook-cloze": "Open book: cloze, the fact stated first",
-    "generate": "Generation: free answer",
-}
+_NAMES = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+PROTOCOL_NAMES, SCOPE_NAMES, METHOD_NAMES = (_NAMES[kind] for kind in ("protocols", "scopes", "methods"))
 CLOSED_BOOK = ("cloze", "rank", "generate")
 """Protocols that query from memory."""
 TASK = "task "
 """Prefix of a harness task that stands for a protocol: each task has a chance level of its own."""
 RECIPE_FIELDS = ("recipe", "steps", "method", "scope", "amount", "pruned", "precision", "bits")
 
-SCOPE_NAMES = {
-    "all": "all layers",
-    "attention": "attention",
-    "feed_forward": "feed-forward",
-    "head": "final layer",
-    "transform": "dense layer before the final one",
-    "encoder": "encoder",
-    "decoder": "decoder",
-    "encoder.attention": "encoder attention",
-    "encoder.feed_forward": "encoder feed-forward",
-    "decoder.attention": "decoder attention",
-    "decoder.self_attention": "decoder self-attention",
-    "decoder.cross_attention": "cross-attention",
-    "decoder.feed_forward": "decoder feed-forward",
-}
-METHOD_NAMES = {
-    "magnitude": "magnitude",
-    "random": "random",
-    "random-rows": "random rows",
-    "rows-l1": "rows by L1",
-    "rows-l2": "rows by L2",
-    "rtn": "round to nearest",
-    "gptq": "GPTQ",
-    "int8": "int8 dynamic",
-    "int8-weight": "int8 weights",
-    "int4-weight": "int4 weights",
-    "nf4": "NF4",
-    "llm-int8": "LLM.int8()",
-}
 UNQUANTIZED = "not quantized"
 _WITH_BITS = {"rtn": "RTN", "gptq": "GPTQ"}
 _BY_BITS = {8: ("int8-weight", "llm-int8", "int8"), 4: ("int4-weight", "nf4"), 3: (), 2: ()}
