@@ -8,6 +8,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY ?= laptop
+EXTRAS := book,quantization
 BIN := .venv/bin
 READY := .venv/.ready
 READY_TO_TEST := .venv/.ready-to-test
@@ -40,24 +41,27 @@ data: $(READY)
 
 install: $(READY_TO_TEST)
 
+# all at once where nothing is installed yet: pip looks for versions that fit once
+test install lint: EXTRAS := book,quantization,harness,test
+
 # pip compiles on one core what compileall compiles on all, beside the package that has to be built
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "Python 3.11 is needed; found $$($(PYTHON) --version 2>&1). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@start=$$(date +%s); \
 	$(PYTHON) -m venv .venv && \
-	$(PIP) --no-compile setuptools wheel -e '.[book,quantization]' && \
+	$(PIP) --no-compile setuptools wheel -e '.[$(EXTRAS)]' && \
 	{ $(COMPILE) & $(PIP) --no-build-isolation gptqmodel; built=$$?; wait; test $$built = 0; } && \
-	touch $(READY) && \
+	echo '$(EXTRAS)' > $(READY) && \
 	echo "install                      $$(( $$(date +%s) - start )) s"
 
 # what only tests and harness tasks need
 $(READY_TO_TEST): $(READY)
-	@start=$$(date +%s); \
+	@grep -q test $(READY) || { start=$$(date +%s); \
 	$(PIP) --no-compile -e '.[harness,test]' && \
 	$(COMPILE) && \
-	touch $(READY_TO_TEST) && \
-	echo "install for tests and tasks  $$(( $$(date +%s) - start )) s"
+	echo "install for tests and tasks  $$(( $$(date +%s) - start )) s"; }
+	@touch $(READY_TO_TEST)
 
 lint: install
 	@$(BIN)/ruff check kc_utils kc_lab data tests benchmarks

@@ -19,7 +19,7 @@ def rows(right, protocol="rank", popularity=True) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "protocol": protocol, "fact": [f"f{i:03}" for i in range(N)], "template": 0, "relation": "capital",
-            "correct": correct, "chance": CHANCE, "valid": True, "score": -1.0,
+            "correct": correct, "chance": 0.5 if protocol == "openbook" else CHANCE, "valid": True, "score": -1.0,
             "popularity": [float(i % 2) * 1000 + i if popularity else None for i in range(N)],
         }
     )  # fmt: skip

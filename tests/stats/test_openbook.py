@@ -16,7 +16,8 @@ RECIPE = "magnitude@all=0.5"
 
 
 def both(closed, told, **columns):
-    return pd.concat([frame(closed, **columns), frame(told, protocol="openbook", **columns)], ignore_index=True)
+    stated = frame(told, protocol="openbook", **{"chance": 0.5} | columns)
+    return pd.concat([frame(closed, **columns), stated], ignore_index=True)
 
 
 #              kept     forgotten  misread  broken  unread  never known
@@ -57,7 +58,7 @@ def test_other_protocols_are_passed_over_and_nothing_is_made_of_one_protocol(row
 
 def test_coverage_of_the_gap_between_two_retentions():
     """Facts whose two answers hang together; 0.7 known, of which 0.5 and 0.85 are still answered. Chance is
-    0.1 from memory, and half when stated, whatever the rows have."""
+    0.1 from memory, and half when stated."""
     rng, hits, chance, n = np.random.default_rng(0), 0, 0.1, 150
     truth = (0.9 * 0.85 - 0.5) / (0.9 - 0.5) - (0.7 * 0.5 - chance) / (0.7 - chance)
     for _ in range(150):
