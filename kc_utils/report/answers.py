@@ -34,9 +34,9 @@ def _kept(line: pd.Series) -> str:
 
 def cells(table: pd.DataFrame) -> list[str]:
     """Write what is kept, in per cent, its interval, and `clear`, `equal` or the smallest loss that would have shown."""
-    seen = ["clear" if c else "equal" if e else percent(v)[:-2] for c, e, v in table[["clear", "equal", "visible"]].values]
-    kept = table[["retention", "retention_low", "retention_high"]].values
-    return [f"{whole(r)} ({interval(*ends)[:-2]}; {note})" for (r, *ends), note in zip(kept, seen, strict=True)]
+    notes = ["clear" if c else "equal" if e else whole(v) for c, e, v in table[["clear", "equal", "visible"]].values]
+    kept = table[["retention", "retention_low", "retention_high"]].map(whole).values
+    return [f"{value} ({low} to {high}; {note})" for (value, low, high), note in zip(kept, notes, strict=True)]
 
 
 def points(effect: float, low: float, high: float) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from kc_utils.report.pages import page_cell, without_empty_parts
 from kc_utils.study.notebooks import plan
+from tests.conftest import ROOT
 from tests.probing.invented_tasks import write_data
 from tests.report.cells import changed_prompts, figures_of, html_of, shell, words_of
 
@@ -109,9 +110,14 @@ def test_tasks_alone(execute, tmp_path, monkeypatch):
 
 
 def test_every_way_to_store_weights_is_an_axis_of_names(execute):
-    methods = ["int8", "rtn", "int8-weight", "int4-weight", "nf4"]
+    methods = ["int8", "rtn", "int8-weight", "int4-weight", "nf4", "llm-int8"]
     book = execute("decoder_quantization", methods=methods, bits=[4, 2], protocols=["rank"], limit=6)
     alt = figures_of(book)["accuracy"]["alt"]
     names = ["not quantized", "int8 weights", "int8 dynamic", "RTN 4 bits", "int4 weights", "NF4", "RTN 2 bits"]
     places = [alt.index(f"at {name}") for name in names]
     assert places == sorted(places)
+
+
+def test_a_notebook_runs_from_any_folder(execute, monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert "accuracy" in figures_of(execute("encoder_pruning", sparsities=[0.5], scopes=["all"]))
