@@ -1,11 +1,12 @@
 """What every rule of the ledger is made of: settings, the recipes that they need, and the effect in each stratum.
 
 A rule is data in `book/claims.yaml`: its kind and its settings. It is applied to each protocol by itself. A stratum (a model
-that answers facts of one source) is used where it has every recipe of one amount at least, and where the uncompressed model
-knows more than chance. The kinds are in `rules`.
+that answers facts of one source) is used where it has every recipe of the amounts that are compared (`Rule.strata`), and where
+the uncompressed model knows more than chance. The kinds are in `rules`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kc_utils.errors import KCError
 from kc_utils.stats.decision import LEAST, PROTOCOLS
-from kc_utils.stats.evidence import Effect, Evidence, Kept, Stratum, kept
+from kc_utils.stats.evidence import Effect, Evidence, Kept, Stratum, by_kind, kept
 from kc_utils.stats.names import filled
 
 MEASURES = {"bound": " %", None: ""}  # of the line that a setting draws; points of any other
@@ -71,10 +72,19 @@ class Rule(BaseModel):
         """The recipes of some amounts."""
         return [recipe for amount in amounts for recipe in self.needs(amount)]
 
+    def strata(self, evidence: Evidence, protocol: str, fit: Callable[[Stratum], bool] = lambda s: True) -> Iterator[Stratum]:
+        """Yield the strata that fit and have the rows, all of a kind of models at the same amounts: those that half of them
+        have. What else a stratum has of the rule's amounts is left out of it; one that lacks any of these is left out."""
+        found = evidence.of_knowledge(protocol, lambda s: len(self.usable(s, protocol)) * fit(s))
+        for _, group in by_kind(found):
+            has = {a: [s.recipes.issuperset(self.needs(a)) for s in group] for a in self.amounts}
+            shared, other = (self.needed(a for a in has if (2 * sum(has[a]) >= len(group)) is half) for half in (True, False))
+            fine = (replace(s, recipes=s.recipes - set(other)) for s in group if s.recipes.issuperset(shared))
+            yield from (stratum for stratum in fine if self.usable(stratum, protocol))
+
     def knowing(self, evidence: Evidence, protocol: str) -> list[Stratum]:
         """The strata that have the rows, and whose uncompressed model knows more than chance."""
-        strata = evidence.of_knowledge(protocol, lambda s: len(self.usable(s, protocol)))
-        return [stratum for stratum in strata if stratum.knows(protocol)]
+        return [stratum for stratum in self.strata(evidence, protocol) if stratum.knows(protocol)]
 
     def effects(self, evidence: Evidence, protocol: str) -> Iterator[Effect]:
         """One effect for each stratum that has the rows."""

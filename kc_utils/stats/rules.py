@@ -118,8 +118,7 @@ class TailKeptBetter(OneRecipe):
     text: ClassVar = "what is kept of the less popular half of each relation's facts, less that of the popular half"
 
     def effects(self, evidence, protocol):
-        wanted = lambda s: len(self.usable(s, protocol)) * s.has_popularity  # noqa: E731
-        for stratum in evidence.of_knowledge(protocol, wanted):
+        for stratum in self.strata(evidence, protocol, lambda s: s.has_popularity):
             half, amounts = halves(stratum.answers(protocol).rows()).to_numpy(), self.usable(stratum, protocol)
             tail, head = (half == name for name in ("tail", "head"))
             if all(stratum.knows(protocol, of) for of in (tail, head)):
@@ -139,8 +138,7 @@ class ReadingSurvives(OneRecipe):
 
     def effects(self, evidence, protocol):
         twins = (protocol, "openbook")
-        wanted = lambda s: len(self.usable(s, protocol)) * (set(twins) <= s.protocols.keys())  # noqa: E731
-        for stratum in evidence.of_knowledge(protocol, wanted):
+        for stratum in self.strata(evidence, protocol, lambda s: set(twins) <= s.protocols.keys()):
             queried = [stratum.answers(p).rows()[["fact", "template"]] for p in twins]
             if queried[0].equals(queried[1]) and all(stratum.knows(p) for p in twins):
                 parts = [part for half in (0, 1) if (part := self.in_half(stratum, twins, half))]
@@ -176,7 +174,7 @@ class LostUnnoticed(OneRecipe):
     def effects(self, evidence, protocol):
         read = evidence.of_texts(lambda s: len(self.usable(s, "perplexity")))
         texts = {s.model: perplexity(s.rows).set_index("recipe") for s in read}
-        for stratum in evidence.of_knowledge(protocol, lambda s: len(self.usable(s, protocol)) * (s.model in texts)):
+        for stratum in self.strata(evidence, protocol, lambda s: s.model in texts):
             high = texts[stratum.model]["ratio_high"]
             flat = [a for a in self.usable(stratum, protocol) if high.get(self.needs(a)[0], math.inf) <= self.flat]
             if flat and stratum.knows(protocol):
@@ -230,8 +228,7 @@ class BitsAtMost(OneRecipe):
     text: ClassVar = "bits of knowledge a parameter, by likelihood, of models that hold more than {bound} uncompressed"
 
     def effects(self, evidence, protocol):
-        wanted = lambda s: len(self.usable(s, protocol)) * (s.facts in DRAWN)  # noqa: E731
-        for stratum in evidence.of_knowledge(protocol, wanted):
+        for stratum in self.strata(evidence, protocol, lambda s: s.facts in DRAWN):
             parameters = stratum.report("none", "bytes_compressed") / 2  # counted at 16 bits each
             answers, amounts = stratum.answers(protocol), self.usable(stratum, protocol)
             before, facts = bits_of_facts(answers.rows())

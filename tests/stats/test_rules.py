@@ -55,6 +55,19 @@ def test_each_of_several_is_compared_over_all_models():
     assert (found.effect, found.rival) == (pytest.approx((310 / 3 - 90) / 120), ATTENTION)
 
 
+def test_sources_are_compared_at_the_same_amounts():
+    """A source that was pruned mildly alone, where nothing is lost, must not pull the mean of the others towards no loss."""
+    made = claim(kind="kept at most", recipe="magnitude@all={amount}", amounts=[0.1, 0.5], bound=0.5)
+    mild, counts = "magnitude@all=0.1", {"none": 160, "magnitude@all=0.1": 150, ALL: 70}
+    whole = [results(counts, facts=facts) for facts in ("bear", "worldfacts")]
+    alone = results({"none": 160, mild: 160}, facts="lama:trex")
+    shown = lambda *frames: [(s.facts, s.amounts, s.effect) for s in part(decided(made, *frames)).strata]  # noqa: E731
+    assert shown(*whole, alone) == shown(*whole) != []
+    assert shown(whole[0], alone, alone.assign(facts="pararel")) == [
+        (f, (0.1,), e) for f, e in zip(("bear", "lama:trex", "pararel"), (11 / 12, 1, 1), strict=True)
+    ]
+
+
 def test_intervals_are_those_of_a_paired_comparison():
     frame = results({"none": 160, ALL: 90})
     whole = kept(Evidence(frame).strata[0], (ALL,), "rank")
