@@ -59,7 +59,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
     Raises BadResult when a Hessian has no inverse or a rounded weight is not finite; weights are as before then.
     """
     options = step.options
-    text = calibration.batch(model, tokenizer, step.options["samples"])
+    text = calibration.batch(model, tokenizer, options["samples"], options["seed"])
     before: dict[str, torch.Tensor] = {}
     storage: dict[str, Grid] = {}
     latest = [None, None]  # inputs of the last matrix and their columns, which query, key and value share
@@ -84,7 +84,7 @@ def run(model: nn.Module, matrices: Sequence[Matrix], step: Step, tokenizer) -> 
             if m.name in before:
                 m.weight.copy_(before[m.name])
         raise
-    return Outcome(storage=storage, calibration=calibration.sha256(step.options["samples"]))
+    return Outcome(storage=storage, calibration=calibration.sha256(options["samples"], options["seed"]))
 
 
 @dataclass(frozen=True)

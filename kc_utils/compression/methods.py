@@ -162,8 +162,8 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "gptq", _HERE + "gptq", False, OneOf((2, 3, 4, 8)),
-            {**_PRESET, "group": Option(Group(("channel",)), 128), "sym": Option(Flag(), True),
-             "damp": Option(Fraction(), 0.1), "desc_act": Option(Flag(), False), "samples": Option(Whole(1), 32)},
+            {**_PRESET, **_SEED, "group": Option(Group(("channel",)), 128), "sym": Option(Flag(), True),
+             "damp": Option(Fraction(), 0.1), "desc_act": Option(Flag(), False), "samples": Option(Whole(1), 120)},
             calibrates=True,
         ),
         Method(

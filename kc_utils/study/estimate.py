@@ -22,7 +22,7 @@ from kc_utils.probing.probe import TWINS, Probe
 from kc_utils.study.cells import Cell
 
 CHARACTERS_A_TOKEN, ITEMS_OF_A_TASK, TOKENS_OF_AN_ITEM, TOKENS_OF_A_TEXT = 4.0, 1500, 100, 300_000
-UTILISATION, SOLVER_UTILISATION, DISK_GB_S, PASSES, CALIBRATION_TOKENS = 0.3, 0.1, 1.0, 30, 512
+UTILISATION, SOLVER_UTILISATION, DISK_GB_S, PASSES, CALIBRATION_TOKENS = 0.3, 0.1, 1.0, 30, 120
 
 
 def card(name: str) -> dict[str, float]:
@@ -64,7 +64,7 @@ def operations(cell: Cell) -> float:
 def calibration(recipe: str) -> int:
     """Count the tokens that a recipe's methods calibrate on."""
     steps = [step for step in Recipe.parse(recipe).steps if method(step.method).calibrates]
-    return sum(CALIBRATION_TOKENS * int(step.options.get("samples") or 128) for step in steps)
+    return sum(CALIBRATION_TOKENS * step.options["samples"] for step in steps)
 
 
 def by_model(cells: Sequence[Cell], gpu: str) -> list[dict]:

@@ -15,10 +15,9 @@ interval of all n draws, mean +- (t sd sqrt(1 + 1/n) + what may turn), at LEVEL 
 
 import hashlib
 import math
-import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
@@ -130,6 +129,10 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
         if then[what] != now[what]:
             return _of(cell, n=len(before.rows), **known, why=f"the {name} here are not those of the record")
     try:
+        drawn = [s.options for s in Recipe.parse(cell.recipe).steps if s.method in DRAWN]
+        read = [step["calibration"] for step in before.report["steps"] if step["method"] in DRAWN]
+        if read != [calibration.sha256(options["samples"], options["seed"]) for options in drawn]:
+            return _of(cell, n=len(before.rows), **known, why="the calibration text here is not that of the record")
         made, waited = models.of(cell)
         begin = time.perf_counter()
         rows, _ = measure.answers(made, cell.probe)
@@ -141,27 +144,13 @@ def check(cell: Cell, file: record.RecordedFile, models: CompressedModels) -> Ch
     return compare(cell, rows, before.rows, draws(cell, made), seconds=spent, **known)
 
 
-@dataclass
-class Reordered:
-    """A tokenizer that reads another text in place of each."""
-
-    tokenizer: Callable
-    other: dict[str, str]
-
-    def __call__(self, text: str, **options):
-        return self.tokenizer(self.other[text], **options)
-
-    def __getattr__(self, name: str):
-        return getattr(self.tokenizer, name)
-
-
 def draws(cell: Cell, made: measure.Compressed) -> Iterator[pd.DataFrame]:
     """Compress DRAWS times, each time with the calibration paragraphs in another order, and yield the rows."""
-    recipe = Recipe.parse(cell.recipe)
-    texts = calibration.texts(max(step.options["samples"] for step in recipe.steps if step.method in DRAWN))
+    steps = Recipe.parse(cell.recipe).steps
     for seed in range(1, DRAWS + 1):
-        loaded, order = load(cell.model), random.Random(seed).sample(texts, len(texts))
-        apply(loaded.model, recipe, tokenizer=Reordered(loaded.tokenizer, dict(zip(texts, order, strict=True))))
+        loaded, drawn = load(cell.model), [{"seed": s.options["seed"] + seed} if s.method in DRAWN else {} for s in steps]
+        other = Recipe(tuple(replace(s, options=s.options | change) for s, change in zip(steps, drawn, strict=True)))
+        apply(loaded.model, other, tokenizer=loaded.tokenizer)
         place(loaded.model)
         yield measure.answers(replace(made, loaded=loaded), cell.probe)[0]
 

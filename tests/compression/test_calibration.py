@@ -10,7 +10,7 @@ from kc_utils.errors import MissingData
 from kc_utils.models.scopes import select
 from kc_utils.probing.probe import Probe
 from tests.models.architectures import tiny
-from tests.trained import byte_level
+from tests.trained import byte_level, sentinels, word_pieces
 
 
 class Words:
@@ -19,9 +19,8 @@ class Words:
     def __init__(self, size=40, mask=None):
         self.size, self.mask_token_id = size, mask
 
-    def __call__(self, text, truncation, max_length):
-        numbers = [3 + 7 * sum(map(ord, word)) % (self.size - 3) for word in text.split()]
-        return {"input_ids": numbers[:max_length] if truncation else numbers}
+    def __call__(self, text, **options):
+        return {"input_ids": [3 + 7 * sum(map(ord, word)) % (self.size - 3) for word in text.split()]}
 
 
 def test_no_probed_fact_is_in_the_text():
@@ -36,42 +35,40 @@ def test_no_probed_fact_is_in_the_text():
             assert not any(both <= paragraph for paragraph in words), fact
 
 
-@pytest.mark.parametrize(("name", "longest"), [("llama", 22), ("gpt2", 22), ("t5", 90)])
-def test_the_batch_fits_the_positions_of_the_model_and_is_padded_on_the_right(name, longest):
-    text = calibration.batch(tiny(name), Words(), 5)
-    lengths = [min(longest, len(paragraph.split())) for paragraph in calibration.texts(5)]
-    assert text["input_ids"].shape == (5, max(lengths)) and text["input_ids"].dtype == torch.int64
-    assert text["attention_mask"].sum(1).tolist() == lengths
-    assert all(row[:n].all() for row, n in zip(text["attention_mask"], lengths, strict=True))
-    assert ("decoder_input_ids" in text) == (name == "t5")
+@pytest.mark.parametrize(
+    ("name", "tokenizer", "first", "longest", "last"),
+    [("bert", word_pieces(), 1, 20, 1), ("t5", sentinels(), 0, 511, 1), ("llama", byte_level(), 0, 22, 0)],
+)
+def test_a_window_fits_the_positions_between_the_special_tokens(name, tokenizer, first, longest, last):
+    model = tiny(name)
+    model.resize_token_embeddings(len(tokenizer))
+    text, parts = calibration.batch(model, tokenizer, 9, 1), calibration.texts(9, 1)
+    whole = tokenizer(["\n\n".join(parts)] if name == "llama" else list(parts)).input_ids
+    rows = [t[:first] + t[i : min(i + longest, len(t) - last)] + t[len(t) - last :]
+            for t in whole for i in range(first, len(t) - last, longest)]  # fmt: skip
+    for row, ids, real in zip(map(torch.tensor, rows), text["input_ids"], text["attention_mask"], strict=True):
+        assert real.sum() == real[: len(row)].sum() == len(row) and ids.dtype == torch.int64
+        assert ((ids[: len(row)] == row) | (ids[: len(row)] == (tokenizer.mask_token_id or -1))).all()
+    assert len(rows) >= 9 and ("decoder_input_ids" in text) == (name == "t5")
 
 
 def test_a_masked_model_gets_masks_and_others_none():
     masked, plain = (calibration.batch(tiny("bert"), Words(mask=mask), 1)["input_ids"] for mask in (2, None))
-    assert (masked == 2).nonzero()[:, 1].tolist() == [3, 10, 17]
+    assert (masked[0] == 2).nonzero()[:, 0].tolist() == [3, 10, 17]
     assert torch.equal(masked[masked != 2], plain[masked != 2])
-    assert not (calibration.batch(tiny("bart"), Words(mask=2), 1)["input_ids"] == 2).any()
-
-
-def test_a_decoder_reads_each_paragraph_behind_its_first_token():
-    tokenizer, model = byte_level(), tiny("llama")
-    model.resize_token_embeddings(len(tokenizer))
-    text = calibration.batch(model, tokenizer, 2)
-    for row, paragraph in zip(text["input_ids"], calibration.texts(2), strict=True):
-        plain = tokenizer(paragraph, add_special_tokens=False).input_ids
-        assert row.tolist() == [tokenizer.bos_token_id, *plain][: len(row)]
+    assert not any((calibration.batch(tiny(n), Words(mask=2), 1)["input_ids"] == 2).any() for n in ("bart", "llama"))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3_text", "bert", "roberta", "opt", "t5", "bart"])
-def test_the_walk_gives_what_each_paragraph_by_itself_gives(name):
-    """One padded batch, and the model run on one paragraph after the other: the same inputs."""
+def test_the_walk_gives_what_each_window_by_itself_gives(name):
+    """One padded batch, and the model run on one window after the other: the same inputs."""
     model, seen = tiny(name), {}
     text = calibration.batch(model, Words(), 4)
     calibration.walk(model, select(model, "all"), text, lambda matrix, inputs: seen.update({matrix.name: inputs}))
     alone = {m.name: [] for m in select(model, "all")}
     for m in select(model, "all"):
         m.module.register_forward_pre_hook(lambda _, args, name=m.name: alone[name].append(args[0].flatten(0, -2)))
-    for row in range(4):
+    for row in range(len(text["input_ids"])):
         length = int(text["attention_mask"][row].sum())
         with torch.no_grad():
             model(**{key: value[row : row + 1, :length] for key, value in text.items()})

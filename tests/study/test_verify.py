@@ -173,12 +173,15 @@ def test_gptq_is_decided_by_draws_that_move_all_facts_together(fewer, agrees):
 
 
 def test_draws_read_the_same_paragraphs_in_other_orders(registered, monkeypatch):
-    cell, read, real = Cell.of(registered, GPTQ.recipe, PROBE), set(), verify.apply
-
-    def reading(model, recipe, tokenizer):
-        read.add(tuple(map(tuple, calibration.batch(model, tokenizer, 4)["input_ids"].tolist())))
-        return real(model, recipe, tokenizer=tokenizer)
-
-    monkeypatch.setattr(verify, "apply", reading)
+    cell, read, real = Cell.of(registered, GPTQ.recipe, PROBE), [], calibration.batch
+    monkeypatch.setattr(calibration, "batch", lambda *args: read.append(calibration.texts(*args[2:])) or real(*args))
     assert len(list(verify.draws(cell, measure.make(cell.model, cell.recipe)))) == verify.DRAWS
-    assert len(read) > 1 and len(set(map(frozenset, read))) == 1
+    orders = {texts for texts in read if len(texts) == 4}  # the others are of `check`
+    assert len(orders) > 2 and len(set(map(frozenset, orders))) == 1
+
+
+def test_another_calibration_text_is_not_compared(registered):
+    cell, report = Cell.of(registered, GPTQ.recipe, PROBE), {"steps": [{"method": "gptq", "calibration": "another"}]}
+    before = record.CellResult(cell.key, rows([-1.0]), report, {"depends_on": cell.depends_on, "made": {"seconds": {}}})
+    found = verify.check(cell, type("File", (), {"result": lambda *_: before})(), None)
+    assert found.why == "the calibration text here is not that of the record" and not found.reproduces
