@@ -68,4 +68,4 @@ lint: install
 	@$(BIN)/ruff format --check kc_utils kc_lab data tests benchmarks
 
 clean:
-	rm -rf _build book/results results/runs results/logs results/locks .snakemake
+	rm -rf _build book/results results/runs results/logs .snakemake

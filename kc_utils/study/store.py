@@ -1,27 +1,32 @@
 """The store of finished evaluations: one folder each, complete or absent, checked when read, computed where there is none.
 
+Several machines may share it. Nothing is locked: a folder is prepared beside its target and renamed, which file systems of a
+network do in one step, too. Where two finish the same evaluation, the first one's stays.
 What this machine has not computed is looked for among the results of record (`record`), by the same key. A compressed model is
 made once for all its probes.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
+import hashlib
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow.parquet as pq
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from kc_utils.errors import KCError, MissingData
-from kc_utils.places import complete_or_absent, disk_message, results_dir, sha256_of
+from kc_utils.places import disk_message, results_dir, sha256_of
 from kc_utils.study import provenance, record
 from kc_utils.study.cells import Cell, grouped
 from kc_utils.study.record import CellResult
@@ -29,6 +34,8 @@ from kc_utils.study.record import CellResult
 if TYPE_CHECKING:
     from kc_utils.study import measure  # loads torch
 
+ROWS, MARKER = "rows.parquet", "cell.json"  # written in this order: an evaluation is whole where the marker is, and fits the rows
+ATTEMPTS = 10
 SMALL = 20_000_000
 """Weights of a model that may wait for Python to collect it: looking for what is free takes longer than evaluating it."""
 
@@ -44,10 +51,15 @@ def has(key: str) -> bool:
 
 def about(key: str) -> dict | None:
     """Return what is stored on this machine beside the rows, or None where they are absent or damaged."""
-    folder = folder_of(key)
+    stored = whole(folder_of(key))
+    return stored and stored[0]
+
+
+def whole(folder: Path) -> tuple[dict, bytes] | None:
+    """Return the record and the Parquet rows that a folder holds, or None where one is absent or they do not belong together."""
     try:
-        found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        return found if found["rows_sha256"] == sha256_of(folder / "rows.parquet") else None
+        found, rows = json.loads((folder / MARKER).read_text(encoding="utf-8")), (folder / ROWS).read_bytes()
+        return (found, rows) if found["rows_sha256"] == hashlib.sha256(rows).hexdigest() else None
     except (OSError, ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
         return None
 
@@ -59,33 +71,50 @@ def read(key: str) -> CellResult | None:
 
 def read_local(key: str) -> CellResult | None:
     """Return the evaluation that is stored on this machine, or None."""
-    found = about(key)
-    rows = found and pq.ParquetFile(folder_of(key) / "rows.parquet").read().to_pandas()  # twice as fast as pandas
+    found, content = whole(folder_of(key)) or (None, None)
+    rows = found and pq.ParquetFile(BytesIO(content)).read().to_pandas()  # twice as fast as pandas
     return found and CellResult(key, rows, found["report"], found)
 
 
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:
-    """Store an evaluation. made: when, with what and how long."""
+    """Store an evaluation, and return the one that is stored. made: when, with what and how long."""
     key = cell.key
-    with complete_or_absent(folder_of(key)) as folder:
-        folder.mkdir()
-        rows.to_parquet(folder / "rows.parquet", index=False, compression="zstd")
+    with scratch(folder_of(key)) as folder:
+        rows.to_parquet(folder / ROWS, index=False, compression="zstd")
         found = {"key": key, "model": cell.model, "depends_on": cell.depends_on, "report": report, "made": made}
-        found["rows_sha256"] = sha256_of(folder / "rows.parquet")
-        (folder / "cell.json").write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
+        found["rows_sha256"] = sha256_of(folder / ROWS)
+        (folder / MARKER).write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
+        put(folder, key)
     return read(key)
 
 
 @contextmanager
-def lock(key: str) -> Iterator[None]:
-    """Hold while an evaluation is computed, so that two runs compute it once. Freed if the holder is killed."""
-    file = results_dir() / "locks" / f"{key}.lock"
+def scratch(target: Path) -> Iterator[Path]:
+    """Yield a new folder of this name, beside it. Raises MissingData where the disk is full or read-only."""
     try:
-        held = FileLock(file).acquire()  # makes the folder, too
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True) as home:
+            folder = Path(home, target.name)
+            folder.mkdir()  # readable as all folders of this user are; its home is not
+            yield folder
     except OSError as error:
-        raise MissingData(disk_message(file, error)) from error
-    with held:
-        yield
+        raise MissingData(disk_message(target, error)) from error
+
+
+def put(folder: Path, key: str) -> None:
+    """Move a whole evaluation into the store. One that is there and whole stays, a damaged one gives way."""
+    target = folder_of(key)
+    for attempt in range(ATTEMPTS):
+        try:
+            folder.replace(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == ATTEMPTS - 1:
+                raise
+        if about(key) is not None:
+            return
+        with suppress(FileNotFoundError):  # another writer has moved it away
+            target.rename(folder.with_name(f"{key}.damaged-{attempt}"))
 
 
 def evaluate(cells: Iterable[Cell]) -> dict[Cell, CellResult]:
@@ -136,9 +165,8 @@ class CompressedModels:
 
 
 def compute_once(cell: Cell, models: CompressedModels) -> CellResult:
-    """Compute and store one cell, unless another process did while this one waited for it."""
-    with lock(cell.key):
-        return read(cell.key) or compute(cell, models)
+    """Compute and store one cell, unless another process did in the meantime."""
+    return read(cell.key) or compute(cell, models)
 
 
 def compute(cell: Cell, models: CompressedModels) -> CellResult:

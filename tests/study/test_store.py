@@ -1,8 +1,9 @@
 """The store: a cell is complete or absent, whatever happens to process or disk."""
 
 import json
+import multiprocessing
 import os
-import threading
+import shutil
 
 import pandas as pd
 import pytest
@@ -70,27 +71,54 @@ def test_a_full_disk_leaves_earlier_results_untouched(cell, other, results, monk
         patch.undo()
         patch.setattr(places.os, "replace", lambda *_: full(places.Path("cell.json")))
         with pytest.raises(MissingData, match="No space left"):
-            store.write(other, ROWS, REPORT, MADE)
+            store.write(cell, ROWS, REPORT, MADE)
     assert {f: (results / f).read_bytes() for f in files(results)} == before
     assert store.has(other.key) and not store.has(cell.key)
 
 
-def test_a_lock_is_held_by_one_at_a_time(results):
-    inside, order = threading.Event(), []
+def write_own(cell, ready, which):
+    """Store rows that only this process makes, at the same moment as the other does."""
+    ready.wait()
+    store.write(cell, ROWS.assign(score=float(which)), {"writer": which}, MADE)
 
-    def second():
-        inside.wait()
-        with store.lock("k"):
-            order.append("second")
 
-    thread = threading.Thread(target=second)
-    thread.start()
-    with store.lock("k"):
-        inside.set()
-        thread.join(0.3)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
+@pytest.mark.parametrize("before", ["absent", "damaged"])
+def test_of_two_writers_one_stays_whole_and_readers_see_nothing_else(cell, results, before):
+    """Writers are processes. Readers look for as long as they write, as another machine would."""
+    context, seen = multiprocessing.get_context("fork"), []
+    for _ in range(20):
+        shutil.rmtree(results, ignore_errors=True)
+        if before == "damaged":
+            store.write(cell, ROWS, REPORT, MADE)
+            (store.folder_of(cell.key) / "rows.parquet").write_bytes(b"PAR1")
+        ready = context.Barrier(3)
+        writers = [context.Process(target=write_own, args=(cell, ready, which)) for which in (1, 2)]
+        for writer in writers:
+            writer.start()
+        ready.wait()
+        while any(writer.is_alive() for writer in writers):
+            seen.append(store.read_local(cell.key))
+        seen.append(store.read_local(cell.key))
+        assert [writer.exitcode for writer in writers] == [0, 0]
+        assert seen[-1] is not None
+        assert files(results) == [f"cells/{cell.key[:2]}/{cell.key}/{file}" for file in ("cell.json", "rows.parquet")]
+    assert all((found.rows["score"] == found.report["writer"]).all() for found in seen if found), "rows and record of one writer"
+    assert None in seen and {found.report["writer"] for found in seen if found} <= {1, 2}
+
+
+def test_the_first_of_two_evaluations_stays(cell):
+    first = store.write(cell, ROWS, {"writer": 1}, MADE)
+    second = store.write(cell, ROWS.assign(score=2.0), {"writer": 2}, MADE)
+    assert second.record == first.record and second.rows["score"].equals(first.rows["score"])
+
+
+def test_a_read_only_store_gives_one_line(cell, results, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(places.os, "mkdir", refused)
+    with pytest.raises(MissingData, match="Read-only file system; free some space or choose another folder"):
+        store.write(cell, ROWS, REPORT, MADE)
 
 
 @pytest.fixture
