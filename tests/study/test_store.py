@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -104,6 +105,16 @@ def test_of_two_writers_one_stays_whole_and_readers_see_nothing_else(cell, resul
         assert files(results) == [f"cells/{cell.key[:2]}/{cell.key}/{file}" for file in ("cell.json", "rows.parquet")]
     assert all((found.rows["score"] == found.report["writer"]).all() for found in seen if found), "rows and record of one writer"
     assert None in seen and {found.report["writer"] for found in seen if found} <= {1, 2}
+
+
+def test_no_step_of_writing_shows_a_part(cell):
+    folder, seen, steps = store.folder_of(cell.key), set(), ["open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"]
+    sys.addaudithook(lambda step, _: step in steps and seen.add(tuple(files(folder))))  # before each step
+    try:
+        store.write(cell, ROWS, REPORT, MADE)
+    finally:
+        steps.clear()  # a hook cannot be taken away
+    assert seen == {(), ("cell.json", "rows.parquet")}
 
 
 def test_the_first_of_two_evaluations_stays(cell):
