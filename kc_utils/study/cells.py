@@ -53,7 +53,11 @@ class Cell:
     @property
     def key(self) -> str:
         """Name in the store: a hash of what the rows depend on."""
-        return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:24]
+        return key_of(self.depends_on)
+
+
+def key_of(depends_on: dict) -> str:
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def grouped(cells: Iterable[Cell], by: str = "recipe") -> dict[tuple, list[Cell]]:

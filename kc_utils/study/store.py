@@ -14,8 +14,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from kc_utils.errors import KCError, MissingData
-from kc_utils.places import disk_message, results_dir, sha256_of
+from kc_utils.places import disk_message, results_dir
 from kc_utils.study import provenance, record
 from kc_utils.study.cells import Cell, grouped
 from kc_utils.study.record import CellResult
@@ -34,7 +34,7 @@ from kc_utils.study.record import CellResult
 if TYPE_CHECKING:
     from kc_utils.study import measure  # loads torch
 
-ROWS, MARKER = "rows.parquet", "cell.json"  # written in this order: an evaluation is whole where the marker is, and fits the rows
+ROWS, MARKER = "rows.parquet", "cell.json"  # in the order in which they are written
 ATTEMPTS = 10
 SMALL = 20_000_000
 """Weights of a model that may wait for Python to collect it: looking for what is free takes longer than evaluating it."""
@@ -51,16 +51,24 @@ def has(key: str) -> bool:
 
 def about(key: str) -> dict | None:
     """Return what is stored on this machine beside the rows, or None where they are absent or damaged."""
-    stored = whole(folder_of(key))
-    return stored and stored[0]
+    return checked(*contents(key))
 
 
-def whole(folder: Path) -> tuple[dict, bytes] | None:
-    """Return the record and the Parquet rows that a folder holds, or None where one is absent or they do not belong together."""
+def contents(key: str) -> tuple[bytes, bytes]:
+    """Return the record and the Parquet rows that are stored on this machine, unchecked; empty where they are not there."""
+    folder = folder_of(key)
     try:
-        found, rows = json.loads((folder / MARKER).read_text(encoding="utf-8")), (folder / ROWS).read_bytes()
-        return (found, rows) if found["rows_sha256"] == hashlib.sha256(rows).hexdigest() else None
-    except (OSError, ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
+        return (folder / MARKER).read_bytes(), (folder / ROWS).read_bytes()
+    except OSError:
+        return b"", b""
+
+
+def checked(marker: bytes, rows: bytes) -> dict | None:
+    """Return the record, or None where it is none or the rows do not belong to it."""
+    try:
+        found = json.loads(marker)
+        return found if found["rows_sha256"] == hashlib.sha256(rows).hexdigest() else None
+    except (ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
         return None
 
 
@@ -71,32 +79,32 @@ def read(key: str) -> CellResult | None:
 
 def read_local(key: str) -> CellResult | None:
     """Return the evaluation that is stored on this machine, or None."""
-    found, content = whole(folder_of(key)) or (None, None)
+    marker, content = contents(key)
+    found = checked(marker, content)
     rows = found and pq.ParquetFile(BytesIO(content)).read().to_pandas()  # twice as fast as pandas
     return found and CellResult(key, rows, found["report"], found)
 
 
 def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResult:
     """Store an evaluation, and return the one that is stored. made: when, with what and how long."""
-    key = cell.key
-    with scratch(folder_of(key)) as folder:
-        rows.to_parquet(folder / ROWS, index=False, compression="zstd")
-        found = {"key": key, "model": cell.model, "depends_on": cell.depends_on, "report": report, "made": made}
-        found["rows_sha256"] = sha256_of(folder / ROWS)
-        (folder / MARKER).write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
-        put(folder, key)
-    return read(key)
+    content = rows.to_parquet(index=False, compression="zstd")
+    found = {"key": cell.key, "model": cell.model, "depends_on": cell.depends_on, "report": report, "made": made}
+    found["rows_sha256"] = hashlib.sha256(content).hexdigest()
+    keep(found["key"], json.dumps(found, indent=1, allow_nan=False).encode(), content)
+    return read(found["key"])
 
 
-@contextmanager
-def scratch(target: Path) -> Iterator[Path]:
-    """Yield a new folder of this name, beside it. Raises MissingData where the disk is full or read-only."""
+def keep(key: str, marker: bytes, rows: bytes) -> None:
+    """Store the files of a whole evaluation. Raises MissingData where the disk is full or read-only."""
+    target = folder_of(key)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True) as home:
-            folder = Path(home, target.name)
-            folder.mkdir()  # readable as all folders of this user are; its home is not
-            yield folder
+        with TemporaryDirectory(prefix=f".{key}.", dir=target.parent, ignore_cleanup_errors=True) as home:
+            folder = Path(home, key)
+            folder.mkdir()  # with the rights of all folders of this user; its home has others
+            (folder / ROWS).write_bytes(rows)
+            (folder / MARKER).write_bytes(marker)
+            put(folder, key)
     except OSError as error:
         raise MissingData(disk_message(target, error)) from error
 

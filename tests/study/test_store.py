@@ -56,15 +56,15 @@ def test_a_damaged_cell_counts_as_absent(cell, file, damage):
 def test_a_full_disk_leaves_earlier_results_untouched(cell, other, results, monkeypatch):
     store.write(other, ROWS, REPORT, MADE)
     before = {f: (results / f).read_bytes() for f in files(results)}
-    write_text = places.Path.write_text
+    write_bytes = places.Path.write_bytes
 
     def full(self, *args, **kwargs):
         if self.name == "cell.json":
             raise OSError(28, "No space left on device")
-        return write_text(self, *args, **kwargs)
+        return write_bytes(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(places.Path, "write_text", full)
+        patch.setattr(places.Path, "write_bytes", full)
         for where in (cell, other):
             with pytest.raises(MissingData, match="No space left"):
                 store.write(where, ROWS, REPORT, MADE)
