@@ -1,7 +1,7 @@
 """The store of finished evaluations: one folder each, complete or absent, checked when read, computed where there is none.
 
-Several machines may share it. Nothing is locked: a folder is prepared beside its target and renamed, which file systems of a
-network do in one step, too. Where two finish the same evaluation, the first one's stays.
+Several machines may share it without locks: a folder is prepared beside its target and renamed, which network file systems do in
+one step, too. Of two that finish the same evaluation, the first one's stays.
 What this machine has not computed is looked for among the results of record (`record`), by the same key. A compressed model is
 made once for all its probes.
 """
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from kc_utils.study import measure  # loads torch
 
 ROWS, MARKER = "rows.parquet", "cell.json"  # in the order in which they are written
-ATTEMPTS = 10
 SMALL = 20_000_000
 """Weights of a model that may wait for Python to collect it: looking for what is free takes longer than evaluating it."""
 
@@ -95,7 +94,7 @@ def write(cell: Cell, rows: pd.DataFrame, report: dict, made: dict) -> CellResul
 
 
 def keep(key: str, marker: bytes, rows: bytes) -> None:
-    """Store the files of a whole evaluation. Raises MissingData where the disk is full or read-only."""
+    """Store the files of a whole evaluation where none is. Raises MissingData where the disk is full or read-only."""
     target = folder_of(key)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,25 +103,22 @@ def keep(key: str, marker: bytes, rows: bytes) -> None:
             folder.mkdir()  # with the rights of all folders of this user; its home has others
             (folder / ROWS).write_bytes(rows)
             (folder / MARKER).write_bytes(marker)
-            put(folder, key)
+            while not _moved(folder, target) and about(key) is None:
+                with suppress(FileNotFoundError):  # another writer has put the damaged one away
+                    target.rename(mkdtemp(dir=home))
     except OSError as error:
         raise MissingData(disk_message(target, error)) from error
 
 
-def put(folder: Path, key: str) -> None:
-    """Move a whole evaluation into the store. One that is there and whole stays, a damaged one gives way."""
-    target = folder_of(key)
-    for attempt in range(ATTEMPTS):
-        try:
-            folder.replace(target)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == ATTEMPTS - 1:
-                raise
-        if about(key) is not None:
-            return
-        with suppress(FileNotFoundError):  # another writer has moved it away
-            target.rename(folder.with_name(f"{key}.damaged-{attempt}"))
+def _moved(folder: Path, target: Path) -> bool:
+    """Move a folder in one step, unless one that holds something is there."""
+    try:
+        folder.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def evaluate(cells: Iterable[Cell]) -> dict[Cell, CellResult]:

@@ -123,15 +123,6 @@ def test_the_first_of_two_evaluations_stays(cell):
     assert second.record == first.record and second.rows["score"].equals(first.rows["score"])
 
 
-def test_a_read_only_store_gives_one_line(cell, results, monkeypatch):
-    def refused(*_, **__):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(places.os, "mkdir", refused)
-    with pytest.raises(MissingData, match="Read-only file system; free some space or choose another folder"):
-        store.write(cell, ROWS, REPORT, MADE)
-
-
 @pytest.fixture
 def computed(monkeypatch):
     """Recipes of the cells that are really computed."""
