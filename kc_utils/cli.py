@@ -25,6 +25,7 @@ FORMATS = "auto, dense, gptq (packed) or library (torchao, bitsandbytes)."
 Model = Annotated[str, Argument(help="A model id of `kc models`, or path:DIR.")]
 Models = Annotated[list[str] | None, Option(help="Only models of this id or pattern, such as 'lab:*'; repeatable.")]
 Recipes = Annotated[list[str] | None, Option(help="Only recipes of this pattern, such as '*gptq*'; repeatable.")]
+Url = Annotated[str, Argument(help="A folder: s3://BUCKET/FOLDER, gs://..., ssh://HOST/FOLDER, or a path.")]
 Recipe = Annotated[str, Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")]
 
 
@@ -186,6 +187,22 @@ def study_compute(study: StudyName, cores: Cores = None, models: Models = None, 
         failed = f"{len(done.failed)} of {done.cells} evaluations of {study}"
         raise BadResult(f"{failed} could not be computed; the others are stored")
     print(f"{done.cells} evaluations of {study}, {done.cells - done.before} of them computed now")
+
+
+@study_app.command("push")
+def study_push(study: StudyName, url: Url) -> None:
+    """Copy the finished evaluations of a study from this machine to a URL. What is whole there is not copied again."""
+    from kc_utils.study import sharing
+
+    print(sharing.push(study, url))
+
+
+@study_app.command("pull")
+def study_pull(study: StudyName, url: Url) -> None:
+    """Copy the evaluations of a study that are not finished here from a URL, each checked before it is stored."""
+    from kc_utils.study import sharing
+
+    print(sharing.pull(study, url))
 
 
 @study_app.command("execute", hidden=True)

@@ -169,7 +169,8 @@ def test_the_command_works_outside_of_a_checkout(kc, monkeypatch, tmp_path):
 
 
 HELP = [("--help",), *((name, "--help") for name in ("models", "facts", "inspect", "complete", "eval", "compress", "book", "pdf",
-        "verify", "record", "lab", "study")), *(("study", name, "--help") for name in ("plan", "run", "compute"))]  # fmt: skip
+        "verify", "record", "lab", "study")), *(("study", name, "--help") for name in
+        ("plan", "run", "compute", "push", "pull"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", HELP, ids=" ".join)
