@@ -1,19 +1,76 @@
-# Execute the notebooks of a study, on this machine's cores or on a cluster. Usually started by `kc study run NAME`, which
-# first computes the evaluations and writes beside each notebook to be the parameters that it is to be executed with.
-#   snakemake --cores 2 results/runs/laptop/smollm2-135m-pruning-0123456789abcdef.ipynb
-# An executed notebook is named by the hash of what it depends on and skipped when it is there.
+# Everything that takes long is made by these rules, on this machine's cores or on a cluster (profiles/). Usually started by `kc
+# study run`, `kc study compute` and `kc lab train --all`, which write beside each output what is to be made: a JSON file.
 
+import json
+import math
+import os
 import sys
+from functools import cache
 
-PYTHON = sys.executable
+from kc_utils.study.execution import end_with_parent
+
+end_with_parent(int(os.environ.get("KC_ENGINE", 0)))  # Snakemake's own, where `kc` has started it
+
+KC = f'exec "{sys.executable}" -m kc_utils'  # exec: a job that Snakemake ends, or that loses it, ends itself
+MEMORY = float(config.get("memory", math.inf))  # MB: no job asks for more than there is
+GPUS = int(config.get("gpus", 0))
+TRIES = 2  # with twice and three times the memory and time, after a job that was killed
+
+
+@cache
+def _read(file):
+    with open(file, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def given(name, wildcard="batch"):
+    return lambda wildcards: _read(f"{wildcards[wildcard]}.json")[name]
+
+
+rule evaluations:
+    input:
+        "{batch}.json",
+    output:
+        "{batch}.done",
+    log:
+        "{batch}.log",  # why it stopped, where it did
+    retries: TRIES
+    priority: 1
+    threads: given("threads")
+    resources:
+        mem_mb=lambda wildcards, attempt: min(given("mem_mb")(wildcards) * attempt, MEMORY),
+        runtime=lambda wildcards, attempt: given("runtime")(wildcards) * attempt,
+        gpu=lambda wildcards: given("gpu")(wildcards) if GPUS else 0,
+    shell:
+        "export OMP_NUM_THREADS={threads}; test {resources.gpu} != 0 || export KC_DEVICE=${{KC_DEVICE:-cpu}}; "
+        "{KC} study evaluations {input:q} 2> {log:q}"
 
 
 rule notebook:
     input:
         "{run}.json",
+        given("needs", "run"),
     output:
         "{run}.ipynb",
     log:
-        "{run}.log",  # why it stopped, where it did
+        "{run}.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=0,
     shell:
-        "OMP_NUM_THREADS={threads} {PYTHON:q} -m kc_utils study execute {input:q} 2> {log:q}"
+        "export OMP_NUM_THREADS={threads}; {KC} study execute {input[0]:q} 2> {log:q}"
+
+
+rule lab_model:
+    output:
+        "{checkpoints}/{model}/card.json",
+    log:
+        "{checkpoints}/{model}.log",
+    retries: TRIES
+    resources:
+        mem_mb=2000,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=0,
+    shell:
+        "export OMP_NUM_THREADS={threads}; {KC} lab train {wildcards.model} --out {wildcards.checkpoints:q} 2> {log:q}"

@@ -13,7 +13,6 @@ import re
 import sys
 import time
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,10 @@ from kc_lab.models import fresh
 from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, guidance
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.models.registry import FAMILIES
-from kc_utils.places import cache_dir, complete_or_absent, cores
+from kc_utils.places import cache_dir, complete_or_absent, cores, results_dir
 from kc_utils.probing.logits import only_at
 from kc_utils.study.code import code_hash
-from kc_utils.study.execution import processes
+from kc_utils.study.execution import snakemake
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
@@ -258,11 +257,21 @@ def make_one(lesson: Lesson, out: Path | None = None, show_progress: bool = True
 
 
 def make_all(lessons: tuple[Lesson, ...] = ALL, out: Path | None = None, count: int | None = None) -> None:
-    """Train those that have no checkpoint yet, so many at a time (as many as there are cores by default)."""
-    waiting = [lesson for lesson in lessons if not ((out or CHECKPOINTS) / lesson.name / CARD).is_file()]
+    """Train those that have no checkpoint yet, so many at a time (as many as there are cores by default), by Snakemake.
+
+    Raises BadResult with the names of those that could not be trained; the others are there.
+    """
+    cards = [(out or CHECKPOINTS).absolute() / lesson.name / CARD for lesson in lessons]
+    waiting = [card for card in cards if not card.is_file()]
     if not waiting:
         return
-    with processes(min(count or cores(), len(waiting)), threads=1) as pool:
-        cards = pool.map(make_one, waiting, repeat(out), repeat(False))
-        for _ in tqdm(cards, total=len(waiting), unit="model", desc="lab", file=sys.stderr):
-            pass
+    with tqdm(total=len(waiting), unit="model", desc="lab", file=sys.stderr) as bar:
+
+        def look() -> float:
+            bar.update(sum(card.is_file() for card in waiting) - bar.n)
+            return 1.0
+
+        log = results_dir() / "logs" / "lab.log"
+        snakemake(waiting, log, ["--cores", str(count or cores())], look)
+    if left := [card.parent.name for card in waiting if not card.is_file()]:
+        raise BadResult(f"{listed(left)} could not be trained: see {log} and the logs in {waiting[0].parents[1]}")

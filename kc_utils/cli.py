@@ -26,6 +26,8 @@ Model = Annotated[str, Argument(help="A model id of `kc models`, or path:DIR.")]
 Models = Annotated[list[str] | None, Option(help="Only models of this id or pattern, such as 'lab:*'; repeatable.")]
 Recipes = Annotated[list[str] | None, Option(help="Only recipes of this pattern, such as '*gptq*'; repeatable.")]
 Url = Annotated[str, Argument(help="A folder: s3://BUCKET/FOLDER, gs://..., ssh://HOST/FOLDER, or a path.")]
+Profile = Annotated[str | None, Option(help="Run on a cluster: a folder of profiles/ such as slurm, or of one's own.")]
+Again = Annotated[bool, Option("--retry-failed", help="Try again what is recorded as failed.")]
 Recipe = Annotated[str, Option(help="METHOD@SCOPE[=AMOUNT][,key=value] joined by +, or none.")]
 
 
@@ -166,22 +168,44 @@ def study_plan(
 
 
 @study_app.command("run")
-def study_run(study: StudyName = "laptop", cores: Cores = None) -> None:
+def study_run(
+    study: StudyName = "laptop",
+    cores: Cores = None,
+    profile: Profile = None,
+    retry_failed: Again = False,
+    dry_run: Annotated[bool, Option("--dry-run", "-n", help="Print the jobs and what they need; run nothing.")] = False,
+    as_json: Json = False,
+) -> None:
     """Run what is not done of a study; stop it and start it again as you like."""
-    from kc_utils.study.engine import run_study
+    from kc_utils.study import engine
 
-    for run in run_study(study, cores).runs:
+    how = engine.How(cores, profile, retry_failed)
+    if dry_run:
+        jobs = engine.dry_run(study, how)
+        show(jobs, as_json)
+        if not as_json:
+            print(f"{len(jobs)} jobs, {sum(job['estimate_s'] for job in jobs) / 3600:.1f} hours of one core, then the notebooks")
+        return
+    for run in engine.run_study(study, how).runs:
         print(run.output)
 
 
 @study_app.command("compute")
-def study_compute(study: StudyName, cores: Cores = None, models: Models = None, recipes: Recipes = None) -> None:
+def study_compute(
+    study: StudyName,
+    cores: Cores = None,
+    models: Models = None,
+    recipes: Recipes = None,
+    profile: Profile = None,
+    retry_failed: Again = False,
+) -> None:
     """Compute the evaluations of a study, each compressed model once, without writing its notebooks."""
-    from kc_utils.study.engine import compute_study
+    from kc_utils.study import engine
     from kc_utils.study.studyfile import load_study
 
-    done = compute_study(load_study(study), cores, models=models or (), recipes=recipes or ())
-    for line in done.failed[:20]:
+    how = engine.How(cores, profile, retry_failed)
+    done = engine.compute_study(load_study(study), how, models=models or (), recipes=recipes or ())
+    for line in done.lines[:20]:
         print(f"kc: {line}", file=sys.stderr)
     if done.failed:
         failed = f"{len(done.failed)} of {done.cells} evaluations of {study}"
@@ -205,13 +229,47 @@ def study_pull(study: StudyName, url: Url) -> None:
     print(sharing.pull(study, url))
 
 
+@study_app.command("status")
+def study_status(study: StudyName = "laptop", as_json: Json = False) -> None:
+    """Count what is done, runs now, waits and has failed of a study, with the reasons, and estimate the rest."""
+    from kc_utils.study.engine import status
+    from kc_utils.study.studyfile import load_study
+
+    found = status(load_study(study, fetch=False))
+    if as_json:
+        print(as_text(found))
+        return
+    counts = ", ".join(f"{found[name]} {name}" for name in ("done", "running", "waiting"))
+    hours = found["seconds"] / 3600
+    end = f" About {hours / found['jobs']:.1f} hours to the end with {found['jobs']} jobs." if found["jobs"] else ""
+    print(f"{found['evaluations']} evaluations: {counts}, {found['failed']} failed.{end}")
+    if hours and not found["jobs"]:
+        print(f"The rest takes about {hours:.1f} hours of one core: kc study run {study}")
+    for line in found["reasons"]:
+        print(f"failed: {line}")
+
+
+@study_app.command("evaluations", hidden=True)
+def study_evaluations(batch: Path) -> None:
+    """Compute the evaluations that a file names (what Snakemake calls)."""
+    from kc_utils.study.batches import compute_batch
+    from kc_utils.study.execution import end_with_parent
+
+    end_with_parent()
+    compute_batch(batch)
+
+
 @study_app.command("execute", hidden=True)
 def study_execute(run: Path) -> None:
     """Execute one notebook with the parameters that a file holds (what Snakemake calls)."""
     from kc_utils.places import project_dir
-    from kc_utils.study.execution import execute
+    from kc_utils.study.execution import end_with_parent, execute
+    from kc_utils.study.store import failure
 
+    end_with_parent()
     given = json.loads(run.read_text(encoding="utf-8"))
+    if failed := [found for key in given["baselines"] if (found := failure(key))]:
+        raise BadResult(failed[0]["why"])
     execute(project_dir() / "notebooks" / f"{given['notebook']}.ipynb", given["parameters"], run.with_suffix(".ipynb"))
 
 

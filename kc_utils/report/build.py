@@ -20,10 +20,10 @@ _CELL = re.compile(r"^nbclient\.exceptions\..*?(?=^The above exception)", re.M |
 def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, float]]:
     """Run what is missing of a study, write its pages and build the book. Returns the start page and seconds by stage."""
     from kc_utils.report.pages import Pages
-    from kc_utils.study.engine import run_study
+    from kc_utils.study.engine import How, run_study
 
     clock = [time.perf_counter()]
-    study = run_study(name, cores)
+    study = run_study(name, How(cores))
     clock.append(time.perf_counter())
     Pages(study).write()
     clock.append(time.perf_counter())

@@ -73,7 +73,7 @@ class Pages:
 
     def _rows(self, run: Run, results: dict) -> None:
         """The rows behind a page, one file: those of `kc.evaluate`."""
-        rows = table_of({cell: results[cell] for cell in run.cells})
+        rows = table_of({cell: results[cell] for cell in run.cells if cell in results})
         self._put(f"rows/{run.id}.parquet", rows.to_parquet(index=False, compression="zstd"))
 
     def _page(self, run: Run, results: dict) -> None:
@@ -98,12 +98,12 @@ class Pages:
 
 
 def stored(study: Study) -> dict:
-    """The result of every evaluation of a study. Raises MissingData where some are gone."""
+    """The result of every evaluation of a study but those that failed. Raises MissingData where some are gone."""
     results = {cell: store.read(cell.key) for cell in study.cells}
-    lost = [cell.recipe for cell, result in results.items() if result is None]
+    lost = [cell.recipe for cell, result in results.items() if result is None and not store.failure(cell.key)]
     if lost:
         raise MissingData(f"study {study.name}: no stored rows of {listed(lost, 3)}; run `kc study run {study.name}`")
-    return results
+    return {cell: result for cell, result in results.items() if result is not None}
 
 
 def fragments(study: Study, results: dict) -> dict[str, str | bytes]:

@@ -13,6 +13,7 @@ from kc_utils.compression.recipe import Recipe
 from kc_utils.models.registry import FAMILIES, registry, resolve
 from kc_utils.report.phrases import interval, p_value, series, whole
 from kc_utils.stats.names import METHOD_NAMES, model_name, protocols_in_order, short_protocol
+from kc_utils.study import store
 from kc_utils.study.cells import Cell
 from kc_utils.study.provenance import versions
 
@@ -122,11 +123,12 @@ def status_tables(study, results: dict) -> str:
     """Which runs are finished, and the versions and hardware that made their results. results: of every evaluation."""
     rows = []
     for run in study.runs:
-        made = [results[cell].record["made"] for cell in run.cells]
+        made = [results[cell].record["made"] for cell in run.cells if cell in results]
         rows.append(
             {
-                "page": f"[{run.id}](/results/{run.id}.ipynb)", "notebook": f"`{run.template}`", "status": "finished",
-                "evaluations": len(made), "computed": max(m["at"] for m in made)[:16].replace("T", " ") + " UTC",
+                "page": f"[{run.id}](/results/{run.id}.ipynb)", "notebook": f"`{run.template}`",
+                "evaluations": len(made), "failed": len(run.cells) - len(made),
+                "computed": max(m["at"] for m in made)[:16].replace("T", " ") + " UTC",
                 "seconds": f"{sum(sum(m['seconds'].values()) for m in made):.0f}",
             }
         )  # fmt: skip
@@ -180,7 +182,8 @@ def devices(made: Mapping[Cell, Mapping]) -> str:
 
 def provenance(run, results: dict) -> str:
     """The end of a result page: its rows to download, its parameters, how to run it again, what made the rows."""
-    records = [results[cell].record for cell in run.cells]
+    cells = [cell for cell in run.cells if cell in results]
+    records = [results[cell].record for cell in cells]
     made = [record["made"] for record in records]
     plain = lambda v: isinstance(v, str | int) and not isinstance(v, bool)  # noqa: E731
     given = [(k, v) for k, v in run.plan.values.items() if v is not None]
@@ -192,7 +195,8 @@ def provenance(run, results: dict) -> str:
         seconds=sum(sum(m["seconds"].values()) for m in made),
         days=sorted({m["at"][:10] for m in made}),
         depends=records[0]["depends_on"],
-        devices=devices(dict(zip(run.cells, made, strict=True))),
+        devices=devices(dict(zip(cells, made, strict=True))),
+        failed={(c.model, c.recipe): store.failure(c.key)["why"] for c in run.cells if c not in results},
         recorded=[f"`{record['recorded']['study']}`" for record in records if "recorded" in record],
     )
 

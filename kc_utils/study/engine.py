@@ -1,154 +1,274 @@
-"""Run studies: several processes compute the evaluations, then Snakemake executes the notebooks, which find them stored.
+"""Run studies: Snakemake computes batches of evaluations, then executes the notebooks, which find them stored.
 
-Processes share the work one group at a time (a model and a recipe), so that every compressed model is made once. What fails
-is reported at the end; the rest goes on. Stopped in any way, the same command goes on from the finished evaluations.
+What fails for a reason of its model or recipe is recorded with that reason, and the rest goes on. Stopped in any way, the same
+command goes on from the finished evaluations. Where a profile says so, jobs run on a cluster that shares this folder.
 """
 
-import contextlib
 import json
-import subprocess
+import re
+import shutil
 import sys
-import warnings
-from collections.abc import Sequence
-from concurrent.futures import as_completed
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm.auto import tqdm
+import psutil
+import yaml
 
-from kc_utils.errors import BadResult, KCError
+from kc_utils.errors import BadRequest, BadResult, KCError, MissingData, listed
 from kc_utils.models.registry import resolve
 from kc_utils.places import cores as all_cores
-from kc_utils.places import project_dir, results_dir, write_text
-from kc_utils.study import estimate, record, store
-from kc_utils.study.cells import Cell, chosen, grouped
-from kc_utils.study.execution import environment, processes
+from kc_utils.places import disk_message, project_dir, results_dir, write_text
+from kc_utils.study import batches, estimate, record, store
+from kc_utils.study.cells import Cell, chosen
+from kc_utils.study.execution import snakemake
 from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.progress import Progress, Work
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
-
-OPERATIONS_A_SECOND = 2e10  # of one core, before anything is measured
 
 
 def plan(study: Study) -> list[dict]:
     """Return one row per distinct evaluation: run, model, recipe, questions, whether it is done, estimated seconds.
 
-    Seconds are estimated at the rate of what is stored on this machine, or at OPERATIONS_A_SECOND where nothing is.
+    Seconds are of one core, corrected by what is stored on this machine.
     """
     first = {cell: run.id for run in reversed(study.runs) for cell in run.cells}
-    made = {cell: found["made"] for cell in study.cells if (found := store.about(cell.key))}
-    seconds = sum(sum(m["seconds"].values()) for m in made.values())
-    rate = sum(map(estimate.operations, made)) / seconds if seconds else OPERATIONS_A_SECOND
+    work = Work(study.cells)
+    done = {cell: work.learn(cell) or record.where(cell.key) is not None for cell in study.cells}
     return [
         {
             "run": first[cell],
             "model": cell.model,
             "recipe": cell.recipe,
             "questions": estimate.counts(cell.probe, resolve(cell.model).family)[0],
-            "done": (done := cell in made or record.where(cell.key) is not None),
-            "estimate_s": 0.0 if done else round(estimate.operations(cell) / rate, 1),
+            "done": done[cell],
+            "estimate_s": 0.0 if done[cell] else round(work.seconds([cell]), 1),
         }
         for cell in study.cells
     ]
 
 
+def status(study: Study) -> dict:
+    """Return how far a study is: evaluations, done, running, waiting, failed and why, seconds of one core to the end, and
+    jobs that run now."""
+    work = Work(study.cells)
+    failed = {cell: found["why"] for cell in study.cells if (found := store.failure(cell.key))}
+    waiting = [cell for cell in study.cells if not work.learn(cell) and record.where(cell.key) is None and cell not in failed]
+    jobs = [json.loads(file.with_suffix(".json").read_text(encoding="utf-8")) for file in _folder(study).glob("*/*.running")]
+    held = {(e["model"], e["recipe"], json.dumps(e["probe"])) for job in jobs for e in job["evaluations"]}
+    running = sum((c.model, c.recipe, json.dumps(c.probe.model_dump(mode="json"))) in held for c in waiting)
+    return {
+        "evaluations": len(study.cells),
+        "done": len(study.cells) - len(waiting) - len(failed),
+        "running": running,
+        "waiting": len(waiting) - running,
+        "failed": len(failed),
+        "reasons": in_lines(failed),
+        "seconds": round(work.seconds(waiting), 1),
+        "jobs": len(jobs),
+    }
+
+
+class How(NamedTuple):
+    """cores: of this machine, all by default; profile: a folder of `profiles/`, or of one's own; again: whether to try again
+    what is recorded as failed."""
+
+    cores: int | None = None
+    profile: str | None = None
+    again: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The profile's folder. Raises BadRequest where it holds no profile."""
+        known = project_dir() / "profiles"
+        folder = next((f for f in (known / self.profile, Path(self.profile)) if (f / "config.yaml").is_file()), None)
+        if folder is None:
+            names = sorted(f.parent.name for f in known.glob("*/config.yaml"))
+            raise BadRequest(f"no profile {self.profile!r}: choose {listed(names)}, or name a folder with a config.yaml")
+        return folder.absolute()
+
+    @property
+    def settings(self) -> dict:
+        """jobs at a time, recipes a batch of a large model, and the options of Snakemake."""
+        if self.profile is None:
+            import torch
+
+            cores, gpus, memory = self.cores or all_cores(), torch.cuda.device_count(), psutil.virtual_memory().total >> 20
+            limits = ["--resources", f"mem_mb={memory}", f"gpu={gpus}", "--config", f"memory={memory}", f"gpus={gpus}"]
+            return {"jobs": cores, "recipes": None, "options": ["--cores", str(cores), *limits]}
+        written = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        config = dict(pair.split("=") for pair in written.get("config", ()))
+        jobs, recipes = int(written.get("jobs") or written.get("cores") or 1), int(config.get("batch", 0)) or None
+        return {"jobs": jobs, "recipes": recipes, "options": ["--profile", str(self.folder)]}
+
+
+HERE = How()
+
+
 class Computed(NamedTuple):
-    """cells: of the study, or those that were chosen; before: finished when it began; failed: one line for each that could
-    not be computed."""
+    """cells: of the study, or those that were chosen; before: finished when it began; failed: why some were not computed."""
 
     cells: int
     before: int
-    failed: tuple[str, ...]
+    failed: dict[Cell, str]
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each model and reason."""
+        return in_lines(self.failed)
 
 
-def compute_study(study: Study, cores: int | None = None, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> Computed:
+def in_lines(failed: Mapping[Cell, str]) -> list[str]:
+    """State why evaluations failed, one line for each model and reason."""
+    recipes: dict[tuple[str, str], dict[str, None]] = {}
+    for cell, why in failed.items():
+        why = why.removeprefix(f"{cell.model}, {cell.recipe}: ")
+        recipes.setdefault((cell.model, why), {})[cell.recipe] = None
+    return [f"{model}, {listed(names, 3)}: {why}" for (model, why), names in recipes.items()]
+
+
+def compute_study(study: Study, how: How = HERE, models: Sequence[str] = (), recipes: Sequence[str] = ()) -> Computed:
     """Compute the evaluations of a study that no store holds.
 
     models, recipes: ids or patterns such as `lab:*` and `*gptq*`; all of the study's where empty. Raises BadRequest for a
     pattern that fits nothing in the study, BadResult where nothing at all could be computed.
     """
     cells = chosen(study.cells, f"study {study.name}", models, recipes)
-    waiting = [cell for cell in cells if not store.has(cell.key)]
-    before, failed = len(cells) - len(waiting), []
-    if waiting:
-        from kc_utils.models.loading import folder_of  # loads torch
-
-        for model in {cell.model: None for cell in waiting}:  # so that parallel evaluations find it ready
-            folder_of(resolve(model))
-        groups = sorted(grouped(waiting).values(), key=lambda group: -sum(map(estimate.operations, group)))
-        cores = cores or all_cores()
-        bar = tqdm(total=len(cells), initial=before, desc=study.name, unit="evaluation", file=sys.stderr)
-        pool = processes(min(cores, len(groups)), max(1, cores // len(groups)))
-        with bar, environment(TQDM_DISABLE="1"), pool:  # one bar counts evaluations
-            try:
-                for future in as_completed([pool.submit(compute_group, group) for group in groups]):
-                    done, lines = future.result()
-                    failed += lines
-                    bar.update(done)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        if len(failed) == len(waiting):
-            raise BadResult(f"none of {len(waiting)} evaluations could be computed; first, {failed[0]}")
-    if len(cells) == len(study.cells) and not failed:
-        keep_finished(study)
-    return Computed(len(cells), before, tuple(failed))
+    return _made(study, cells, (), how)
 
 
-def compute_group(group: list[Cell]) -> tuple[int, list[str]]:
-    """Compute evaluations of one model and recipe. Returns how many, and one line for each that failed."""
-    made, failed = store.CompressedModels(), []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scores that are not numbers, as rows show
-        for cell in group:
-            try:
-                store.compute_once(cell, made)
-            except KCError as error:
-                named = "" if str(error).startswith(cell.model) else f"{cell.model}, {cell.recipe}: "
-                failed.append(f"{named}{error}")
-    return len(group) - len(failed), failed
+def run_study(name: str, how: How = HERE) -> Study:
+    """Compute and execute everything of a study that is not done. Raises BadResult with the first error of the runs.
 
-
-def run_study(name: str, cores: int | None = None) -> Study:
-    """Compute and execute everything of a study that is not done. Raises BadResult with the first error of the runs."""
+    Evaluations that fail for a reason of their model or recipe are named on standard error, and on the pages: they do not end
+    it as long as their notebook has others.
+    """
     study = load_study(name)
     try:
-        done = compute_study(study, cores)
+        done = _made(study, study.cells, [run for run in study.runs if not run.output.is_file()], how)
     except BadResult as error:
         raise BadResult(f"study {study.name}: {error}") from error
-    waiting = [run for run in study.runs if not run.output.is_file()]
-    ready = [run for run in waiting if not done.failed or all(store.has(cell.key) for cell in run.cells)]
-    if ready:
-        log = _snakemake(study, ready, cores or all_cores())
-        if left := [run for run in ready if not run.output.is_file()]:
-            own = left[0].output.with_suffix(".log")
-            why = own.read_text(encoding="utf-8").rpartition("kc: ")[2].strip() if own.is_file() else f"see {log}"
-            raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {left[0].id}: {why}")
-    if done.failed:
-        failed = f"{len(done.failed)} of {done.cells} evaluations of {study.name} failed"
-        raise BadResult(f"{failed}; first, {done.failed[0]}")
+    for line in done.lines[:20]:
+        print(f"kc: {line}", file=sys.stderr)
+    if left := [run for run in study.runs if not run.output.is_file()]:
+        own = left[0].output.with_suffix(".log")
+        why = own.read_text(encoding="utf-8").rpartition("kc: ")[2].strip() if own.is_file() else ""
+        why = why or next(iter(done.lines), f"see {_log(study)}")
+        raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {left[0].id}: {why}")
     return study
 
 
-def _snakemake(study: Study, runs: list[Run], cores: int) -> Path:
-    """Execute the notebooks of these runs, and return the log."""
-    log_file = results_dir() / "logs" / f"{study.name}.log"
-    for run in runs:
-        given = {"notebook": run.template, "parameters": run.plan.values}
-        write_text(run.output.with_suffix(".json"), json.dumps(given, indent=1))
-        run.output.with_suffix(".log").unlink(missing_ok=True)
-    folder, outputs = project_dir(), [str(run.output) for run in runs]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
-    command += ["--cores", str(cores), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
-    command += ["--quiet", "all", "--", *outputs]
-    write_text(log_file, "")  # refused here where the disk is full
-    log = log_file.open("w", encoding="utf-8")
-    bar = tqdm(total=len(runs), unit="notebook", desc="notebooks", file=sys.stderr)
-    with log, bar, warm_kernels(), subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+def dry_run(name: str, how: How) -> list[dict]:
+    """Return the jobs of a study that are left, with what they need of a machine, and let Snakemake check them.
+
+    Nothing is computed or fetched. Raises BadResult where Snakemake refuses them.
+    """
+    study = load_study(name, fetch=False)
+    waiting = [cell for cell in study.cells if not store.has(cell.key)]
+    with _described(study, waiting, [run for run in study.runs if not run.output.is_file()], how) as (jobs, targets):
+        options, log = [*how.settings["options"], "--dry-run"], _log(study)
+        if targets and snakemake(targets, log, options, lambda: 1.0):
+            raise BadResult(f"Snakemake refuses these jobs: see {log}")
+        return [
+            {
+                "job": file.stem,
+                "models": listed(job["models"], 3),
+                "evaluations": len(job["evaluations"]),
+                "estimate_s": job["seconds"],
+                **{name: job[name] for name in ("threads", "mem_mb", "runtime", "gpu")},
+            }
+            for file, job in jobs.items()
+        ]
+
+
+def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) -> Computed:
+    """Let Snakemake compute what is missing of these evaluations, and execute these runs."""
+    settings, failed = how.settings, {}
+    waiting = [cell for cell in cells if not store.has(cell.key)]
+    for cell in waiting:
+        if how.again:
+            store.forget_failure(cell.key)
+        elif found := store.failure(cell.key):
+            failed[cell] = found["why"]
+    left = [cell for cell in waiting if cell not in failed]
+    absent = _absent({cell.model for cell in left})
+    failed |= {cell: absent[cell.model] for cell in left if cell.model in absent}
+    left = [cell for cell in left if cell not in failed]
+    ready = [run for run in runs if not any(cell.model in absent for cell in run.cells)]
+    with _described(study, left, ready, how) as (jobs, targets), warm_kernels():
+        if targets:
+            before = len(cells) - len(waiting)
+            with Progress(study.name, left, [run.output for run in ready], settings["jobs"], before) as progress:
+                snakemake(targets, _log(study), settings["options"], progress.look)
+        for file, job in jobs.items():
+            for cell in job["cells"]:
+                if not store.has(cell.key):
+                    failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)
+    if len(cells) == len(study.cells):
+        keep_finished(study)
+    if failed and len(failed) == len(cells):
+        raise BadResult(f"none of {len(cells)} evaluations could be computed; first, {in_lines(failed)[0]}")
+    return Computed(len(cells), len(cells) - len(waiting), failed)
+
+
+@contextmanager
+def _described(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) -> Iterator[tuple[dict, list[Path]]]:
+    """Write the files that Snakemake's jobs begin with; yield the batches by file, and what Snakemake is to make."""
+    settings, jobs = how.settings, {}
+    packed = batches.packed(cells, settings["jobs"], settings["recipes"])
+    threads = max(1, settings["jobs"] // len(packed)) if packed and how.profile is None else 1
+    work = Work(study.cells)
+    for cell in study.cells:
+        work.learn(cell)
+    try:
+        _folder(study).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=_folder(study)))
+    except OSError as error:
+        raise MissingData(disk_message(_folder(study), error)) from error
+    try:
+        for number, batch in enumerate(packed, 1):
+            file = folder / f"{number:04}-{re.sub(r'[^a-z0-9.]+', '-', batch[0].model.lower())[-40:]}.json"
+            job = batches.described(batch, threads, work.speed(batch[0].model))
+            write_text(file, json.dumps(job))
+            jobs[file] = job | {"cells": batch}
+        made_by = {cell: file for file, job in jobs.items() for cell in job["cells"]}
+        for run in runs:
+            needs = {str(made_by[cell].with_suffix(".done")) for cell in run.cells if cell in made_by}
+            given = {"notebook": run.template, "parameters": run.plan.values, "needs": sorted(needs)}
+            given["baselines"] = [cell.key for cell in run.cells if cell.recipe == "none"]
+            write_text(run.output.with_suffix(".json"), json.dumps(given, indent=1))
+            run.output.with_suffix(".log").unlink(missing_ok=True)
+        yield jobs, [*(file.with_suffix(".done") for file in jobs), *(run.output for run in runs)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _absent(models: Iterable[str]) -> dict[str, str]:
+    """Have these models on this machine, so that no job has to fetch one; return why some are not to be had."""
+    from kc_utils.models.loading import folder_of  # loads torch
+
+    absent = {}
+    for model in models:
         try:
-            while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=1)
-                bar.update(sum(run.output.is_file() for run in runs) - bar.n)
-        finally:
-            process.terminate()
-    return log_file
+            folder_of(resolve(model))
+        except KCError as error:
+            absent[model] = str(error)
+    return absent
+
+
+def _why(file: Path) -> str:
+    """Why a batch was left unfinished: the last words of its job."""
+    log = file.with_suffix(".log")
+    words = log.read_text(encoding="utf-8").strip().splitlines() if log.is_file() else []
+    return words[-1].removeprefix("kc: ") if words else "its job was killed, or never began"
+
+
+def _folder(study: Study) -> Path:
+    return results_dir() / "batches" / study.name
+
+
+def _log(study: Study) -> Path:
+    return results_dir() / "logs" / f"{study.name}.log"

@@ -3,6 +3,9 @@
 A token costs 2 operations for each parameter that it meets; tokens are characters / CHARACTERS_A_TOKEN of the statements, twice
 those of a text, whose windows overlap by half. A compression passes PASSES times over the weights; calibration costs 4 operations
 a parameter and token. Files are read once for each model and recipe. The result is an order of magnitude, in float32 and 16 bits.
+
+`seconds` is for one core of a processor: a token takes A_TOKEN at least, however small the model. What a study has computed
+corrects it (`corrected`).
 """
 
 from collections.abc import Sequence
@@ -17,11 +20,14 @@ from kc_utils.compression.methods import method
 from kc_utils.compression.recipe import Recipe
 from kc_utils.errors import BadRequest, KCError, listed
 from kc_utils.models.registry import resolve
-from kc_utils.models.sizes import size_of
+from kc_utils.models.sizes import Size, size_of
 from kc_utils.probing.probe import TWINS, Probe
 from kc_utils.study.cells import Cell
 
 CHARACTERS_A_TOKEN, ITEMS_OF_A_TASK, TOKENS_OF_AN_ITEM, TOKENS_OF_A_TEXT = 4.0, 1500, 100, 300_000
+A_CORE, A_TOKEN, AN_EVALUATION = 9e10, 25e-6, 0.03  # operations a second; seconds
+SMALL_MB = 2100  # of memory: a model that takes no more shares batches with others
+COMPRESSING, CALIBRATING = 30e-9, 250e-9  # seconds a parameter, loading included; the second, of solving
 UTILISATION, SOLVER_UTILISATION, DISK_GB_S, PASSES, CALIBRATION_TOKENS = 0.3, 0.1, 1.0, 30, 120
 
 
@@ -53,12 +59,26 @@ def counts(probe: Probe, family: str) -> tuple[int, float]:
     return questions, tokens
 
 
-def operations(cell: Cell) -> float:
-    """Estimate the floating-point operations of an evaluation, calibration included."""
-    applied = 1e8  # where its shapes are not known here
+def seconds(cells: Sequence[Cell]) -> list[float]:
+    """Estimate what each of several evaluations of one model and recipe takes on one core of a processor, the first with making
+    the compressed model."""
+    size = Size(10**8, 4 * 10**8, 10**8)  # where its shapes are not known here
     with suppress(KCError):
-        applied = size_of(cell.model).applied
-    return 2 * applied * (counts(cell.probe, resolve(cell.model).family)[1] + 2 * calibration(cell.recipe))
+        size = size_of(cells[0].model)
+    token, family = max(A_TOKEN, 2 * size.applied / A_CORE), resolve(cells[0].model).family
+    each = [AN_EVALUATION + token * counts(c.probe, family)[1] * (1 + (c.probe.relearn_steps or 0)) for c in cells]
+    text = calibration(cells[0].recipe)
+    each[0] += size.parameters * (CALIBRATING if text else COMPRESSING) + 4 * size.applied * text / A_CORE
+    return each
+
+
+def memory_mb(model: str) -> int:
+    """Estimate the memory that a model takes while it is compressed and evaluated in float32: weights, a tenth more in passing,
+    activations, and Python."""
+    parameters = 10**8
+    with suppress(KCError):
+        parameters = size_of(model).parameters
+    return round(4.4 * parameters / 1e6 + 2000)
 
 
 def calibration(recipe: str) -> int:
@@ -77,7 +97,7 @@ def by_model(cells: Sequence[Cell], gpu: str) -> list[dict]:
         solved = 4 * size.applied * sum(map(calibration, recipes)) / (1e12 * SOLVER_UTILISATION * on["tflops_32"])
         tokens = sum(counts(cell.probe, family)[1] for cell in own)
         once, each = len(recipes) * passes + solved, 2 * size.applied * tokens / (1e12 * UTILISATION)
-        memory = 4.4 * size.parameters / 1e9 + 2  # GB: weights, a tenth more in passing, activations
+        memory = memory_mb(model) / 1000
         lines.append({
             "model": model, "family": family, "evaluations": len(own), "recipes": len(recipes),
             "parameters_m": round(size.parameters / 1e6, 1), "disk_gb": round(size.stored_bytes / 1e9, 2),

@@ -1,15 +1,17 @@
-"""Start processes, and execute notebooks in them: what takes long runs beside this process."""
+"""Start what takes long beside this process: Snakemake, and notebooks by papermill."""
 
 import contextlib
 import io
-import multiprocessing
 import os
+import subprocess
+import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kc_utils.errors import BadResult, KCError
-from kc_utils.places import complete_or_absent
+from kc_utils.places import complete_or_absent, project_dir, write_text
 
 PLACES = ("KC_RESULTS", "KC_REFERENCE", "KC_CACHE", "KC_DATA")
 """Folders that the environment may name: a notebook runs in a folder of its own."""
@@ -50,21 +52,45 @@ def execute(notebook: Path, parameters: dict, output: Path) -> None:
     failed.unlink(missing_ok=True)
 
 
-def processes(count: int, threads: int | None = None) -> ProcessPoolExecutor:
-    """Start a pool of processes, each with so many threads of torch, which do not survive a fork: they are started afresh, and
-    end when this process does, however it ends."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(threads,))
+def snakemake(targets: Iterable[Path], log: Path, options: Sequence[str], look: Callable[[], float]) -> int:
+    """Let Snakemake make files by the rules of the checkout's `Snakefile`, as many of them as it can.
+
+    options: of its command line; look: called while it works, returns the seconds until it is to be called again. What
+    Snakemake says goes to `log`. Returns its exit status.
+    """
+    folder = project_dir()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
+    command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going", "--drop-metadata"]
+    command += ["--scheduler", "greedy", "--quiet", "all", *options, "--", *map(str, targets)]
+    write_text(log, "")  # refused here where the disk is full
+    started = {"KC_ENGINE": str(os.getpid()), "TQDM_DISABLE": "1"}  # one bar is enough
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        environment(**started),
+        subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=look())
+        finally:
+            process.terminate()
+    look()
+    return process.returncode
 
 
-def _begin(threads: int | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if threads is not None:
-        import torch
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process soon after its parent has ended, however that ended, so that nothing goes on behind a user's back.
 
-        torch.set_num_threads(threads)
+    parent: only where this is the parent's number.
+    """
+    now = os.getppid()
+    if now == 1 or parent not in (None, now):
+        return
 
+    def watch():
+        while os.getppid() == now:
+            time.sleep(0.5)
+        os._exit(1)
 
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

@@ -89,15 +89,21 @@ def record_study(study: Study) -> Recorded:
 
 
 def keep_finished(study: Study) -> None:
-    """Write the rows of a study whose evaluations are all finished, exact, in the format of the record: `kc.results` reads it."""
-    groups, index = grouped(study.cells, "probe"), finished_dir() / study.name / INDEX
+    """Write the finished rows of a study, exact, in the format of the record: `kc.results` reads it. What is not finished, and
+    what has no uncompressed model beside it, is left out; where nothing has changed, nothing is written."""
+    groups, index, there = grouped(study.cells, "probe"), finished_dir() / study.name / INDEX, {}
+    for group, cells in groups.items():
+        found = [cell for cell in cells if store.has(cell.key)]
+        if any(cell.recipe == "none" or cell.probe.relearn_steps for cell in found):
+            there[group] = found
     kept = record.read_listing(index) if index.is_file() else []
-    if {key for entry in kept for key in entry["cells"].values()} == {cell.key for cell in study.cells}:
+    wanted = {cell.key for cells in there.values() for cell in cells}
+    if not wanted or {key for entry in kept for key in entry["cells"].values()} == wanted:
         return
     with complete_or_absent(finished_dir() / study.name) as folder:
         entries = []
-        for group, name in file_names(groups, {}).items():
-            content, entry = file_of(group, {cell: store.read(cell.key) for cell in groups[group]}, exact=True)
+        for group, name in file_names(there, {}).items():
+            content, entry = file_of(group, {cell: store.read(cell.key) for cell in there[group]}, exact=True)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
             entries.append({"file": name, **entry})

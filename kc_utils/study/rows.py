@@ -67,8 +67,8 @@ def evaluate(
 
     Returns one row a fact, protocol and template: model, recipe, protocol, fact, relation, template, correct, score, margin,
     chance, ...; what the recipe really did (`REPORTED`); shots, facts (their source), probe (a hash of it) and origin.
-    `attrs["left_out"]` names for each protocol the facts that it cannot evaluate, and why. Raises BadRequest for what is unknown
-    before anything is computed.
+    `attrs["left_out"]` names for each protocol the facts that it cannot evaluate, and why; `attrs["failed"]` the recipes that an
+    engine recorded as failed, and why. Raises BadRequest for what is unknown before anything is computed.
 
     >>> import kc_utils as kc
     >>> rows = kc.evaluate("lab:decoder-small-s1", "magnitude@all=0.5", facts="lab", limit=20, protocols=["cloze"])
@@ -80,6 +80,7 @@ def evaluate(
     from kc_utils.probing.probe import Probe
     from kc_utils.study.cells import Cell
     from kc_utils.study.store import evaluate as results_of
+    from kc_utils.study.store import failure
 
     for name in ("relations", "protocols", "tasks"):
         probe[name] = [probe[name]] if isinstance(probe[name], str) else probe[name]
@@ -91,8 +92,10 @@ def evaluate(
     cells = list(dict.fromkeys(Cell.of(model, recipe, wanted) for model in models for recipe in [*first, *recipes]))
     if not cells:
         raise BadRequest("nothing to evaluate: name a model, and with relearn_steps a recipe")
-    found = table_of(results_of(cells))
+    done = results_of(cells)
+    found = table_of(done)
     found.attrs["left_out"] = left_out(found, wanted, models)
+    found.attrs["failed"] = {f"{c.model}, {c.recipe}": failure(c.key)["why"] for c in cells if c not in done}
     return found
 
 

@@ -25,8 +25,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from kc_utils.errors import KCError, MissingData
-from kc_utils.places import disk_message, results_dir
+from kc_utils.errors import BadResult, KCError, MissingData
+from kc_utils.places import disk_message, results_dir, write_text
 from kc_utils.study import provenance, record
 from kc_utils.study.cells import Cell, grouped
 from kc_utils.study.record import CellResult
@@ -46,6 +46,11 @@ def folder_of(key: str) -> Path:
 def has(key: str) -> bool:
     """Whether a whole, undamaged evaluation of this key is stored or recorded."""
     return about(key) is not None or record.where(key) is not None
+
+
+def is_marked(key: str) -> bool:
+    """Whether an evaluation is stored or recorded as failed, by its completion record alone: to be asked often."""
+    return (folder_of(key) / MARKER).is_file() or _failed(key).is_file()
 
 
 def about(key: str) -> dict | None:
@@ -69,6 +74,28 @@ def checked(marker: bytes, rows: bytes) -> dict | None:
         return found if found["rows_sha256"] == hashlib.sha256(rows).hexdigest() else None
     except (ValueError, KeyError, TypeError):  # TypeError: JSON, but not a record
         return None
+
+
+def failure(key: str) -> dict | None:
+    """Return model, recipe and `why` of an evaluation that is recorded as failed and not stored since, or None."""
+    with suppress(OSError, ValueError):
+        found = json.loads(_failed(key).read_text(encoding="utf-8"))
+        return None if has(key) else found
+    return None
+
+
+def write_failure(cell: Cell, why: str) -> None:
+    """Record that an evaluation failed for a reason of its model or recipe: engines do not try it again by themselves."""
+    named = {"model": cell.model, "recipe": cell.recipe, "why": " ".join(why.split()), "at": provenance.now()}
+    write_text(_failed(cell.key), json.dumps(named | {"depends_on": cell.depends_on}, indent=1))
+
+
+def forget_failure(key: str) -> None:
+    _failed(key).unlink(missing_ok=True)
+
+
+def _failed(key: str) -> Path:
+    return results_dir() / "failed" / key[:2] / f"{key}.json"
 
 
 def read(key: str) -> CellResult | None:
@@ -124,9 +151,14 @@ def _moved(folder: Path, target: Path) -> bool:
 def evaluate(cells: Iterable[Cell]) -> dict[Cell, CellResult]:
     """Return the result of every cell, computed where the store has none. Progress goes to standard error.
 
-    A KCError of one cell ends the evaluation; the cells finished before it stay stored.
+    A KCError of one cell ends the evaluation; the cells finished before it stay stored. What is recorded as failed is left out
+    where something else is left beside the uncompressed model; otherwise its error is raised.
     """
     results = {cell: read(cell.key) for cell in dict.fromkeys(cells)}
+    failed = {cell: found["why"] for cell in results if results[cell] is None and (found := failure(cell.key))}
+    results = {cell: found for cell, found in results.items() if cell not in failed}
+    if failed and ("none" in {cell.recipe for cell in failed} or {cell.recipe for cell in results} <= {"none"}):
+        raise BadResult(next(iter(failed.values())))
     waiting = [cell for cell, found in results.items() if found is None]
     made, count = CompressedModels(), {"total": len(results), "initial": len(results) - len(waiting)}
     with tqdm(**count, unit="evaluation", disable=not waiting, file=sys.stderr) as bar:

@@ -7,7 +7,7 @@ import pytest
 import kc_utils as kc
 from kc_utils.errors import BadRequest, KCError
 from kc_utils.study import measure, recording
-from kc_utils.study.engine import compute_study
+from kc_utils.study.engine import How, compute_study
 from kc_utils.study.rows import REPORTED
 from kc_utils.study.studyfile import load_study
 from tests.study.recorded import computed, evaluated, recorded, registered, study
@@ -119,10 +119,10 @@ def test_a_study_that_is_computed_whole_is_a_result(project, trained, monkeypatc
         f"title: Own\nruns:\n  a: {{notebook: decoder_pruning, parameters: {{model: '{trained.id}', relations: [capital]}}}}"
     )
     own = load_study("own")
-    compute_study(own, 1, recipes=["none"])
+    compute_study(own, How(1), recipes=["none"])
     with pytest.raises(BadRequest, match="no finished evaluation"):
         kc.results()
-    compute_study(own, 1)
+    compute_study(own, How(1))
     rows = kc.results("own")
     assert set(rows["recipe"]) == {"none", "magnitude@all=0.5"} and set(rows["origin"]) == {"own"}
     assert len(rows) == 2 * 2 * 20

@@ -1,0 +1,97 @@
+"""Batches: what one job of Snakemake computes, what it needs of a machine, and how it is done there.
+
+A batch holds evaluations in groups of one model and recipe, so that every compressed model is made once. Large models have
+batches of their own; small ones share them. Batches shrink towards the end of a study, so that all cores end together.
+
+A batch is a file `NAME.json`. `NAME.done` says that each of its evaluations is in the store: finished, or recorded as failed for
+a reason of its model or recipe. A job that is killed, or that misses data, leaves no such file, and does not begin anew.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kc_utils.errors import KCError, MissingData
+from kc_utils.places import write_text
+from kc_utils.probing.probe import Probe
+from kc_utils.study import estimate, provenance, store
+from kc_utils.study.cells import Cell, grouped
+
+LEAST_S = 20.0
+"""Of a batch, in seconds on one core: to start Python and torch takes four."""
+SPARE = 3
+"""Times the expected seconds that a job is given on a cluster, and ten minutes more."""
+
+
+def packed(cells: Iterable[Cell], jobs: int, recipes: int | None = None) -> list[list[Cell]]:
+    """Pack evaluations into batches for so many jobs at a time, the longest first.
+
+    recipes: how many recipes a batch of a large model has; without it, a batch takes a share of the seconds that are left.
+    """
+    pools: dict[str, list] = {}
+    for (model, _), group in grouped(cells).items():
+        large = estimate.memory_mb(model) > estimate.SMALL_MB
+        pools.setdefault(model if large else "", []).append((sum(estimate.seconds(group)), group))
+    batches, left = [], sum(seconds for groups in pools.values() for seconds, _ in groups)
+    for model, groups in sorted(pools.items(), reverse=True):  # the small ones last
+        share = held = count = 0.0
+        for seconds, group in sorted(groups, key=lambda g: -g[0]):
+            if not count or (count >= recipes if model and recipes else held >= share):
+                batches.append([])
+                share, held, count = max(LEAST_S, left / (2 * jobs)), 0.0, 0
+            batches[-1] += group
+            held, count, left = held + seconds, count + 1, left - seconds
+    return batches
+
+
+def described(batch: Sequence[Cell], threads: int, speed: float = 1.0) -> dict:
+    """Return a batch as JSON. speed: measured seconds of finished evaluations by the estimated ones."""
+    models = list(dict.fromkeys(cell.model for cell in batch))
+    seconds = speed * sum(sum(estimate.seconds(group)) for group in grouped(batch).values())
+    memory = max(map(estimate.memory_mb, models))
+    return {
+        "models": models,
+        "threads": threads,
+        "mem_mb": memory,
+        "runtime": 10 + round(SPARE * seconds / 60),
+        "gpu": int(memory > estimate.SMALL_MB),
+        "seconds": round(seconds, 1),
+        "evaluations": [{"model": c.model, "recipe": c.recipe, "probe": c.probe.model_dump(mode="json")} for c in batch],
+    }
+
+
+def compute_batch(file: Path) -> None:
+    """Compute the evaluations of a batch that no store holds, record those that fail for a reason of model or recipe, and write
+    the batch's `.done`. Raises MissingData, after all others are computed, where one of them lacks data or a disk."""
+    batch = json.loads(file.read_text(encoding="utf-8"))
+    cells = [Cell(e["model"], e["recipe"], Probe(**e["probe"])) for e in batch["evaluations"]]
+    running, missing = file.with_suffix(".running"), None
+    write_text(running, json.dumps({"at": provenance.now(), "on": provenance.hardware()}))
+    try:
+        for group in grouped(cells).values():
+            missing = compute_group(group) or missing
+    finally:
+        running.unlink(missing_ok=True)
+    if missing:
+        raise missing
+    write_text(file.with_suffix(".done"), "")
+
+
+def compute_group(group: Sequence[Cell]) -> MissingData | None:
+    """Compute evaluations of one model and recipe. Return the error of the last one that could not be tried here."""
+    made, missing = store.CompressedModels(), None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scores that are not numbers, as rows show
+        for cell in group:
+            if store.has(cell.key):
+                continue
+            try:
+                store.compute_once(cell, made)
+            except MissingData as error:
+                missing = error
+                print(f"kc: {error}", file=sys.stderr)
+            except KCError as error:
+                store.write_failure(cell, str(error))
+    return missing

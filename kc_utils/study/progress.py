@@ -1,0 +1,84 @@
+"""Progress in seconds, not in numbers: evaluations differ a hundredfold in cost, so each counts what it is expected to take."""
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from kc_utils.study import estimate, store
+from kc_utils.study.cells import Cell, grouped
+
+FIRMNESS = 10.0
+"""Seconds of measurement at which an estimate counts as much as what was measured."""
+NOTEBOOK_S = 5.0
+A_LOOK = 0.02
+"""Share of the time that may be spent on looking at what is there."""
+
+
+class Work:
+    """What evaluations are expected to take, in seconds on one core, corrected by those that are stored on this machine."""
+
+    def __init__(self, cells: Iterable[Cell]):
+        self.expected: dict[Cell, float] = {}
+        for group in grouped(cells).values():
+            self.expected |= dict(zip(group, estimate.seconds(group), strict=True))
+        self._measured: dict[str, list[float]] = {}
+
+    def learn(self, cell: Cell) -> bool:
+        """Take an evaluation that is stored on this machine into account; return whether it is."""
+        if found := store.about(cell.key):
+            seconds = sum(found["made"]["seconds"].values()) * found["made"]["threads"]
+            own = self._measured.setdefault(cell.model, [0.0, 0.0])
+            own[:] = own[0] + seconds, own[1] + self.expected[cell]
+        return found is not None
+
+    def speed(self, model: str | None = None) -> float:
+        """Return the measured seconds by the expected ones, of a model or of all."""
+        prior = self.speed() if model else 1.0
+        mine = [self._measured.get(model, [0.0, 0.0])] if model else self._measured.values()
+        measured, expected = (sum(own[i] for own in mine) for i in (0, 1))
+        return (measured + FIRMNESS * prior) / (expected + FIRMNESS)
+
+    def seconds(self, cells: Iterable[Cell]) -> float:
+        """Return what these evaluations are expected to take on one core, as corrected."""
+        speeds = {model: self.speed(model) for model in {cell.model for cell in self.expected}}
+        return sum(speeds[cell.model] * self.expected[cell] for cell in cells)
+
+
+class Progress:
+    """One line on standard error: how much is done of some evaluations and notebooks, and how long the rest will take."""
+
+    def __init__(self, name: str, cells: Iterable[Cell], notebooks: Iterable[Path], jobs: int, before: int = 0):
+        """cells: that are to be computed; notebooks: files that are to be made; jobs: at a time; before: finished earlier."""
+        self.work, self.jobs = Work(cells), jobs
+        self.cells, self.notebooks = dict.fromkeys(self.work.expected), dict.fromkeys(notebooks)
+        self._before, self._of = before, before + len(self.cells)
+        self._bar = tqdm(total=1.0, desc=name, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}")
+        self._begin, self._shown = time.monotonic(), ""
+
+    def look(self) -> float:
+        """Look at what has been finished since, and return the seconds until it is worth looking again."""
+        begin = time.monotonic()
+        for cell in [c for c in self.cells if store.is_marked(c.key)]:
+            self.work.learn(cell)
+            del self.cells[cell]
+        self.notebooks = {file: None for file in self.notebooks if not file.is_file()}
+        left = (self.work.seconds(self.cells) + NOTEBOOK_S * len(self.notebooks)) / self.jobs
+        done = time.monotonic() - self._begin
+        count = f"{self._of - len(self.cells)}/{self._of} evaluations"
+        count += f", {len(self.notebooks)} notebooks left" if self.notebooks else ""
+        if count != self._shown or sys.stderr.isatty():
+            spent, rest = map(tqdm.format_interval, (done, left))
+            self._bar.set_postfix_str(f"{count}, {spent} so far, about {rest} to go", refresh=False)
+            self._bar.n, self._shown = done / (done + left) if left else 1.0, count
+            self._bar.refresh()
+        return max(1.0, (time.monotonic() - begin) / A_LOOK)
+
+    def __enter__(self):
+        self.look()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
