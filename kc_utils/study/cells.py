@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import import_module
 
 from kc_utils.compression.methods import method
@@ -50,7 +50,7 @@ class Cell:
             **making(self.model, self.recipe, self.probe.instruments),
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name in the store: a hash of what the rows depend on."""
         return key_of(self.depends_on)

@@ -24,6 +24,11 @@ GATES = ("kc_utils.lab",)
 
 def code_hash(modules: Iterable[str]) -> str:
     """Hash these modules and every module of this project that they import in turn."""
+    return _hash_of(tuple(sorted({*modules})))
+
+
+@cache
+def _hash_of(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module in sorted(import_closure(modules)):
         digest.update(f"{module}:{_module_hash(module)}\n".encode())

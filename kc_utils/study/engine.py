@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,27 +186,22 @@ def dry_run(name: str, how: How) -> list[dict]:
 
 def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) -> Computed:
     """Let Snakemake compute what is missing of these evaluations, and execute these runs."""
-    settings, failed = how.settings, {}
-    waiting = [cell for cell in cells if not store.has(cell.key)]
+    waiting, failed = [cell for cell in cells if not store.has(cell.key)], {}
     for cell in waiting:
         if how.again:
             store.forget_failure(cell.key)
         elif found := store.failure(cell.key):
             failed[cell] = found["why"]
-    left = [cell for cell in waiting if cell not in failed]
-    absent = _absent({cell.model for cell in left})
-    failed |= {cell: absent[cell.model] for cell in left if cell.model in absent}
-    left = [cell for cell in left if cell not in failed]
-    ready = [run for run in runs if not any(cell.model in absent for cell in run.cells)]
-    with _described(study, left, ready, how) as (jobs, targets), warm_kernels():
-        if targets:
-            before = len(cells) - len(waiting)
+    absent = _absent({cell.model for cell in waiting if cell not in failed})
+    failed |= {cell: absent[cell.model] for cell in waiting if cell.model in absent}
+    left, ready = [c for c in waiting if c not in failed], [r for r in runs if not absent.keys() & set(r.plan.models)]
+    if left or ready:
+        settings, before = how.settings, len(cells) - len(waiting)
+        with _described(study, left, ready, how) as (jobs, targets), warm_kernels(wait=not left) if ready else nullcontext():
             with Progress(study.name, left, [run.output for run in ready], settings["jobs"], before) as progress:
                 snakemake(targets, _log(study), settings["options"], progress.look)
-        for file, job in jobs.items():
-            for cell in job["cells"]:
-                if not store.has(cell.key):
-                    failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)
+            for cell, file in [(cell, file) for file, job in jobs.items() for cell in job["cells"] if not store.has(cell.key)]:
+                failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)
     if len(cells) == len(study.cells):
         keep_finished(study)
     if failed and len(failed) == len(cells):
@@ -248,10 +243,10 @@ def _described(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: Ho
 
 def _absent(models: Iterable[str]) -> dict[str, str]:
     """Have these models on this machine, so that no job has to fetch one; return why some are not to be had."""
-    from kc_utils.models.loading import folder_of  # loads torch
-
     absent = {}
     for model in models:
+        from kc_utils.models.loading import folder_of  # loads torch
+
         try:
             folder_of(resolve(model))
         except KCError as error:
