@@ -51,7 +51,7 @@ rule notebook:
         "{run}.json",
         given("needs", "run"),
     output:
-        "{run}.ipynb",
+        "{run}.executed",  # the notebook itself belongs to all engines, and this one may not remove it
     log:
         "{run}.log",
     resources:

@@ -87,7 +87,7 @@ def plan(many: int) -> None:
         begin, cells = time.perf_counter(), made()
         study = Study("many", "", "", ())
         waiting = [cell for cell in cells if not store.has(cell.key) and not store.failure(cell.key)]
-        with engine._described(study, waiting, [], engine.HERE) as (jobs, _):
+        with engine._described(study, waiting, [], engine.HERE) as (jobs, *_):
             planned = time.perf_counter() - begin
         print(f"{len(cells):,} evaluations in {len(jobs)} batches: planned in {planned:.1f} s")
         marker = {"made": {"seconds": {"probe": 0.1}, "threads": 1}, "report": {}}

@@ -261,8 +261,8 @@ def study_evaluations(batch: Path) -> None:
 
 @study_app.command("execute", hidden=True)
 def study_execute(run: Path) -> None:
-    """Execute one notebook with the parameters that a file holds (what Snakemake calls)."""
-    from kc_utils.places import project_dir
+    """Execute the notebook that a file names, with the parameters that it holds (what Snakemake calls)."""
+    from kc_utils.places import project_dir, write_text
     from kc_utils.study.execution import end_with_parent, execute
     from kc_utils.study.store import failure
 
@@ -270,7 +270,9 @@ def study_execute(run: Path) -> None:
     given = json.loads(run.read_text(encoding="utf-8"))
     if failed := [found for key in given["baselines"] if (found := failure(key))]:
         raise BadResult(failed[0]["why"])
-    execute(project_dir() / "notebooks" / f"{given['notebook']}.ipynb", given["parameters"], run.with_suffix(".ipynb"))
+    if not (output := Path(given["output"])).is_file():
+        execute(project_dir() / "notebooks" / f"{given['notebook']}.ipynb", given["parameters"], output)
+    write_text(run.with_suffix(".executed"), "")
 
 
 @app.command()

@@ -109,11 +109,13 @@ HERE = How()
 
 
 class Computed(NamedTuple):
-    """cells: of the study, or those that were chosen; before: finished when it began; failed: why some were not computed."""
+    """cells: of the study, or those that were chosen; before: finished when it began; failed: why some were not computed;
+    stopped: why notebooks were not executed, by run."""
 
     cells: int
     before: int
     failed: dict[Cell, str]
+    stopped: dict[str, str]
 
     @property
     def lines(self) -> list[str]:
@@ -154,9 +156,7 @@ def run_study(name: str, how: How = HERE) -> Study:
     for line in done.lines[:20]:
         print(f"kc: {line}", file=sys.stderr)
     if left := [run for run in study.runs if not run.output.is_file()]:
-        own = left[0].output.with_suffix(".log")
-        why = own.read_text(encoding="utf-8").rpartition("kc: ")[2].strip() if own.is_file() else ""
-        why = why or next(iter(done.lines), f"see {_log(study)}")
+        why = done.stopped.get(left[0].id) or next(iter(done.lines), f"see {_log(study)}")
         raise BadResult(f"{len(left)} of {len(study.runs)} runs failed; first, {left[0].id}: {why}")
     return study
 
@@ -168,7 +168,7 @@ def dry_run(name: str, how: How) -> list[dict]:
     """
     study = load_study(name, fetch=False)
     waiting = [cell for cell in study.cells if not store.has(cell.key)]
-    with _described(study, waiting, [run for run in study.runs if not run.output.is_file()], how) as (jobs, targets):
+    with _described(study, waiting, [run for run in study.runs if not run.output.is_file()], how) as (jobs, _, targets):
         options, log = [*how.settings["options"], "--dry-run"], _log(study)
         if targets and snakemake(targets, log, options, lambda: 1.0):
             raise BadResult(f"Snakemake refuses these jobs: see {log}")
@@ -186,7 +186,7 @@ def dry_run(name: str, how: How) -> list[dict]:
 
 def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) -> Computed:
     """Let Snakemake compute what is missing of these evaluations, and execute these runs."""
-    waiting, failed = [cell for cell in cells if not store.has(cell.key)], {}
+    waiting, failed, stopped = [cell for cell in cells if not store.has(cell.key)], {}, {}
     for cell in waiting:
         if how.again:
             store.forget_failure(cell.key)
@@ -197,21 +197,26 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
     left, ready = [c for c in waiting if c not in failed], [r for r in runs if not absent.keys() & set(r.plan.models)]
     if left or ready:
         settings, before = how.settings, len(cells) - len(waiting)
-        with _described(study, left, ready, how) as (jobs, targets), warm_kernels(wait=not left) if ready else nullcontext():
+        warm = warm_kernels(wait=not left) if ready else nullcontext()
+        with _described(study, left, ready, how) as (jobs, notebooks, targets), warm:
             with Progress(study.name, left, [run.output for run in ready], settings["jobs"], before) as progress:
                 snakemake(targets, _log(study), settings["options"], progress.look)
             for cell, file in [(cell, file) for file, job in jobs.items() for cell in job["cells"] if not store.has(cell.key)]:
                 failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)
+            stopped = {run.id: _why(file) for file, run in notebooks.items() if not run.output.is_file()}
     if len(cells) == len(study.cells):
         keep_finished(study)
     if failed and len(failed) == len(cells):
         raise BadResult(f"none of {len(cells)} evaluations could be computed; first, {in_lines(failed)[0]}")
-    return Computed(len(cells), len(cells) - len(waiting), failed)
+    return Computed(len(cells), len(cells) - len(waiting), failed, stopped)
 
 
 @contextmanager
-def _described(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) -> Iterator[tuple[dict, list[Path]]]:
-    """Write the files that Snakemake's jobs begin with; yield the batches by file, and what Snakemake is to make."""
+def _described(
+    study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How
+) -> Iterator[tuple[dict[Path, dict], dict[Path, Run], list[Path]]]:
+    """Write the files that Snakemake's jobs begin with, in a folder of their own, so that engines do not meet. Yield batches
+    and runs by file, and what Snakemake is to make."""
     settings, jobs = how.settings, {}
     packed = batches.packed(cells, settings["jobs"], settings["recipes"])
     threads = max(1, settings["jobs"] // len(packed)) if packed and how.profile is None else 1
@@ -230,13 +235,14 @@ def _described(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: Ho
             write_text(file, json.dumps(job))
             jobs[file] = job | {"cells": batch}
         made_by = {cell: file for file, job in jobs.items() for cell in job["cells"]}
-        for run in runs:
+        notebooks = {folder / f"{run.id}.json": run for run in runs}
+        for file, run in notebooks.items():
             needs = {str(made_by[cell].with_suffix(".done")) for cell in run.cells if cell in made_by}
-            given = {"notebook": run.template, "parameters": run.plan.values, "needs": sorted(needs)}
+            given = {"notebook": run.template, "parameters": run.plan.values, "output": str(run.output), "needs": sorted(needs)}
             given["baselines"] = [cell.key for cell in run.cells if cell.recipe == "none"]
-            write_text(run.output.with_suffix(".json"), json.dumps(given, indent=1))
-            run.output.with_suffix(".log").unlink(missing_ok=True)
-        yield jobs, [*(file.with_suffix(".done") for file in jobs), *(run.output for run in runs)]
+            write_text(file, json.dumps(given))
+        targets = [*(file.with_suffix(".done") for file in jobs), *(file.with_suffix(".executed") for file in notebooks)]
+        yield jobs, notebooks, targets
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -255,10 +261,10 @@ def _absent(models: Iterable[str]) -> dict[str, str]:
 
 
 def _why(file: Path) -> str:
-    """Why a batch was left unfinished: the last words of its job."""
+    """Why a job left its work unfinished: its last words."""
     log = file.with_suffix(".log")
-    words = log.read_text(encoding="utf-8").strip().splitlines() if log.is_file() else []
-    return words[-1].removeprefix("kc: ") if words else "its job was killed, or never began"
+    words = log.read_text(encoding="utf-8").rpartition("kc: ")[2].strip() if log.is_file() else ""
+    return words or "its job was killed, or never began"
 
 
 def _folder(study: Study) -> Path:

@@ -77,7 +77,7 @@ def in_process(monkeypatch):
             with suppress(KCError):
                 compute_batch(batch.with_suffix(".json"))
             look()
-        if runs := [t for t in targets if t.suffix == ".ipynb" and all_there(t)]:
+        if runs := [t for t in targets if t.suffix == ".executed" and all_there(t)]:
             execution.snakemake(runs, log, options, look)
 
     def all_there(run):

@@ -109,6 +109,24 @@ def test_a_killed_study_goes_on_where_it_was(many, project, results, environment
         pd.testing.assert_frame_equal(*map(pd.read_parquet, paths), check_exact=True)
 
 
+def test_two_engines_and_a_killed_job_lose_nothing(many, project, results, environment):
+    """Two engines share one store. A job of the first is killed: it is done again, from where it was."""
+    first, second = (start(many, environment, project.root) for _ in range(2))
+
+    def jobs():
+        return [p for p in psutil.Process(first.pid).children(recursive=True) if "evaluations" in p.cmdline()]
+
+    assert soon(lambda: jobs() or first.poll() is not None)
+    jobs()[0].kill()
+    for engine_ in (first, second):
+        _, err = engine_.communicate()
+        assert engine_.returncode == 0, err
+    cells = load_study(many).cells
+    assert len(stored(results)) == len(cells) == sum(store.about(cell.key) is not None for cell in cells)
+    assert len(list(results.glob("runs/test/*.ipynb"))) == 1
+    assert not list(results.glob("batches/*/*")), "what jobs began with is removed"
+
+
 def test_the_plan_lists_every_evaluation_once_and_learns_from_finished_ones(many):
     loaded = load_study(many)
     rows = engine.plan(loaded)
