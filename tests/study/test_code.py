@@ -15,7 +15,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(code, "ROOT", root)
 
     def forget():
-        for cached in (code._tree, code._imports, code._module_hash):
+        for cached in (code._tree, code._imports, code._module_hash, code._hash_of):
             cached.cache_clear()
 
     def write(name, text):
