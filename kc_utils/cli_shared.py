@@ -7,6 +7,8 @@ from pydantic_core import to_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 StudyName = Annotated[str, typer.Argument(help="A study in studies/, or the path of a .yaml file.")]
+Models = Annotated[list[str] | None, typer.Option(help="Only models of this id or pattern, such as 'lab:*'; repeatable.")]
+Recipes = Annotated[list[str] | None, typer.Option(help="Only recipes of this pattern, such as '*gptq*'; repeatable.")]
 Cores = Annotated[int | None, typer.Option(help="Processor cores to use; all by default.", min=1)]
 
 
