@@ -98,8 +98,11 @@ def test_pages_are_complete_and_not_rewritten(book, study):
         assert set(rows["recipe"]) == {c.recipe for c in run.cells}
         assert len(rows) == sum(len(store.read(c.key).rows) for c in run.cells)
     stamps = {p: p.stat().st_mtime_ns for p in pages.rglob("*") if p.is_file()}
-    Pages(study, book / "book").write()
-    assert {p: p.stat().st_mtime_ns for p in pages.rglob("*") if p.is_file()} == stamps
+    assert Pages(study, book / "book").write() == []
+    (pages / "claims.png").unlink()
+    assert Pages(study, book / "book").write() == ["claims"]
+    again = {p: p.stat().st_mtime_ns for p in pages.rglob("*") if p.is_file()}
+    assert {p.name for p in stamps if stamps[p] != again[p]} == {"claims.png", "targets.json"}
 
 
 def test_figure_labels_are_unique_and_every_figure_has_words(book, study):
@@ -125,6 +128,12 @@ def test_the_strict_build_has_every_page(html, book):
     assert "<img" in (html / "intro.html").read_text(encoding="utf-8"), "the start page has a figure"
     assert not [file for file in html.rglob("*.html") if "Traceback (most" in file.read_text(encoding="utf-8")]
     assert not list(html.rglob("*ziamath*")) and (html / "_static" / "mathjax" / "tex-svg.js").is_file()
+
+
+def test_a_second_build_of_the_book_writes_nothing(html, book, place):
+    stamps = {page: page.stat().st_mtime_ns for page in html.rglob("*.html")}
+    build_html(book, place / "site")
+    assert {page: page.stat().st_mtime_ns for page in html.rglob("*.html")} == stamps
 
 
 @pytest.fixture(scope="module")

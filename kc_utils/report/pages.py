@@ -1,12 +1,13 @@
 """From executed notebooks to pages of the book: titles, figure labels, alternative texts, rows to download, contents.
 
-Everything is written under `book/results/`, which is not tracked; a page whose content did not change is not touched,
-so that a second build has nothing to do.
+Everything is written under `book/results/`, which is not tracked. A page or fragment is a target (`targets`): it is made again
+only where its notebook, rows, code or text changed, so that a second build has nothing to do.
 """
 
-import hashlib
 import re
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import nbformat
@@ -15,68 +16,72 @@ import yaml
 
 from kc_utils import lab
 from kc_utils.errors import BadRequest, BadResult, MissingData, listed
-from kc_utils.places import project_dir
+from kc_utils.places import project_dir, sha256_of
 from kc_utils.report import tables, teaching
 from kc_utils.report.interactive.choose import choose_page
 from kc_utils.report.interactive.explore import explore_page
 from kc_utils.report.sphinx import MADE_OF, install_cell, repository
+from kc_utils.report.targets import Target, digest_of, hash_of, make, rows_at_hand
 from kc_utils.stats.names import model_name
-from kc_utils.study import store
-from kc_utils.study.rows import results as rows_at_hand
+from kc_utils.study import record, store
+from kc_utils.study.cells import Cell
+from kc_utils.study.record import CellResult
+from kc_utils.study.rows import results as kept_rows
 from kc_utils.study.rows import table_of
 from kc_utils.study.studyfile import Run, Study
 
 
 class Pages:
-    """Write the pages of one study and remember what was written, so that stale ones can be removed."""
+    """The pages and fragments of one study, as targets under `book/results/`."""
 
     def __init__(self, study: Study, book: Path | None = None):
         self.study = study
         self.book = book or project_dir() / "book"
         self.folder = self.book / "results"
-        self._written: set[Path] = set()
+        self._result = cache(lambda cell: store.read(cell.key))
 
-    def write(self) -> None:
-        """Write every page and fragment. Raises MissingData where a run of the study has not been executed."""
-        missing = [run.id for run in self.study.runs if not run.output.is_file()]
-        if missing:
-            raise MissingData(
-                f"run {missing[0]} of study {self.study.name} has no executed notebook; run `kc study run {self.study.name}`"
-            )
-        results = stored(self.study)
-        for run in self.study.runs:
-            self._rows(run, results)
-            self._page(run, results)
-        for name, content in fragments(self.study, results).items():
-            self._put(name, content if isinstance(content, bytes) else content.encode())
-        chapters, models = contents(self.study)
-        for name, text in models.items():
-            self._put(name, text.encode())
-        self._put("_toc.yml", self._contents(chapters).encode())
-        made_of = hashlib.sha256(repr([c.key for c in self.study.cells]).encode()).hexdigest()
-        self._put(MADE_OF.removeprefix("results/"), made_of.encode())
-        self._remove_stale()
+    def write(self) -> list[str]:
+        """Write the pages and fragments that are out of date, remove stale ones, and return the names of those written."""
+        return make(self.folder, self.targets)
 
-    def _put(self, name: str, content: bytes) -> None:
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.is_file() or file.read_bytes() != content:
-            file.write_bytes(content)
-        self._written.add(file)
+    @cached_property
+    def targets(self) -> list[Target]:
+        """What there is to write. Raises MissingData where a run of the study has not been executed, or evaluations are gone."""
+        study, name = self.study, self.study.name
+        if missing := [run.id for run in study.runs if not run.output.is_file()]:
+            raise MissingData(f"run {missing[0]} of study {name} has no executed notebook; run `kc study run {name}`")
+        stored, rows = evaluations(study), rows_at_hand()
+        of = {run.id: [stored[cell] for cell in run.cells] for run in study.runs}
+        runs = {run.id: [run.output.name, tables.title_of(study, run)] for run in study.runs}
+        contents_file, claims = self.book.parent / "_toc.yml", sha256_of(project_dir() / "book" / "claims.yaml")
+        address = repository(self.book.parent)
+        found = {run.id: [runs[run.id], of[run.id], sha256_of(run.output), address] for run in study.runs}
+        return [
+            *(Target(run.id, found[run.id], partial(self._page, run)) for run in study.runs),
+            Target("contents", [runs, sha256_of(contents_file)], partial(contents_and_models, study, contents_file)),
+            Target("tables", [study.title, study.about, runs, of], self._tables),
+            Target("lessons", hash_of(project_dir() / "book" / "teaching"), teaching.fragments),
+            Target("explore", rows, lambda: dict(zip(("explore.html", "explore.md"), explore_page(self._rows), strict=True))),
+            Target("choose", rows, lambda: dict(zip(("choose.html", "choose.md"), choose_page(self._rows), strict=True))),
+            Target("claims", [rows, claims], self._ledger),
+            Target("made of", [rows, claims, of], lambda: {MADE_OF.removeprefix("results/"): digest_of([rows, claims, of])}),
+        ]
 
-    def _remove_stale(self) -> None:
-        for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what it holds
-            if path.is_file() and path not in self._written:
-                path.unlink()
-            elif path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+    def _results(self, cells: Iterable[Cell]) -> dict[Cell, CellResult]:
+        """Those that are not recorded as failed."""
+        return {cell: found for cell in cells if (found := self._result(cell))}
 
-    def _rows(self, run: Run, results: dict) -> None:
-        """The rows behind a page, one file: those of `kc.evaluate`."""
-        rows = table_of({cell: results[cell] for cell in run.cells if cell in results})
-        self._put(f"rows/{run.id}.parquet", rows.to_parquet(index=False, compression="zstd"))
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        """All rows at hand; an empty table where there are none."""
+        with suppress(BadRequest):
+            return kept_rows()
+        return pd.DataFrame()
 
-    def _page(self, run: Run, results: dict) -> None:
+    def _page(self, run: Run) -> dict[str, str | bytes]:
+        """A run's executed notebook as a page, and the rows behind it in one file: those of `kc.evaluate`."""
+        results = self._results(run.cells)
+        rows = table_of(results).to_parquet(index=False, compression="zstd")
         book = nbformat.read(run.output, as_version=4)
         title = tables.title_of(self.study, run)
         tail = nbformat.v4.new_markdown_cell(tables.provenance(run, results))
@@ -85,43 +90,50 @@ class Pages:
         first = install_cell(repository(self.book.parent), recipes, tasks)
         book.cells = [first, *(page_cell(cell, run, title) for cell in without_empty_parts(book.cells)), tail]
         book.metadata = {k: book.metadata[k] for k in ("kernelspec", "language_info") if k in book.metadata}
-        self._put(f"{run.id}.ipynb", (nbformat.writes(book, version=4) + "\n").encode())
+        return {f"rows/{run.id}.parquet": rows, f"{run.id}.ipynb": nbformat.writes(book, version=4) + "\n"}
 
-    def _contents(self, chapters: list[dict]) -> str:
-        """`_toc.yml` of the project with the runs by model in its part `Results`, after the pages that are not generated."""
-        written = yaml.safe_load((self.book.parent / "_toc.yml").read_text(encoding="utf-8"))
-        for part in written["parts"]:
-            if part.get("caption") == "Results":
-                own = [c for c in part["chapters"] if not c["file"].startswith("results/")]
-                part["chapters"] = own + chapters + [c for c in part["chapters"] if c not in own]
-        return yaml.safe_dump(written, sort_keys=False)
+    def _tables(self) -> dict[str, str]:
+        """Tables that pages include: of the study's runs, of models, of the lab, and the cards of the project's own data."""
+        cards = {f"{name}_card.md": project_dir() / "data" / name / f"{name}.md" for name in ("worldfacts", "benchmarks")}
+        return {
+            **lab.fragments(),
+            "summary.md": tables.runs_table(self.study),
+            "status.md": tables.status_tables(self.study, self._results(self.study.cells)),
+            "models.md": tables.models_table(),
+            **{name: file.read_text(encoding="utf-8") for name, file in cards.items()},
+        }
+
+    def _ledger(self) -> dict[str, str | bytes]:
+        from kc_utils.report.claims import ledger_page
+
+        text, pictures = ledger_page(self._rows)
+        return {"claims.md": text, **pictures}
 
 
-def stored(study: Study) -> dict:
-    """The result of every evaluation of a study but those that failed. Raises MissingData where some are gone."""
-    results = {cell: store.read(cell.key) for cell in study.cells}
-    lost = [cell.recipe for cell, result in results.items() if result is None and not store.failure(cell.key)]
-    if lost:
+def evaluations(study: Study) -> dict[Cell, str]:
+    """A hash of every evaluation of a study and of what made it, or why it failed. Raises MissingData where some are gone."""
+    found: dict[Cell, str | None] = {}
+    for cell, key in ((cell, cell.key) for cell in study.cells):
+        file = store.folder_of(key) / store.MARKER
+        recorded = None if file.is_file() else record.where(key)
+        found[cell] = recorded[0].sha256 if recorded else sha256_of(file) if file.is_file() else None
+        if found[cell] is None and (failed := store.failure(key)):
+            found[cell] = failed["why"]
+    if lost := [cell.recipe for cell, kept in found.items() if kept is None]:
         raise MissingData(f"study {study.name}: no stored rows of {listed(lost, 3)}; run `kc study run {study.name}`")
-    return {cell: result for cell, result in results.items() if result is not None}
+    return found
 
 
-def fragments(study: Study, results: dict) -> dict[str, str | bytes]:
-    """What pages include, by file name under `book/results/`: text, and pictures."""
-    from kc_utils.report.claims import ledger_page
-
-    found, rows = dict(lab.fragments()), pd.DataFrame()
-    with suppress(BadRequest):  # nothing at hand
-        rows = rows_at_hand()
-    found["summary.md"], found["status.md"] = tables.runs_table(study), tables.status_tables(study, results)
-    found["models.md"] = tables.models_table()
-    for name in ("worldfacts", "benchmarks"):
-        card = project_dir() / "data" / name / f"{name}.md"
-        found[f"{name}_card.md"] = card.read_text(encoding="utf-8")
-    found["explore.html"], found["explore.md"] = explore_page(rows)
-    found["choose.html"], found["choose.md"] = choose_page(rows)
-    text, pictures = ledger_page(rows)
-    return found | {"claims.md": text} | pictures | teaching.fragments()
+def contents_and_models(study: Study, written: Path) -> dict[str, str]:
+    """The project's `_toc.yml` with the runs by model in its part `Results`, after the pages that are not generated, and the
+    pages of these models."""
+    chapters, pages = contents(study)
+    toc = yaml.safe_load(written.read_text(encoding="utf-8"))
+    for part in toc["parts"]:
+        if part.get("caption") == "Results":
+            own = [c for c in part["chapters"] if not c["file"].startswith("results/")]
+            part["chapters"] = own + chapters + [c for c in part["chapters"] if c not in own]
+    return {"_toc.yml": yaml.safe_dump(toc, sort_keys=False), **pages}
 
 
 def contents(study: Study) -> tuple[list[dict], dict[str, str]]:

@@ -1,13 +1,16 @@
 """What the book adds to Sphinx: an extension, named in `_config.yml`.
 
-- Text notebooks (chapters on techniques, findings, the start page) are executed again when the code or the results below
-  them changed, which MyST-NB does not see; all of them beforehand, one on each core.
+- Text notebooks (chapters on techniques, findings, the start page) are executed when they are read, all of them beforehand, one
+  on each core.
+- A page is read again when it changed, or what it includes; text notebooks of results when these changed, too; every page when
+  code or packages did. All pages are written again when a title, label or number changed that they may refer to. Pages that were
+  read by a build that failed are read again, so that it fails until their fault is gone.
 - A chapter lists the works that it cites, as text: a second bibliography of Sphinx would give every work several labels.
 - Pages that are notebooks can be downloaded, and opened on Colab and Binder where the repository has an address.
 - No page asks another host: thebe's scripts, which Jupyter Book puts into every page, are left out.
 """
 
-import hashlib
+import json
 import logging
 import os
 import re
@@ -22,8 +25,9 @@ from nbformat import NotebookNode
 from pybtex.database import BibliographyData, parse_file
 from pybtex.plugin import find_plugin
 
-from kc_utils.study.code import PACKAGES
-from kc_utils.study.provenance import versions
+from kc_utils.places import write_text
+from kc_utils.report.targets import digest_of, hash_of, made_with
+from kc_utils.study.kernels import warm_kernels
 
 EXECUTED = ("background/", "techniques/", "findings/", "intro")
 """Pages of text that the build executes."""
@@ -31,10 +35,11 @@ OF_RESULTS = ("findings/", "intro", "background/load")
 """Those of them that read rows at hand."""
 MADE_OF = "results/made_of"
 """A file under `book/` that names the rows a book is built from; `pages` writes it."""
+UNFINISHED = "unfinished.json"
+"""A file in the folder of doctrees: the pages read since the last build that succeeded, which removes it."""
 BRANCH = "published-notebooks"
 """The branch with executed notebooks, which Colab and Binder open: the publishing workflow writes it."""
 WORKS = "## Works cited in this chapter"
-LIBRARIES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 _CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.M | re.S)
 _SETTING = re.compile(r"^:[\w-]+:.*\n", re.M)
 _CITED = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
@@ -46,17 +51,34 @@ def code_cells(text: str) -> list[str]:
 
 
 def outdated(app, env, added, changed, removed) -> list[str]:
-    """Text notebooks whose code, libraries or results changed since they were read: Sphinx's event `env-get-outdated`."""
-    before = getattr(env, "kc_made_with", {})
-    code = hashlib.sha256(repr(versions(LIBRARIES)).encode())
-    for package in PACKAGES:
-        for file in sorted((Path(__file__).parents[2] / package).rglob("*.py")):
-            code.update(file.read_bytes())
-    rows = Path(app.srcdir) / MADE_OF
-    results = rows.read_text() if rows.is_file() else ""
-    pages = [name for name in sorted(env.found_docs) if name.startswith(EXECUTED)]
-    env.kc_made_with = {name: code.hexdigest() + (results if name.startswith(OF_RESULTS) else "") for name in pages}
-    return [name for name, now in env.kc_made_with.items() if before.get(name) != now]
+    """Pages of a build that did not succeed, and text notebooks of results where these changed: Sphinx's `env-get-outdated`."""
+    rows, unfinished = Path(app.srcdir, MADE_OF), Path(app.doctreedir, UNFINISHED)
+    before, env.kc_made_of = getattr(env, "kc_made_of", ""), rows.read_text() if rows.is_file() else ""
+    again = [name for name in sorted(env.found_docs) if before != env.kc_made_of and name.startswith(OF_RESULTS)]
+    if unfinished.is_file():
+        env.kc_shared = ""
+        again += json.loads(unfinished.read_text(encoding="utf-8"))
+    return again
+
+
+def begin(app, env, docnames: list[str]) -> None:
+    """Keep which pages are read, until the build succeeds: Sphinx's event `env-before-read-docs`."""
+    if docnames or app.builder.name == "html":
+        write_text(Path(app.doctreedir, UNFINISHED), json.dumps(docnames))
+
+
+def referring(app, env) -> list[str]:
+    """Every page, where what pages take from each other changed: Sphinx's event `env-get-updated`.
+
+    Sphinx itself writes only the page on which a title, label or number changed, and sees no reference that leads nowhere now.
+    """
+    labels = [sorted(env.domaindata["std"][kind].items()) for kind in ("labels", "anonlabels", "terms", "objects")]
+    cited = sorted((one.key, one.formatted_entry.label, one.citation_id) for one in env.get_domain("cite").citations)
+    titles = {name: title.astext() for name, title in env.titles.items()}
+    anchors = {name: [slug[1:] for slug in about.get("myst_slugs", {}).values()] for name, about in env.metadata.items()}
+    contents = [env.external_site_map.as_json(), env.toc_secnumbers, env.toc_fignumbers]
+    before, env.kc_shared = getattr(env, "kc_shared", ""), digest_of([labels, cited, titles, anchors, contents])
+    return sorted(env.found_docs) if before != env.kc_shared else []
 
 
 def execute_together(app, env, docnames: list[str]) -> None:
@@ -70,13 +92,16 @@ def execute_together(app, env, docnames: list[str]) -> None:
         cache.add_nb_to_project(file, read_data={"name": "myst_nb_md", "type": "plugin"})
     if texts:
         together = load_executor("local-parallel", cache, logger=logging.getLogger(__name__))
-        together.run_and_cache(filter_uris=texts, timeout=app.config.nb_execution_timeout)
+        with warm_kernels():
+            together.run_and_cache(filter_uris=texts, timeout=app.config.nb_execution_timeout)
 
 
 def list_works(app, docname: str, source: list[str]) -> None:
     """Add the works that a chapter cites to its end: Sphinx's event `source-read`. Notebooks and the list stay as they are."""
-    if app.env.doc2path(docname).endswith(".md") and docname != "references":
-        source[0] += works(source[0], Path(app.srcdir) / "references.bib")
+    chapter = app.env.doc2path(docname).endswith(".md") and docname != "references"
+    if listed := works(source[0], Path(app.srcdir) / "references.bib") if chapter else "":
+        app.env.note_dependency("references.bib")
+        source[0] += listed
 
 
 def works(text: str, file: Path) -> str:
@@ -118,8 +143,10 @@ def install_cell(address: str, recipes: list[str] = (), tasks: bool = False) -> 
     return cell
 
 
-def know_repository(app, config) -> None:
-    """Give the theme the repository, for its launch buttons. In `kc_repository`, too, so that pages are written again."""
+def know_surroundings(app, config) -> None:
+    """Give the theme the repository, for its launch buttons, and Sphinx what pages depend on besides their text: it reads them
+    again where one value changed, and writes them again where another did."""
+    config.kc_made_with, config.kc_static = made_with(), hash_of(Path(app.srcdir, "_static"))
     config.kc_repository = repository(Path(app.srcdir).parent)
     if not config.kc_repository:
         config.html_theme_options.pop("launch_buttons", None)
@@ -165,10 +192,13 @@ def without_extra_scripts(app, pagename, templatename, context, doctree) -> None
 
 
 def setup(app) -> dict:
-    app.add_config_value("kc_repository", "", "html", [str])
-    app.connect("config-inited", know_repository)
+    for name, again in {"kc_made_with": "env", "kc_static": "html", "kc_repository": "html"}.items():
+        app.add_config_value(name, "", again, [str])
+    app.connect("config-inited", know_surroundings)
     app.connect("env-get-outdated", outdated)
+    app.connect("env-before-read-docs", begin)
     app.connect("env-before-read-docs", execute_together)
+    app.connect("env-get-updated", referring, priority=900)  # after sections and figures are numbered, at 500
     app.connect("source-read", list_works)
     app.connect("html-page-context", offer_download, priority=400)  # before the theme makes its menus, at 501
     app.connect("html-page-context", open_notebook, priority=502)

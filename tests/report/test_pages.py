@@ -4,6 +4,7 @@ from collections import namedtuple
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
@@ -115,29 +116,21 @@ def pages(tmp_path):
     return Pages(SimpleNamespace(name="tiny", runs=(run_of(output=output),)), book)
 
 
-def test_what_is_missing_is_named_before_a_page_is_written(pages, monkeypatch):
+def test_what_is_missing_is_named_before_a_page_is_written(pages, results):
     pages.study.cells = [namedtuple("Cell", "key recipe")("0" * 24, "magnitude@all=0.5")]
-    monkeypatch.setattr("kc_utils.report.pages.store.read", lambda key: None)
     with pytest.raises(MissingData, match="no stored rows of magnitude@all=0.5"):
         pages.write()
     pages.study.runs[0].output.unlink()
     with pytest.raises(MissingData, match="run tiny-pruning of study tiny"):
-        pages.write()
+        Pages(pages.study, pages.book).write()
     assert not pages.folder.exists()
-
-
-def test_stale_pages_go(pages):
-    (pages.folder / "rows").mkdir(parents=True)
-    (pages.folder / "rows" / "old.parquet").write_bytes(b"")
-    pages._put("a.md", b"one")
-    pages._remove_stale()
-    assert [p.name for p in pages.folder.rglob("*")] == ["a.md"]
 
 
 def test_a_page_begins_with_its_installation_and_ends_with_its_provenance(pages, monkeypatch):
     monkeypatch.setattr(tables, "provenance", lambda run, results: "## Rows\n")
-    pages._page(pages.study.runs[0], {})
-    page = nbformat.read(pages.folder / "tiny-pruning.ipynb", as_version=4)
+    monkeypatch.setattr("kc_utils.report.pages.table_of", lambda results: pd.DataFrame())
+    made = pages._page(pages.study.runs[0])
+    page = nbformat.reads(made["tiny-pruning.ipynb"], as_version=4)
     assert page.cells[0].metadata["tags"] == ["remove-cell"]
     assert (page.cells[1].source, page.cells[-1].source) == ("# Pruning · tiny", "## Rows\n")
     nbformat.validate(page)

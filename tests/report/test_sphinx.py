@@ -1,5 +1,6 @@
 """What the book adds to Sphinx: works cited, chapters executed again, notebooks that leave the book, a strict build."""
 
+import os
 import re
 import subprocess
 import sys
@@ -29,22 +30,57 @@ def test_works_are_listed_once_by_author_and_only_where_they_are_cited():
     assert [name in line for name, line in zip(("Jin", "Namburi", "Wilson"), lines, strict=True)] == [True] * 3
     assert works("nothing is cited", BIB) == works("{cite}`nobody1900`", BIB) == ""
 
+    used = set()
     for page, expected in (("chapter.md", 1), ("references.md", 0), ("notebook.ipynb", 0)):  # chapters of text alone
-        app, source = SimpleNamespace(srcdir=BIB.parent, env=SimpleNamespace(doc2path=lambda _, p=page: p)), [TEXT]
-        sphinx.list_works(app, page.partition(".")[0], source)
+        env, source = SimpleNamespace(doc2path=lambda _, p=page: p, note_dependency=used.add), [TEXT]
+        sphinx.list_works(SimpleNamespace(srcdir=BIB.parent, env=env), page.partition(".")[0], source)
         assert source[0].count(WORKS) == expected
+    assert used == {"references.bib"}
 
 
-def test_chapters_are_executed_again_when_code_or_rows_changed(tmp_path, monkeypatch):
+def test_chapters_on_results_are_read_again_when_these_changed(tmp_path):
     env = SimpleNamespace(found_docs={"glossary", "intro", "techniques/one", "findings/two"})
-    app = SimpleNamespace(srcdir=tmp_path)
-    (tmp_path / "results").mkdir()
+    app = SimpleNamespace(srcdir=tmp_path, doctreedir=tmp_path)
     again = lambda: sphinx.outdated(app, env, set(), set(), set())  # noqa: E731
-    assert again() == ["findings/two", "intro", "techniques/one"] and again() == []
+    assert again() == []
+    (tmp_path / "results").mkdir()
     (tmp_path / sphinx.MADE_OF).write_text("other rows")
-    assert again() == ["findings/two", "intro"]
-    monkeypatch.setattr(sphinx, "versions", lambda packages: {"torch": "another"})
-    assert again() == ["findings/two", "intro", "techniques/one"]
+    assert again() == ["findings/two", "intro"] and again() == []
+
+
+def test_a_build_writes_what_changed_and_fails_until_the_fault_is_gone(tmp_path, in_project, monkeypatch):
+    texts = {
+        "intro": "",
+        "one": "{ref}`See <place>`",
+        "two": "(place)=\n## Place\n",
+        "three": "```{include} results/part.md\n```",
+    }
+    folder = small_book(tmp_path, [{"file": name} for name in ("one", "two", "three")])
+    part, two = folder / "results" / "part.md", folder / "two.md"
+    part.write_text("A part.\n")
+    for name, text in texts.items():
+        (folder / f"{name}.md").write_text(f"# {name}\n\n{text}\n")
+    html, stamps = tmp_path / "_build" / "html", {}
+
+    def written() -> set[str]:
+        build_html(tmp_path)
+        now = {name: (html / f"{name}.html").stat().st_mtime_ns for name in texts}
+        changed = {name for name in now if now[name] != stamps.get(name)}
+        stamps.update(now)
+        return changed
+
+    assert written() == {*texts}
+    assert written() == set()
+    part.write_text("Another part.\n")
+    (html / "two.html").unlink()
+    assert written() == {"two", "three", "intro"}, "Sphinx always writes the start page, too"
+    (tmp_path / "site" / "scipy-2.0.dist-info").mkdir(parents=True)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path / 'site'}")
+    assert written() == {*texts}, "a package was installed"
+    two.write_text(two.read_text().replace("(place)=", "(elsewhere)="))
+    for _ in range(2):
+        with pytest.raises(BadResult, match="one.md:3: WARNING: undefined label: 'place'"):
+            build_html(tmp_path)
 
 
 @pytest.mark.parametrize("given", [ADDRESS, f"{ADDRESS}/", f"{ADDRESS}.git"])
