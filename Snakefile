@@ -41,6 +41,7 @@ rule evaluations:
         mem_mb=lambda wildcards, attempt: min(given("mem_mb")(wildcards) * attempt, MEMORY),
         runtime=lambda wildcards, attempt: given("runtime")(wildcards) * attempt,
         gpu=lambda wildcards: given("gpu")(wildcards) if GPUS else 0,
+        gpu_model=lambda wildcards: config.get("gpu_model", "") if GPUS and given("gpu")(wildcards) else "",
     shell:
         "export OMP_NUM_THREADS={threads}; test {resources.gpu} != 0 || export KC_DEVICE=${{KC_DEVICE:-cpu}}; "
         "{KC} study evaluations {input:q} 2> {log:q}"

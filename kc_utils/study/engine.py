@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,17 +93,21 @@ class How(NamedTuple):
 
     @property
     def settings(self) -> dict:
-        """jobs at a time, recipes a batch of a large model, and the options of Snakemake."""
+        """jobs at a time, recipes a batch of a large model, whether jobs run here, and the options of Snakemake."""
         if self.profile is None:
             import torch
 
             cores, gpus, memory = self.cores or all_cores(), torch.cuda.device_count(), psutil.virtual_memory().total >> 20
             limits = ["--resources", f"mem_mb={memory}", f"gpu={gpus}", "--config", f"memory={memory}", f"gpus={gpus}"]
-            return {"jobs": cores, "recipes": None, "options": ["--cores", str(cores), *limits]}
+            return {"jobs": cores, "recipes": None, "here": True, "options": ["--cores", str(cores), *limits]}
         written = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        plugin = f"snakemake-executor-plugin-{written.get('executor', 'local')}"
+        here = plugin.endswith("-local")
+        if not here and find_spec(plugin.replace("-", "_")) is None:
+            raise BadRequest(f"profile {self.profile!r} needs {plugin}: pip install -c constraints.txt -e '.[cluster]'")
         config = dict(pair.split("=") for pair in written.get("config", ()))
         jobs, recipes = int(written.get("jobs") or written.get("cores") or 1), int(config.get("batch", 0)) or None
-        return {"jobs": jobs, "recipes": recipes, "options": ["--profile", str(self.folder)]}
+        return {"jobs": jobs, "recipes": recipes, "here": here, "options": ["--profile", str(self.folder)]}
 
 
 HERE = How()
@@ -197,7 +202,7 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
     left, ready = [c for c in waiting if c not in failed], [r for r in runs if not absent.keys() & set(r.plan.models)]
     if left or ready:
         settings, before = how.settings, len(cells) - len(waiting)
-        warm = warm_kernels(wait=not left) if ready else nullcontext()
+        warm = warm_kernels(wait=not left) if ready and settings["here"] else nullcontext()
         with _described(study, left, ready, how) as (jobs, notebooks, targets), warm:
             with Progress(study.name, left, [run.output for run in ready], settings["jobs"], before) as progress:
                 snakemake(targets, _log(study), settings["options"], progress.look)
