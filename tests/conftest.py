@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # so that `tests.trained` is found by `pytest`
 
-SLOW = ("test_smoke.py", "test_engine.py", "test_session.py", "test_contributing.py", "test_lab_notebooks.py")
+SLOW = ("test_smoke.py", "test_engine.py", "test_session.py", "test_contributing.py", "test_lab_notebooks.py", "test_slurm.py")
 
 settings.register_profile("shared machine", deadline=None)  # one slow example says nothing here
 settings.load_profile("shared machine")
