@@ -1,6 +1,7 @@
 """`kc`: the study from the command line. Errors a user can act on are one line on standard error."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -198,6 +199,7 @@ lab.register(app)
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a command in order, as Ctrl-C does
     try:
         code = app(standalone_mode=False)  # typer returns the exit code of what it caught itself: 130 for Ctrl-C
     except KCError as error:

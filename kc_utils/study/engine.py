@@ -204,7 +204,8 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
         settings, before = how.settings, len(cells) - len(waiting)
         warm = warm_kernels(wait=not left) if ready and settings["here"] else nullcontext()
         with _described(study, left, ready, how) as (jobs, notebooks, targets), warm:
-            with Progress(study.name, left, [run.output for run in ready], settings["jobs"], before) as progress:
+            outputs = [run.output for run in ready]
+            with Progress(study.name, left, outputs, settings["jobs"], before, settings["here"]) as progress:
                 snakemake(targets, _log(study), settings["options"], progress.look)
             for cell, file in [(cell, file) for file, job in jobs.items() for cell in job["cells"] if not store.has(cell.key)]:
                 failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -74,7 +75,7 @@ def snakemake(targets: Iterable[Path], log: Path, options: Sequence[str], look: 
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=look())
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # it cancels its jobs, on a cluster, too; SIGTERM would wait for them
     look()
     return process.returncode
 

@@ -50,13 +50,16 @@ class Work:
 class Progress:
     """One line on standard error: how much is done of some evaluations and notebooks, and how long the rest will take."""
 
-    def __init__(self, name: str, cells: Iterable[Cell], notebooks: Iterable[Path], jobs: int, before: int = 0):
-        """cells: that are to be computed; notebooks: files that are to be made; jobs: at a time; before: finished earlier."""
-        self.work, self.jobs = Work(cells), jobs
+    def __init__(
+        self, name: str, cells: Iterable[Cell], notebooks: Iterable[Path], jobs: int, before: int = 0, here: bool = True
+    ):
+        """cells: that are to be computed; notebooks: files that are to be made; jobs: at a time; before: finished earlier; here:
+        whether jobs run on this machine."""
+        self.work, self.jobs, self.here = Work(cells), jobs, here
         self.cells, self.notebooks = dict.fromkeys(self.work.expected), dict.fromkeys(notebooks)
         self._before, self._of = before, before + len(self.cells)
         self._bar = tqdm(total=1.0, desc=name, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}")
-        self._begin, self._shown = time.monotonic(), ""
+        self._begin, self._shown, self._first = time.monotonic(), "", self._left()
 
     def look(self) -> float:
         """Look at what has been finished since, and return the seconds until it is worth looking again."""
@@ -65,8 +68,10 @@ class Progress:
             self.work.learn(cell)
             del self.cells[cell]
         self.notebooks = {file: None for file in self.notebooks if not file.is_file()}
-        left = (self.work.seconds(self.cells) + NOTEBOOK_S * len(self.notebooks)) / self.jobs
+        left = self._left()
         done = time.monotonic() - self._begin
+        if not self.here:  # jobs wait in a queue, too: as long as those before them
+            left = max(left, done * (left / (self._first - left) if left < self._first else 1))
         count = f"{self._of - len(self.cells)}/{self._of} evaluations"
         count += f", {len(self.notebooks)} notebooks left" if self.notebooks else ""
         if count != self._shown or sys.stderr.isatty():
@@ -75,6 +80,9 @@ class Progress:
             self._bar.n, self._shown = done / (done + left) if left else 1.0, count
             self._bar.refresh()
         return max(1.0, (time.monotonic() - begin) / A_LOOK)
+
+    def _left(self) -> float:
+        return (self.work.seconds(self.cells) + NOTEBOOK_S * len(self.notebooks)) / self.jobs
 
     def __enter__(self):
         self.look()
