@@ -19,8 +19,10 @@ from kc_utils.probing.probe import Probe
 from kc_utils.study import estimate, provenance, store
 from kc_utils.study.cells import Cell, grouped
 
-LEAST_S = 20.0
-"""Of a batch, in seconds on one core: to start Python and torch takes four."""
+LEAST_S = 45.0
+"""Of a batch, in seconds on one core: to start Python, torch and a model's classes takes five or six."""
+SHARE = 1.3
+"""A batch takes this part of what a core has left: so much may the estimates err before cores end apart."""
 SPARE = 3
 """Times the expected seconds that a job is given on a cluster, and ten minutes more."""
 
@@ -40,7 +42,7 @@ def packed(cells: Iterable[Cell], jobs: int, recipes: int | None = None) -> list
         for seconds, group in sorted(groups, key=lambda g: -g[0]):
             if not count or (count >= recipes if model and recipes else held >= share):
                 batches.append([])
-                share, held, count = max(LEAST_S, left / (2 * jobs)), 0.0, 0
+                share, held, count = max(LEAST_S, left / (SHARE * jobs)), 0.0, 0
             batches[-1] += group
             held, count, left = held + seconds, count + 1, left - seconds
     return batches
