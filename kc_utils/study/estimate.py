@@ -25,9 +25,9 @@ from kc_utils.probing.probe import TWINS, Probe
 from kc_utils.study.cells import Cell
 
 CHARACTERS_A_TOKEN, ITEMS_OF_A_TASK, TOKENS_OF_AN_ITEM, TOKENS_OF_A_TEXT = 4.0, 1500, 100, 300_000
-A_CORE, A_TOKEN, AN_EVALUATION = 9e10, 25e-6, 0.03  # operations a second; seconds
+A_CORE, A_TOKEN, AN_EVALUATION = 2.4e11, 25e-6, 0.03  # operations a second, of those that are estimated here; seconds
 SMALL_MB = 2100  # of memory: a model that takes no more shares batches with others
-COMPRESSING, CALIBRATING = 30e-9, 250e-9  # seconds a parameter, loading included; the second, of solving
+COMPRESSING, CALIBRATING = 20e-9, 250e-9  # seconds a parameter, loading included; the second, of solving
 UTILISATION, SOLVER_UTILISATION, DISK_GB_S, PASSES, CALIBRATION_TOKENS = 0.3, 0.1, 1.0, 30, 120
 
 
