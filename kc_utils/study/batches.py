@@ -8,6 +8,7 @@ a reason of its model or recipe. A job that is killed, or that misses data, leav
 """
 
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -37,28 +38,34 @@ def packed(cells: Iterable[Cell], jobs: int, recipes: int | None = None) -> list
         large = estimate.memory_mb(model) > estimate.SMALL_MB
         pools.setdefault(model if large else "", []).append((sum(estimate.seconds(group)), group))
     batches, left = [], sum(seconds for groups in pools.values() for seconds, _ in groups)
+    least = LEAST_S if recipes else min(LEAST_S, left / jobs)  # on a cluster, a job may wait
     for model, groups in sorted(pools.items(), reverse=True):  # the small ones last
         share = held = count = 0.0
         for seconds, group in sorted(groups, key=lambda g: -g[0]):
             if not count or (count >= recipes if model and recipes else held >= share):
                 batches.append([])
-                share, held, count = max(LEAST_S, left / (SHARE * jobs)), 0.0, 0
+                share, held, count = max(least, left / (SHARE * jobs)), 0.0, 0
             batches[-1] += group
             held, count, left = held + seconds, count + 1, left - seconds
     return batches
 
 
-def described(batch: Sequence[Cell], threads: int, speed: float = 1.0) -> dict:
-    """Return a batch as JSON. speed: measured seconds of finished evaluations by the estimated ones."""
+def described(batch: Sequence[Cell], jobs: int = 1, memory: float = math.inf, speed: float = 1.0) -> dict:
+    """Return a batch as JSON. jobs: at a time, in so much memory (MB); speed: measured seconds of finished evaluations by the
+    estimated ones.
+
+    A job has one thread, whatever else is left to do, so that scores do not depend on when a study was stopped; more only where
+    memory leaves room for fewer jobs than there are cores.
+    """
     models = list(dict.fromkeys(cell.model for cell in batch))
     seconds = speed * sum(sum(estimate.seconds(group)) for group in grouped(batch).values())
-    memory = max(map(estimate.memory_mb, models))
+    needed = max(map(estimate.memory_mb, models))
     return {
         "models": models,
-        "threads": threads,
-        "mem_mb": memory,
+        "threads": min(jobs, max(1, round(jobs * needed / memory))),
+        "mem_mb": needed,
         "runtime": 10 + round(SPARE * seconds / 60),
-        "gpu": int(memory > estimate.SMALL_MB),
+        "gpu": int(needed > estimate.SMALL_MB),
         "seconds": round(seconds, 1),
         "evaluations": [{"model": c.model, "recipe": c.recipe, "probe": c.probe.model_dump(mode="json")} for c in batch],
     }

@@ -5,6 +5,7 @@ command goes on from the finished evaluations. Where a profile says so, jobs run
 """
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -93,13 +94,14 @@ class How(NamedTuple):
 
     @property
     def settings(self) -> dict:
-        """jobs at a time, recipes a batch of a large model, whether jobs run here, and the options of Snakemake."""
+        """jobs at a time, recipes a batch of a large model, whether jobs run here, with how much memory (MB), and the options of
+        Snakemake."""
         if self.profile is None:
             import torch
 
             cores, gpus, memory = self.cores or all_cores(), torch.cuda.device_count(), psutil.virtual_memory().total >> 20
             limits = ["--resources", f"mem_mb={memory}", f"gpu={gpus}", "--config", f"memory={memory}", f"gpus={gpus}"]
-            return {"jobs": cores, "recipes": None, "here": True, "options": ["--cores", str(cores), *limits]}
+            return {"jobs": cores, "recipes": None, "here": True, "memory": memory, "options": ["--cores", str(cores), *limits]}
         written = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         plugin = f"snakemake-executor-plugin-{written.get('executor', 'local')}"
         here = plugin.endswith("-local")
@@ -107,7 +109,8 @@ class How(NamedTuple):
             raise BadRequest(f"profile {self.profile!r} needs {plugin}: pip install -c constraints.txt -e '.[cluster]'")
         config = dict(pair.split("=") for pair in written.get("config", ()))
         jobs, recipes = int(written.get("jobs") or written.get("cores") or 1), int(config.get("batch", 0)) or None
-        return {"jobs": jobs, "recipes": recipes, "here": here, "options": ["--profile", str(self.folder)]}
+        options = ["--profile", str(self.folder)]
+        return {"jobs": jobs, "recipes": recipes, "here": here, "memory": math.inf, "options": options}
 
 
 HERE = How()
@@ -225,7 +228,6 @@ def _described(
     and runs by file, and what Snakemake is to make."""
     settings, jobs = how.settings, {}
     packed = batches.packed(cells, settings["jobs"], settings["recipes"])
-    threads = max(1, settings["jobs"] // len(packed)) if packed and how.profile is None else 1
     work = Work(study.cells)
     for cell in study.cells:
         work.learn(cell)
@@ -237,7 +239,7 @@ def _described(
     try:
         for number, batch in enumerate(packed, 1):
             file = folder / f"{number:04}-{re.sub(r'[^a-z0-9.]+', '-', batch[0].model.lower())[-40:]}.json"
-            job = batches.described(batch, threads, work.speed(batch[0].model))
+            job = batches.described(batch, settings["jobs"], settings["memory"], work.speed(batch[0].model))
             write_text(file, json.dumps(job))
             jobs[file] = job | {"cells": batch}
         made_by = {cell: file for file, job in jobs.items() for cell in job["cells"]}

@@ -44,14 +44,19 @@ def test_batches_shrink_so_that_cores_end_together(cells):
 
 
 def test_a_batch_asks_for_what_its_model_needs(cells):
-    of = lambda model: batches.described([c for c in cells if c.model == model], 1)  # noqa: E731
+    of = lambda model: batches.described([c for c in cells if c.model == model])  # noqa: E731
     lab, smollm, vicuna = of(LAB[0]), of("smollm2-135m"), of("vicuna-7b")
     assert (lab["gpu"], smollm["gpu"], vicuna["gpu"]) == (0, 1, 1)
     assert lab["mem_mb"] < 2100 < smollm["mem_mb"] < 3000
     assert 4 * 6738 < vicuna["mem_mb"] < 5 * 6738 + 2100, "float32 weights of 6.7 billion parameters fit"
     assert 10 <= lab["runtime"] < smollm["runtime"] < vicuna["runtime"]
-    slow = batches.described([c for c in cells if c.model == "vicuna-7b"], 1, speed=3.0)
+    slow = batches.described([c for c in cells if c.model == "vicuna-7b"], speed=3.0)
     assert slow["runtime"] - 10 == pytest.approx(3 * (vicuna["runtime"] - 10), rel=0.01), "measured seconds correct it"
+
+
+def test_threads_are_those_of_cores_that_memory_leaves_idle(cells):
+    of = lambda model: batches.described([c for c in cells if c.model == model], 16, 64_000)["threads"]  # noqa: E731
+    assert [of(m) for m in (LAB[0], *LARGE)] == [1, 1, 8]
 
 
 def test_work_is_corrected_by_what_was_measured(cells, results, monkeypatch):
