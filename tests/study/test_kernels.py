@@ -61,8 +61,8 @@ def test_a_kernel_is_interrupted_and_restarted_and_ends_with_its_client_as_the_s
             assert {*started, server} == set(psutil.Process().children())
         manager, client = start_new_kernel()
         first = process_of(client)
-        client.execute("while True: pass")
-        while client.get_iopub_msg()["content"].get("execution_state") != "busy":
+        client.execute("print('begun', flush=True)\nwhile True: pass")
+        while "begun" not in client.get_iopub_msg()["content"].get("text", ""):  # an interrupt before it does nothing
             pass
         manager.interrupt_kernel()
         while client.get_iopub_msg()["content"].get("ename") != "KeyboardInterrupt":
