@@ -24,6 +24,7 @@ from kc_utils.places import cores
 from kc_utils.probing.probe import Probe
 from kc_utils.study import batches, engine, estimate, store
 from kc_utils.study.cells import Cell, chosen, grouped
+from kc_utils.study.progress import Work
 from kc_utils.study.studyfile import Study, load_study
 
 SLEEPING = """
@@ -86,8 +87,9 @@ def plan(many: int) -> None:
         os.environ["KC_RESULTS"] = folder
         begin, cells = time.perf_counter(), made()
         study = Study("many", "", "", ())
-        waiting = [cell for cell in cells if not store.has(cell.key) and not store.failure(cell.key)]
-        with engine._described(study, waiting, [], engine.HERE) as (jobs, *_):
+        work = Work(cells)
+        waiting = [cell for cell in work.left() if not store.failure(cell.key)]
+        with engine._described(study, work, waiting, [], engine.HERE.settings) as (jobs, *_):
             planned = time.perf_counter() - begin
         print(f"{len(cells):,} evaluations in {len(jobs)} batches: planned in {planned:.1f} s")
         marker = {"made": {"seconds": {"probe": 0.1}, "threads": 1}, "report": {}}
@@ -97,7 +99,7 @@ def plan(many: int) -> None:
             (file / store.ROWS).write_bytes(b"")
             (file / store.MARKER).write_text(json.dumps(marker | {"rows_sha256": EMPTY}))
         begin, cells = time.perf_counter(), made()
-        assert all(store.has(cell.key) for cell in cells)
+        assert not Work(cells).left()
         print(f"found done in {time.perf_counter() - begin:.1f} s")
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB at most")
 

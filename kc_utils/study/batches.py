@@ -10,20 +10,23 @@ a reason of its model or recipe. A job that is killed, or that misses data, leav
 import json
 import math
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kc_utils.errors import KCError, MissingData
 from kc_utils.places import write_text
 from kc_utils.probing.probe import Probe
-from kc_utils.study import estimate, provenance, store
+from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, grouped
 
 LEAST_S = 45.0
 """Of a batch, in seconds on one core: to start Python, torch and a model's classes takes five or six."""
 SHARE = 1.3
 """A batch takes this part of what a core has left: so much may the estimates err before cores end apart."""
+BEAT_S = 30.0
 SPARE = 3
 """Times the expected seconds that a job is given on a cluster, and ten minutes more."""
 
@@ -76,16 +79,32 @@ def compute_batch(file: Path) -> None:
     the batch's `.done`. Raises MissingData, after all others are computed, where one of them lacks data or a disk."""
     batch = json.loads(file.read_text(encoding="utf-8"))
     cells = [Cell(e["model"], e["recipe"], Probe(**e["probe"])) for e in batch["evaluations"]]
-    running, missing = file.with_suffix(".running"), None
-    write_text(running, json.dumps({"at": provenance.now(), "on": provenance.hardware()}))
-    try:
-        for group in grouped(cells).values():
-            missing = compute_group(group) or missing
-    finally:
-        running.unlink(missing_ok=True)
+    with beating(file.with_suffix(".running")):
+        missing = [error for group in grouped(cells).values() if (error := compute_group(group))]
     if missing:
-        raise missing
+        raise missing[-1]
     write_text(file.with_suffix(".done"), "")
+
+
+@contextmanager
+def beating(file: Path) -> Iterator[None]:
+    """Touch a file every BEAT_S seconds while a block runs, so that others see whether it does, and remove it."""
+    ended = threading.Event()
+
+    def beat():
+        with suppress(OSError):
+            file.touch()
+            while not ended.wait(BEAT_S):
+                file.touch()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        file.unlink(missing_ok=True)
 
 
 def compute_group(group: Sequence[Cell]) -> MissingData | None:

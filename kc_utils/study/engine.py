@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from kc_utils.errors import BadRequest, BadResult, KCError, MissingData, listed
 from kc_utils.models.registry import resolve
 from kc_utils.places import cores as all_cores
 from kc_utils.places import disk_message, project_dir, results_dir, write_text
-from kc_utils.study import batches, estimate, record, store
+from kc_utils.study import batches, estimate, store
 from kc_utils.study.cells import Cell, chosen
 from kc_utils.study.execution import snakemake
 from kc_utils.study.kernels import warm_kernels
@@ -39,15 +40,15 @@ def plan(study: Study) -> list[dict]:
     """
     first = {cell: run.id for run in reversed(study.runs) for cell in run.cells}
     work = Work(study.cells)
-    done = {cell: work.learn(cell) or record.where(cell.key) is not None for cell in study.cells}
+    left = set(work.left())
     return [
         {
             "run": first[cell],
             "model": cell.model,
             "recipe": cell.recipe,
             "questions": estimate.counts(cell.probe, resolve(cell.model).family)[0],
-            "done": done[cell],
-            "estimate_s": 0.0 if done[cell] else round(work.seconds([cell]), 1),
+            "done": cell not in left,
+            "estimate_s": round(work.seconds([cell]), 1) if cell in left else 0.0,
         }
         for cell in study.cells
     ]
@@ -58,8 +59,9 @@ def status(study: Study) -> dict:
     jobs that run now."""
     work = Work(study.cells)
     failed = {cell: found["why"] for cell in study.cells if (found := store.failure(cell.key))}
-    waiting = [cell for cell in study.cells if not work.learn(cell) and record.where(cell.key) is None and cell not in failed]
-    jobs = [json.loads(file.with_suffix(".json").read_text(encoding="utf-8")) for file in _folder(study).glob("*/*.running")]
+    waiting = [cell for cell in work.left() if cell not in failed]
+    alive = [file for file in _folder(study).glob("*/*.running") if time.time() - file.stat().st_mtime < 3 * batches.BEAT_S]
+    jobs = [json.loads(file.with_suffix(".json").read_text(encoding="utf-8")) for file in alive]
     held = {(e["model"], e["recipe"], json.dumps(e["probe"])) for job in jobs for e in job["evaluations"]}
     running = sum((c.model, c.recipe, json.dumps(c.probe.model_dump(mode="json"))) in held for c in waiting)
     return {
@@ -174,10 +176,10 @@ def dry_run(name: str, how: How) -> list[dict]:
 
     Nothing is computed or fetched. Raises BadResult where Snakemake refuses them.
     """
-    study = load_study(name, fetch=False)
-    waiting = [cell for cell in study.cells if not store.has(cell.key)]
-    with _described(study, waiting, [run for run in study.runs if not run.output.is_file()], how) as (jobs, _, targets):
-        options, log = [*how.settings["options"], "--dry-run"], _log(study)
+    study, settings = load_study(name, fetch=False), how.settings
+    work, runs = Work(study.cells), [run for run in study.runs if not run.output.is_file()]
+    with _described(study, work, work.left(), runs, settings) as (jobs, _, targets):
+        options, log = [*settings["options"], "--dry-run"], _log(study)
         if targets and snakemake(targets, log, options, lambda: 1.0):
             raise BadResult(f"Snakemake refuses these jobs: see {log}")
         return [
@@ -194,7 +196,8 @@ def dry_run(name: str, how: How) -> list[dict]:
 
 def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) -> Computed:
     """Let Snakemake compute what is missing of these evaluations, and execute these runs."""
-    waiting, failed, stopped = [cell for cell in cells if not store.has(cell.key)], {}, {}
+    work, failed, stopped = Work(cells), {}, {}
+    waiting = work.left()
     for cell in waiting:
         if how.again:
             store.forget_failure(cell.key)
@@ -204,11 +207,11 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
     failed |= {cell: absent[cell.model] for cell in waiting if cell.model in absent}
     left, ready = [c for c in waiting if c not in failed], [r for r in runs if not absent.keys() & set(r.plan.models)]
     if left or ready:
-        settings, before = how.settings, len(cells) - len(waiting)
+        settings = how.settings
         warm = warm_kernels(wait=not left) if ready and settings["here"] else nullcontext()
-        with _described(study, left, ready, how) as (jobs, notebooks, targets), warm:
+        with _described(study, work, left, ready, settings) as (jobs, notebooks, targets), warm:
             outputs = [run.output for run in ready]
-            with Progress(study.name, left, outputs, settings["jobs"], before, settings["here"]) as progress:
+            with Progress(study.name, work, left, outputs, settings["jobs"], settings["here"]) as progress:
                 snakemake(targets, _log(study), settings["options"], progress.look)
             for cell, file in [(cell, file) for file, job in jobs.items() for cell in job["cells"] if not store.has(cell.key)]:
                 failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)
@@ -222,15 +225,11 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
 
 @contextmanager
 def _described(
-    study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How
+    study: Study, work: Work, cells: Sequence[Cell], runs: Sequence[Run], settings: dict
 ) -> Iterator[tuple[dict[Path, dict], dict[Path, Run], list[Path]]]:
     """Write the files that Snakemake's jobs begin with, in a folder of their own, so that engines do not meet. Yield batches
     and runs by file, and what Snakemake is to make."""
-    settings, jobs = how.settings, {}
-    packed = batches.packed(cells, settings["jobs"], settings["recipes"])
-    work = Work(study.cells)
-    for cell in study.cells:
-        work.learn(cell)
+    jobs, packed = {}, batches.packed(cells, settings["jobs"], settings["recipes"])
     try:
         _folder(study).mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=_folder(study)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from kc_utils.study import estimate, store
+from kc_utils.study import estimate, record, store
 from kc_utils.study.cells import Cell, grouped
 
 FIRMNESS = 10.0
@@ -34,6 +34,10 @@ class Work:
             own[:] = own[0] + seconds, own[1] + self.expected[cell]
         return found is not None
 
+    def left(self) -> list[Cell]:
+        """Return the evaluations that are neither stored on this machine nor recorded, and learn from the stored ones."""
+        return [cell for cell in self.expected if not self.learn(cell) and record.where(cell.key) is None]
+
     def speed(self, model: str | None = None) -> float:
         """Return the measured seconds by the expected ones, of a model or of all."""
         prior = self.speed() if model else 1.0
@@ -50,14 +54,11 @@ class Work:
 class Progress:
     """One line on standard error: how much is done of some evaluations and notebooks, and how long the rest will take."""
 
-    def __init__(
-        self, name: str, cells: Iterable[Cell], notebooks: Iterable[Path], jobs: int, before: int = 0, here: bool = True
-    ):
-        """cells: that are to be computed; notebooks: files that are to be made; jobs: at a time; before: finished earlier; here:
-        whether jobs run on this machine."""
-        self.work, self.jobs, self.here = Work(cells), jobs, here
-        self.cells, self.notebooks = dict.fromkeys(self.work.expected), dict.fromkeys(notebooks)
-        self._before, self._of = before, before + len(self.cells)
+    def __init__(self, name: str, work: Work, cells: Iterable[Cell], notebooks: Iterable[Path], jobs: int, here: bool = True):
+        """cells: of the work, those that are to be computed; notebooks: files that are to be made; jobs: at a time; here: whether
+        jobs run on this machine."""
+        self.work, self.jobs, self.here = work, jobs, here
+        self.cells, self.notebooks = dict.fromkeys(cells), dict.fromkeys(notebooks)
         self._bar = tqdm(total=1.0, desc=name, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}")
         self._begin, self._shown, self._first = time.monotonic(), "", self._left()
 
@@ -72,7 +73,8 @@ class Progress:
         done = time.monotonic() - self._begin
         if not self.here:  # jobs wait in a queue, too: as long as those before them
             left = max(left, done * (left / (self._first - left) if left < self._first else 1))
-        count = f"{self._of - len(self.cells)}/{self._of} evaluations"
+        of = len(self.work.expected)
+        count = f"{of - len(self.cells)}/{of} evaluations"
         count += f", {len(self.notebooks)} notebooks left" if self.notebooks else ""
         if count != self._shown or sys.stderr.isatty():
             spent, rest = map(tqdm.format_interval, (done, left))
