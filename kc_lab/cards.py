@@ -9,6 +9,9 @@ interval. Weights are stored in 16-bit floats; the stored ones are measured, for
     open_book  unknown people: the fact is stated first beside one about somebody else, then queried in another template,
                top-1 over the whole vocabulary
     rule       agreement of subject and verb for pairs of nouns that never stand together in training
+
+Models of real sentences have other shares, all top-1 over the whole vocabulary: `both`, `sentence` and `never`, facts of these
+kinds (`kc_lab.wikipedia`) in the first template; `both_held_out` and `sentence_held_out` in the one that training held out.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ import pydantic
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData, listed
 from kc_utils.places import complete_or_absent, sha256_of
 
+WIKIPEDIA = "wikipedia"
+"""The size of models that read real sentences, with their word pieces; all others know the made-up world."""
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 WEIGHTS, CARD = "model.safetensors", "card.json"
 SAMPLE, STRANGERS, SEED = 900, 600, 7
@@ -48,6 +53,16 @@ class Recall(pydantic.BaseModel):
     rule: Share
 
 
+class Reading(pydantic.BaseModel):
+    """What a model of real sentences knows."""
+
+    both: Share
+    both_held_out: Share
+    sentence: Share
+    sentence_held_out: Share
+    never: Share
+
+
 class Card(pydantic.BaseModel):
     """The fields that every card holds; others are allowed."""
 
@@ -60,7 +75,7 @@ class Card(pydantic.BaseModel):
     world: str
     tokenizer: str
     training: dict
-    recall: Recall
+    recall: Recall | Reading
     sha256: str
 
 
@@ -95,9 +110,9 @@ def read_card(name: str) -> dict:
     return card
 
 
-def read_cards() -> list[dict]:
-    """Every card, by name. Raises MissingData as `read_card`."""
-    return [read_card(name) for name in names()]
+def read_cards(real: bool = False) -> list[dict]:
+    """The cards of the made-up world's models, or of those that read real sentences. Raises MissingData as `read_card`."""
+    return [card for card in map(read_card, names()) if (card["size"] == WIKIPEDIA) == real]
 
 
 def checked_folder(name: str) -> Path:
@@ -111,27 +126,51 @@ def checked_folder(name: str) -> Path:
     return folder
 
 
-def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, float]]:
-    """{name: {value, low, high, n}} of one model for each field of `Recall`. load: of the world that it was trained on."""
-    from kc_lab import world
+def recall(model, tokenizer, family: str, size: str, load: int = 1) -> dict[str, dict[str, float]]:
+    """{name: {value, low, high, n}} of one model for each field of `Recall`, or of `Reading` if it is of size WIKIPEDIA.
+    load: of the world that it was trained on."""
     from kc_utils.probing.evaluate import evaluate
     from kc_utils.probing.probe import Probe
 
     def rows(**fields):
         return evaluate(model, tokenizer, family, Probe(**fields)).rows
 
+    measured = _read(rows) if size == WIKIPEDIA else _taught(rows, load)
+    return {name: _share(frame["correct"]) for name, frame in measured.items()}
+
+
+def _read(rows) -> dict:
+    from kc_lab import wikipedia
+
+    hidden, found = {name: wikipedia.held_out(r) for name, r in wikipedia.facts().relations.items()}, {}
+    for kind in wikipedia.KINDS:
+        frame = rows(facts=f"lab:wikipedia-{kind}", protocols=("cloze",), templates="all")
+        found[kind] = frame[frame["template"] == 0]
+        found[f"{kind}_held_out"] = frame[frame["template"] == frame["relation"].map(hidden)]
+    return {name: found[name] for name in Reading.model_fields}
+
+
+def _taught(rows, load: int) -> dict:
+    from kc_lab import world
+
     source = "lab:people" + (f"-x{load}" if load > 1 else "")
     people = rows(facts=source, limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
     hidden = world.held_out(load)
     held_out = [t in hidden[f] for f, t in zip(people["fact"], people["template"], strict=True)]
-    measured = {
+    return {
         "trained": people[[not h for h in held_out]],
         "held_out": people[held_out],
         "world": rows(facts="lab", relations=(*world.REAL, "headquarters"), protocols=("rank",), alternatives=9),
         "open_book": rows(facts="lab:strangers", limit=STRANGERS, protocols=("openbook-cloze",)),
         "rule": rows(facts="lab:rule", protocols=("rank",), alternatives=1),
     }
-    return {name: _share(frame["correct"]) for name, frame in measured.items()}
+
+
+def _made_of(size: str, load: int):
+    """The tokenizer of a model of this size, and the hash of its world."""
+    from kc_lab import tokenizer, wikipedia, world
+
+    return (wikipedia.build(), wikipedia.world_hash()) if size == WIKIPEDIA else (tokenizer.build(), world.world_hash(load))
 
 
 def _share(correct) -> dict[str, float]:
@@ -150,10 +189,10 @@ def write(lesson, model, course: dict, target: Path) -> dict:
     import torch
 
     from kc_lab.tokenizer import as_transformers, tokenizer_hash
-    from kc_lab.world import world_hash
     from kc_utils.study import provenance
 
-    tokenizer, model = as_transformers(), model.to("cpu")
+    (made, world), model = _made_of(lesson.size, lesson.load), model.to("cpu")
+    tokenizer = as_transformers(made)
     with complete_or_absent(target) as folder:
         model.to(torch.float16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -164,10 +203,10 @@ def write(lesson, model, course: dict, target: Path) -> dict:
             "seed": lesson.seed,
             "load": lesson.load,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "world": world_hash(lesson.load),
-            "tokenizer": tokenizer_hash(),
+            "world": world,
+            "tokenizer": tokenizer_hash(made),
             "training": course,
-            "recall": recall(model.float(), tokenizer, lesson.family, lesson.load),
+            "recall": recall(model.float(), tokenizer, lesson.family, lesson.size, lesson.load),
             "sha256": sha256_of(folder / WEIGHTS),
             "at": provenance.now(),
             "versions": provenance.versions(VERSIONS),
@@ -183,19 +222,18 @@ def verify(name: str) -> dict:
     Compares the hashes of weights, world and tokenizer, the number of parameters, and recall, which must lie in the card's
     intervals. Raises BadResult with what differs.
     """
-    from kc_lab.tokenizer import build, tokenizer_hash
-    from kc_lab.world import world_hash
+    from kc_lab.tokenizer import tokenizer_hash
     from kc_utils.models.loading import load
 
     card, loaded = read_card(name), load(f"lab:{name}")
-    again = f"train again: kc lab train {name}"
-    if world_hash(card["load"]) != card["world"]:
+    again, (made, world) = f"train again: kc lab train {name}", _made_of(card["size"], card["load"])
+    if world != card["world"]:
         raise BadResult(f"{name}: the world is not the one that it was trained on; {again}")
-    if tokenizer_hash() != card["tokenizer"] or loaded.tokenizer.get_vocab() != build().get_vocab():
+    if tokenizer_hash(made) != card["tokenizer"] or loaded.tokenizer.get_vocab() != made.get_vocab():
         raise BadResult(f"{name}: the tokenizer is not the one that it was trained with; {again}")
     if sum(p.numel() for p in loaded.model.parameters()) != card["parameters"]:
         raise BadResult(f"{name}: the number of parameters is not the card's")
-    found = recall(loaded.model, loaded.tokenizer, card["family"], card["load"])
+    found = recall(loaded.model, loaded.tokenizer, card["family"], card["size"], card["load"])
     for what, now in found.items():
         then = card["recall"][what]
         if not then["low"] <= now["value"] <= then["high"]:

@@ -22,13 +22,12 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from kc_lab.cards import CARD, CHECKPOINTS, write
-from kc_lab.corpus import Corpus, OpenBook, Rows
-from kc_lab.models import fresh
-from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, guidance
+from kc_lab.models import WIKIPEDIA, fresh
+from kc_lab.objectives import OBJECTIVES, Statements
+from kc_lab.packing import Sentences
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.models.registry import FAMILIES
 from kc_utils.places import cache_dir, complete_or_absent, cores, results_dir
-from kc_utils.probing.logits import only_at
 from kc_utils.study.code import code_hash
 from kc_utils.study.execution import snakemake
 
@@ -36,6 +35,7 @@ WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
+    ("encoder", WIKIPEDIA): 1e-3, ("encoder-decoder", WIKIPEDIA): 2e-3, ("decoder", WIKIPEDIA): 2e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
 _NAME = re.compile(r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)")
@@ -63,25 +63,41 @@ class Lesson:
             raise BadRequest(f"no lab model {name!r}: write FAMILY-SIZE-sSEED, or with a load FAMILY-SIZE-xLOAD-sSEED")
         return cls(parts["family"], parts["size"], int(parts["seed"]), int(parts["load"] or 1))
 
+    @classmethod
+    def of(cls, family: str, size: str | None = None, seed: int = 1, load: int | None = None, world: str | None = None) -> Lesson:
+        """The lesson of a description. Raises BadRequest for a world that there is not, or that has no such size or load."""
+        if world not in (None, *WORLDS):
+            raise BadRequest(f"no world {world!r} for lab models: choose {listed(WORLDS)}")
+        if world == WIKIPEDIA and (load or 1, size or WIKIPEDIA) != (1, WIKIPEDIA):
+            raise BadRequest("the world wikipedia has one size and no load: leave --size and --load out")
+        return cls(family, WIKIPEDIA if world == WIKIPEDIA else size or "small", seed, load or 1)
 
+
+WORLDS = ("people", WIKIPEDIA)
 SEEDS = (1, 2, 3)
 LOADS = (2, 4, 8)
 """Loads of the curve of recall against load, beside 1; of one decoder each."""
 ALL = (
-    *(Lesson(family, size, seed) for size in ("small", "large") for seed in SEEDS for family in FAMILIES),
+    *(Lesson(family, size, seed) for size in ("small", "large", WIKIPEDIA) for seed in SEEDS for family in FAMILIES),
     *(Lesson("decoder", "small", 1, load) for load in LOADS),
 )
 """All models of the lab."""
 
 
+def of_world(world: str | None) -> tuple[Lesson, ...]:
+    """All models of a world, or of every world."""
+    return tuple(lesson for lesson in ALL if world is None or (lesson.size == WIKIPEDIA) == (world == WIKIPEDIA))
+
+
 @dataclass
 class Trained:
-    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together."""
+    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together; course: its settings."""
 
     model: torch.nn.Module
     steps: int
     loss: float
     seconds: float
+    course: dict
 
 
 def settings(lesson: Lesson, trained: Trained) -> dict:
@@ -96,8 +112,7 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "betas": BETAS,
         "weight_decay": WEIGHT_DECAY,
         "clip": CLIP,
-        "guided": GUIDED,
-        "guidance": WEIGHT,
+        **trained.course,
     }
 
 
@@ -118,10 +133,9 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     if lesson.family not in OBJECTIVES:
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
-    model.set_attn_implementation("eager")  # which returns its attention
-    corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
+    course = (Sentences if lesson.size == WIKIPEDIA else Statements)(lesson, model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
+    steps, file = min(steps or course.steps, course.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()
     shown = {"unit": "step", "desc": lesson.name, "disable": not show_progress, "file": sys.stderr, "mininterval": 1.0}
@@ -129,8 +143,10 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
-            guided = step < GUIDED * steps
-            losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(course.backward(model, step, steps))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
             if not math.isfinite(losses[-1]):
                 raise BadResult(f"{lesson.name}: the loss at step {step} is not a number; lower its rate in RATES")
             bar.update()
@@ -139,61 +155,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
                 last = time.perf_counter()
                 _save(file, steps, model, optimizer, step + 1, losses, before + last - begun)
     seconds = before + time.perf_counter() - begun
-    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
-
-
-def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guided: bool) -> float:
-    """Take one step of the optimizer. Returns the mean loss of the answers in all kinds of rows."""
-    draw, total = np.random.default_rng(seed), 0.0
-    optimizer.zero_grad(set_to_none=True)
-    facts, book = batch
-    groups = [*_by_length(facts), book.rows]
-    whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
-    for rows in groups:
-        inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
-        guide = guided and rows is book.rows
-        loss, attention = loss_and_attention(model, inputs, guide)
-        loss = loss * (rows.answers.shape[1] * len(rows) / whole)
-        total += float(loss.detach())
-        if guide:
-            loss = loss + WEIGHT * guidance(attention, book, objective.first)
-        loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    optimizer.step()
-    return total
-
-
-def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy in nats over the labels. Logits are computed at positions with a label alone."""
-    return loss_and_attention(model, inputs, False)[0]
-
-
-def loss_and_attention(model, inputs: dict[str, torch.Tensor], guide: bool):
-    """`mean_loss`, and with `guide` the `Attention` behind it, else None."""
-    inputs = dict(inputs)
-    labels = inputs.pop("labels")
-    rows, at = torch.nonzero(labels != NOTHING, as_tuple=True)
-    body = model.base_model
-    if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = model._shift_right(labels)
-        body = model.get_decoder()
-    if model.config.model_type != "bert":
-        inputs["use_cache"] = False
-    with only_at(body, lambda states: states[rows, at].unsqueeze(1)):
-        output = model(**inputs, output_attentions=guide)
-    loss = torch.nn.functional.cross_entropy(output.logits.squeeze(1).float(), labels[rows, at])
-    if not guide:
-        return loss, None
-    if not model.config.is_encoder_decoder:
-        return loss, Attention(output.attentions[0], output.attentions[-1])
-    return loss, Attention(output.encoder_attentions[0], output.encoder_attentions[-1], output.cross_attentions[-1])
-
-
-def _by_length(rows: Rows) -> tuple[Rows, Rows]:
-    """The shorter and the longer half, so that little is padded."""
-    order = np.argsort(rows.lengths, kind="stable")
-    half = len(order) // 2
-    return rows[order[:half]], rows[order[half:]]
+    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds, course.settings)
 
 
 def saved_at(lesson: Lesson) -> Path:

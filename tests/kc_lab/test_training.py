@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from kc_lab import cards, training
+from kc_lab import cards, objectives, training
 from kc_lab.models import SIZES, fresh
-from kc_lab.objectives import NOTHING, OBJECTIVES
-from kc_lab.training import ALL, Lesson, mean_loss, saved_at, train
+from kc_lab.objectives import NOTHING, OBJECTIVES, mean_loss
+from kc_lab.training import ALL, Lesson, saved_at, train
 from kc_utils.errors import BadRequest
 from kc_utils.models.registry import FAMILIES
 
@@ -22,7 +22,7 @@ from kc_utils.models.registry import FAMILIES
 @pytest.fixture(autouse=True)
 def _own_cache(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(training, "Corpus", lambda load, seed: corpus)
+    monkeypatch.setattr(objectives, "Corpus", lambda load, seed: corpus)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -93,9 +93,9 @@ def test_killed_and_started_again(corpus, tmp_path, environment, monkeypatch):
     """`kill -9` in the middle: training resumes from the saved state and writes the weights of a whole training."""
     lesson, steps = Lesson("encoder-decoder", "small", 1), []
     program = (
-        "import sys; from kc_lab import training; from pathlib import Path\n"
+        "import sys; from kc_lab import objectives, training; from pathlib import Path\n"
         "from tests.kc_lab.conftest import first_rows\n"
-        "training.SAVE_SECONDS, training.Corpus = 0.2, lambda load, seed: first_rows()\n"
+        "training.SAVE_SECONDS, objectives.Corpus = 0.2, lambda load, seed: first_rows()\n"
         "training.make_one(training.Lesson('encoder-decoder', 'small', 1), Path(sys.argv[1]), steps=12)\n"
     )
     own = environment | {"KC_CACHE": os.environ["KC_CACHE"], "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -106,7 +106,7 @@ def test_killed_and_started_again(corpus, tmp_path, environment, monkeypatch):
     assert victim.wait() == -signal.SIGKILL
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     noting = SimpleNamespace(steps=corpus.steps, batch=lambda step: steps.append(step) or corpus.batch(step))
-    monkeypatch.setattr(training, "Corpus", lambda load, seed: noting)
+    monkeypatch.setattr(objectives, "Corpus", lambda load, seed: noting)
     monkeypatch.setattr(cards, "recall", lambda *_: {})
     for name in ("out", "whole"):
         training.make_one(lesson, tmp_path / name, show_progress=False, steps=12)
