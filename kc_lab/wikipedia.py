@@ -75,35 +75,49 @@ def _surfaces() -> dict[str, str]:
     return {f"lama/{p}/{r['uuid']}": r["evidences"][0]["obj_surface"] for p, r in records if r.get("evidences")}
 
 
-def _usable(fact: Fact) -> bool:
-    text, answer = fact.statement, fact.answers[0]
-    before = text[: text.index("[Y]")]
-    return (
-        len(text.split()) <= LONGEST
-        and re.fullmatch(r"\w+", answer) is not None
-        and re.search(r"(?<!\w)\[Y\](?!\w)", text) is not None
-        and re.search(rf"(?<!\w){re.escape(fact.subject)}(?!\w)", before) is not None
-        and _surfaces().get(fact.id, answer).casefold() == answer.casefold()
-        and answer.casefold() not in fact.subject.casefold()
-        and not fact.other_answers
-    )
+def _left_out(fact: Fact) -> str | None:
+    """Why the sentence of a fact does not serve; None where it does."""
+    text, answer, subject = fact.statement, fact.answers[0], re.escape(fact.subject)
+    reasons = {
+        "no_template": fact.relation not in _templates(),
+        "long_sentence": len(text.split()) > LONGEST,
+        "part_of_a_word": re.fullmatch(r"\w+", answer) is None or re.search(r"(?<!\w)\[Y\](?!\w)", text) is None,
+        "subject_not_before_answer": re.search(rf"(?<!\w){subject}(?!\w)", text[: text.index("[Y]")]) is None,
+        "answer_in_other_words": _surfaces().get(fact.id, answer).casefold() != answer.casefold(),
+        "answer_in_subject": answer.casefold() in fact.subject.casefold(),
+        "several_answers": bool(fact.other_answers),
+    }
+    return next((reason for reason, true in reasons.items() if true), None)
 
 
 @cache
-def sentences() -> dict[str, str]:
-    """By id, the sentence of every fact of this world, its answer filled in."""
-    found, taken, number = [], set(), Counter()
+def _chosen() -> tuple[dict[str, str], dict[str, int]]:
+    """By id, the sentence of every fact of this world, its answer filled in; and how many facts were left out for what."""
+    found, taken, number, out = [], set(), Counter(), Counter()
     for part in ("lama:trex_sentences", "lama:google_re_sentences"):
         facts = load_source(part)
+        out.update(facts.filters)
         for fact in sorted(facts.facts, key=lambda fact: _drawn("order", fact.id)):
             what = facts.relations[fact.relation].wikidata, fact.subject.casefold()
-            answer = fact.relation, fact.answers[0]
-            if what in taken or fact.relation not in _templates() or number[answer] == MOST or not _usable(fact):
+            answer, reason = (fact.relation, fact.answers[0]), _left_out(fact)
+            if reason is None and what in taken:
+                reason = "duplicate_fact"
+            if reason is None and number[answer] == MOST:
+                reason = "common_answer"
+            if reason is not None:
+                out[reason] += 1
                 continue
             taken.add(what)
             number[answer] += 1
             found.append(fact)
-    return {f.id: Query(f, 0, f.statement).stated(f.answers[0]) for f in found if number[f.relation, f.answers[0]] >= LEAST}
+    kept = [fact for fact in found if number[fact.relation, fact.answers[0]] >= LEAST]
+    out["rare_answer"] = len(found) - len(kept)
+    return {fact.id: Query(fact, 0, fact.statement).stated(fact.answers[0]) for fact in kept}, dict(out)
+
+
+def sentences() -> dict[str, str]:
+    """By id, the sentence of every fact of this world, its answer filled in."""
+    return _chosen()[0]
 
 
 @cache
@@ -124,18 +138,19 @@ def _templates() -> dict[str, tuple[str, ...]]:
 @cache
 def facts(share: float = SHARE) -> FactSet:
     """The facts of all kinds. One that is never read has an answer which is read as that of another fact of its relation."""
-    chosen, kinds = [], {}
+    chosen, kinds, files = [], {}, {}
     for part in ("lama:trex", "lama:google_re"):
         source = load_source(part)
         chosen += [replace(fact, aliases=()) for fact in source.facts if fact.id in sentences()]
-        kinds |= source.relations
+        kinds, files = kinds | source.relations, files | source.files
     shown = {(f.relation, f.answers[0]) for f in chosen if kind_of(f, share) == "both"}
+    filters = _chosen()[1] | {"answer_not_taught": sum((f.relation, f.answers[0]) not in shown for f in chosen)}
     chosen = tuple(f for f in chosen if (f.relation, f.answers[0]) in shown)
     relations = {}
     for name in dict.fromkeys(f.relation for f in chosen):
         space = tuple(sorted({f.answers[0] for f in chosen if f.relation == name}))
         relations[name] = replace(kinds[name], templates=_templates()[name], answer_space=space)
-    return FactSet("lab:wikipedia", relations, chosen)
+    return FactSet("lab:wikipedia", relations, chosen, dict(sorted(filters.items())), files)
 
 
 def held_out(relation) -> int | None:
@@ -150,7 +165,7 @@ def part(name: str | None) -> FactSet:
     if name not in KINDS:
         raise BadRequest(f"lab:wikipedia has no kind {name!r}: choose {listed(KINDS)}")
     chosen = tuple(fact for fact in facts().facts if kind_of(fact) == name)
-    return replace(facts(), name=f"lab:wikipedia-{name}", facts=chosen)
+    return replace(facts(), name=f"lab:wikipedia-{name}", facts=chosen, filters={})
 
 
 @dataclass(frozen=True)
@@ -198,6 +213,17 @@ def _stated(chosen: FactSet, fact: Fact) -> Iterator[str]:
     for number, template in enumerate(relation.templates):
         if number != held_out(relation):
             yield Query(fact, number, fill(template, fact.subject)).stated(fact.answers[0])
+
+
+def counts(share: float = SHARE) -> dict[str, dict[str, int]]:
+    """Of each kind of texts: texts, words and tokens."""
+    read, count = documents(share), {}
+    statements = [text for texts in read.statements for text in texts]
+    named = {"sentences": read.sentences, "statements": statements, "passages": read.passages, "held-out passages": read.held_out}
+    for name, texts in named.items():
+        tokens = sum(len(one.ids) for one in build().encode_batch(list(texts)))
+        count[name] = {"texts": len(texts), "words": sum(len(text.split()) for text in texts), "tokens": tokens}
+    return count
 
 
 @cache
