@@ -167,7 +167,6 @@ class Statements:
         model.set_attn_implementation("eager")
         self._corpus, self._objective, self._seed = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family](), lesson.seed
         self.steps = self._corpus.steps
-        self.settings = {"guided": GUIDED, "guidance": WEIGHT}
 
     def backward(self, model: torch.nn.Module, step: int, steps: int) -> float:
         """Add the gradients of a step of so many. Returns the mean loss of the answers in all kinds of rows."""
@@ -185,6 +184,10 @@ class Statements:
                 loss = loss + WEIGHT * guidance(attention, book, self._objective.first)
             loss.backward()
         return total
+
+    def described(self, model: torch.nn.Module) -> dict:
+        """What is special to this training."""
+        return {"guided": GUIDED, "guidance": WEIGHT}
 
 
 def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -3,11 +3,16 @@
 A row holds whole sentences and statements, drawn anew for every pass over them; what is left of it is filled with the next
 words of ordinary language, so that no token of a row is wasted and no sentence is cut. A text is seen by itself: attention
 stays within it, by a mask, and an encoder counts positions from its beginning, as when it is queried alone.
+
+A decoder predicts every next token. What an encoder finds masked and an encoder-decoder missing is drawn at random, and in some
+of the texts the answer is among it: salient span masking, as in Guu et al. 2020 (REALM) and Roberts et al. 2020 ("How much
+knowledge can you pack into the parameters of a language model?"), without which one token in so many would be the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,18 +26,34 @@ PASSES = 60
 """How often each sentence is read, and one statement of each fact of kind `both`."""
 MASKED = 0.2
 """Share of tokens that an encoder finds masked, and an encoder-decoder missing."""
+SALIENT = 0.5
+"""Share of texts in which the answer is masked or missing in any case."""
 SPAN = (1, 2, 3)
 """Tokens of a missing span, each length equally likely."""
 
 Texts = list[np.ndarray]
+"""Each [2, n]: tokens, and whether each belongs to an answer."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one length.
+
+    tokens    [rows, LENGTH]
+    salient   [rows, LENGTH] whether a token belongs to an answer
+    document  [rows, LENGTH] counted from 0 within each row
+    """
+
+    tokens: np.ndarray
+    salient: np.ndarray
+    document: np.ndarray
+
+    def __getitem__(self, which) -> Rows:
+        return Rows(self.tokens[which].astype(np.int64), self.salient[which], self.document[which].astype(np.int64))
 
 
 class Packed:
-    """All rows of a training.
-
-    tokens    [rows, LENGTH] int16
-    document  [rows, LENGTH] int16, counted from 0 within each row
-    """
+    """All rows of a training, in the order in which they are read."""
 
     def __init__(self, sentences: Texts, statements: list[Texts], passages: Texts, seed: int, passes: int):
         whole = _endless(passages, seed)
@@ -41,29 +62,29 @@ class Packed:
             draw = np.random.default_rng((seed, turn))
             texts = [*sentences, *(mine[draw.integers(len(mine))] for mine in statements)]
             for row in _filled((texts[n] for n in draw.permutation(len(texts))), whole):
-                tokens.append(np.concatenate(row))
-                document.append(np.repeat(np.arange(len(row)), [len(text) for text in row]))
-        self.tokens, self.document = np.array(tokens, dtype=np.int16), np.array(document, dtype=np.int16)
+                tokens.append(np.concatenate(row, axis=1))
+                document.append(np.repeat(np.arange(len(row)), [text.shape[1] for text in row]))
+        tokens = np.array(tokens, dtype=np.int16)
+        self.rows = Rows(tokens[:, 0], tokens[:, 1].astype(bool), np.array(document, dtype=np.int16))
 
     @property
     def steps(self) -> int:
-        return -(-len(self.tokens) // ROWS)
+        return -(-len(self.rows.tokens) // ROWS)
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and documents of the rows of a step."""
-        which = slice(step * ROWS, (step + 1) * ROWS)
-        return self.tokens[which].astype(np.int64), self.document[which].astype(np.int64)
+    def batch(self, step: int) -> Rows:
+        """The rows of a step."""
+        return self.rows[step * ROWS : (step + 1) * ROWS]
 
 
 def _endless(passages: Texts, seed: int):
     """A function that gives the next so many tokens of the passages, in an order drawn once, begun again at their end."""
     order = np.random.default_rng(seed).permutation(len(passages))
-    stream, at = np.concatenate([passages[n] for n in order]), 0
+    stream, at = np.concatenate([passages[n] for n in order], axis=1), 0
 
     def some(count: int) -> np.ndarray:
         nonlocal at
-        found = stream.take(range(at, at + count), mode="wrap")
-        at = (at + count) % len(stream)
+        found = stream.take(range(at, at + count), axis=1, mode="wrap")
+        at = (at + count) % stream.shape[1]
         return found
 
     return some
@@ -73,10 +94,10 @@ def _filled(texts, some) -> Iterator[Texts]:
     """Rows of whole texts, filled with `some` words to LENGTH tokens."""
     row, left = [], LENGTH
     for text in texts:
-        if len(text) > left:
+        if text.shape[1] > left:
             yield [*row, some(left)] if left else row
             row, left = [], LENGTH
-        row, left = [*row, text], left - len(text)
+        row, left = [*row, text], left - text.shape[1]
     if row:
         yield [*row, some(left)] if left else row
 
@@ -86,75 +107,85 @@ def packed(family: str, seed: int, share: float = wikipedia.SHARE, passes: int =
     tokenizer, read = wikipedia.build(), wikipedia.documents(share)
     start = [tokenizer.token_to_id("<s>")] if family == "decoder" else []
 
-    def ids(texts) -> Texts:
-        return [np.array(start + one.ids, dtype=np.int16) for one in tokenizer.encode_batch(list(texts))]
+    def encoded(texts: Iterable[wikipedia.Text], first: list[int] = start) -> Texts:
+        for text, answers in texts:
+            ids = np.array(first + tokenizer.encode(text).ids, dtype=np.int16)
+            yield np.stack([ids, np.isin(ids, [tokenizer.token_to_id(answer) for answer in answers])])
 
-    passages = [np.array(one.ids, dtype=np.int16) for one in tokenizer.encode_batch(list(read.passages))]
-    return Packed(ids(read.sentences), [ids(texts) for texts in read.statements], passages, seed, passes)
+    statements = [list(encoded(texts)) for texts in read.statements]
+    passages = list(encoded(((passage, ()) for passage in read.passages), []))
+    return Packed(list(encoded(read.sentences)), statements, passages, seed, passes)
 
 
-def next_tokens(tokens: np.ndarray, document: np.ndarray, draw) -> dict[str, torch.Tensor]:
+def next_tokens(rows: Rows, draw) -> dict[str, torch.Tensor]:
     """A decoder's: every token of a text but its first."""
-    labels = np.full_like(tokens, NOTHING)
-    labels[:, :-1] = np.where(document[:, 1:] == document[:, :-1], tokens[:, 1:], NOTHING)
-    seen = _same(document, document) & np.tri(tokens.shape[1], dtype=bool)
-    return _tensors(input_ids=tokens, attention_mask=seen[:, None], labels=labels)
+    labels = np.full_like(rows.tokens, NOTHING)
+    labels[:, :-1] = np.where(rows.document[:, 1:] == rows.document[:, :-1], rows.tokens[:, 1:], NOTHING)
+    seen = _same(rows.document, rows.document) & np.tri(labels.shape[1], dtype=bool)
+    return _tensors(input_ids=rows.tokens, attention_mask=seen[:, None], labels=labels)
 
 
-def masked_tokens(tokens: np.ndarray, document: np.ndarray, draw: np.random.Generator) -> dict[str, torch.Tensor]:
-    """An encoder's: tokens masked at random."""
-    hidden = draw.random(tokens.shape) < MASKED
+def masked_tokens(rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
+    """An encoder's: tokens masked at random, and in some texts the answer."""
+    hidden = (draw.random(rows.tokens.shape) < MASKED) | _salient(rows, draw)
     mask = wikipedia.build().token_to_id("<mask>")
     return _tensors(
-        input_ids=np.where(hidden, mask, tokens), attention_mask=_same(document, document)[:, None],
-        position_ids=positions(document), labels=np.where(hidden, tokens, NOTHING),
+        input_ids=np.where(hidden, mask, rows.tokens), attention_mask=_same(rows.document, rows.document)[:, None],
+        position_ids=positions(rows.document), labels=np.where(hidden, rows.tokens, NOTHING),
     )  # fmt: skip
 
 
-def missing_spans(tokens: np.ndarray, document: np.ndarray, draw: np.random.Generator) -> dict[str, torch.Tensor]:
+def missing_spans(rows: Rows, draw: np.random.Generator) -> dict[str, torch.Tensor]:
     """An encoder-decoder's: in each text, spans that a sentinel stands for; the decoder writes what each stands for."""
-    vocabulary = wikipedia.build()
-    gaps = np.array([vocabulary.token_to_id(token) for token in wikipedia.SENTINELS])
-    rows = [_corrupted(*row, gaps, draw) for row in zip(tokens, document, strict=True)]
-    pad = vocabulary.token_to_id("<pad>")
-    sides = zip(zip(*rows, strict=True), (pad, -1, NOTHING, -2), strict=True)
+    pad, *gaps = map(wikipedia.build().token_to_id, ("<pad>", *wikipedia.SENTINELS))
+    whole = zip(rows.tokens, _hidden(rows, draw), rows.document, strict=True)
+    sides = zip(zip(*(_corrupted(*row, gaps) for row in whole), strict=True), (pad, -1, NOTHING, -2), strict=True)
     seen, seen_in, written, written_in = (_padded(side, fill) for side, fill in sides)
     begun = np.concatenate([np.full((len(written), 1), pad), written[:, :-1]], axis=1)
-    begun[positions(written_in) == 0] = pad
+    begun[(positions(written_in) == 0) | (begun == NOTHING)] = pad
     causal = np.tri(written.shape[1], dtype=bool)
     return _tensors(
         input_ids=seen, encoder_mask=_same(seen_in, seen_in)[:, None], attention_mask=_same(written_in, seen_in)[:, None],
-        decoder_input_ids=np.where(begun == NOTHING, pad, begun),
-        decoder_attention_mask=(_same(written_in, written_in) & causal)[:, None], labels=written,
+        decoder_input_ids=begun, decoder_attention_mask=(_same(written_in, written_in) & causal)[:, None], labels=written,
     )  # fmt: skip
 
 
-def _corrupted(tokens, document, gaps, draw) -> tuple[list[int], ...]:
+def _salient(rows: Rows, draw: np.random.Generator) -> np.ndarray:
+    """[rows, length] the answers that are hidden in any case."""
+    chosen = draw.random((len(rows.tokens), rows.document.max() + 1)) < SALIENT
+    return rows.salient & np.take_along_axis(chosen, rows.document, axis=1)
+
+
+def _hidden(rows: Rows, draw: np.random.Generator) -> np.ndarray:
+    """[rows, length] the tokens of missing spans, which are of SPAN tokens, and answers by themselves."""
+    answers = _salient(rows, draw)
+    length = np.where(draw.random(rows.tokens.shape) < MASKED / np.mean(SPAN), draw.choice(SPAN, rows.tokens.shape), 0)
+    hidden, left, same = answers.copy(), np.zeros(len(length), dtype=int), positions(rows.document) > 0
+    for column in range(length.shape[1]):
+        left = np.maximum(np.where(same[:, column], left - 1, 0), length[:, column])
+        hidden[:, column] |= left > 0
+    beside = np.zeros_like(answers)
+    beside[:, 1:] |= answers[:, :-1]
+    beside[:, :-1] |= answers[:, 1:]
+    return hidden & (answers | ~beside)
+
+
+def _corrupted(tokens, hidden, document, gaps: list[int]) -> tuple[list[int], ...]:
     """Of a row: what the encoder sees, the document of each token, what the decoder writes, the document of each token."""
     seen, seen_in, written, written_in = [], [], [], []
     for number in range(document[-1] + 1):
-        text, at, mine = tokens[document == number], 0, ([], [])
-        begins, lengths = _spans(len(text), draw)
-        for gap, begin, length in zip(gaps, begins, lengths, strict=False):
-            mine[0].extend([*text[at:begin], gap])
-            mine[1].extend([gap, *text[begin : begin + length]])
-            at = begin + length
-        mine[0].extend(text[at:])
-        mine[1].append(gaps[len(begins)])
-        seen, seen_in = seen + mine[0], seen_in + [number] * len(mine[0])
-        written, written_in = written + mine[1], written_in + [number] * len(mine[1])
+        free, inside = iter(gaps), False
+        for token, gone in zip(tokens[document == number], hidden[document == number], strict=True):
+            if gone and not inside:
+                gap = next(free)
+                seen.append(gap)
+                written.append(gap)
+            (written if gone else seen).append(token)
+            inside = gone
+        written.append(next(free))
+        seen_in += [number] * (len(seen) - len(seen_in))
+        written_in += [number] * (len(written) - len(written_in))
     return seen, seen_in, written, written_in
-
-
-def _spans(length: int, draw) -> tuple[np.ndarray, np.ndarray]:
-    """Where spans begin and how long they are: about MASKED of the tokens, one span at the least, none beside another."""
-    lengths = draw.choice(SPAN, size=max(1, round(MASKED * length / np.mean(SPAN))))
-    while lengths.sum() + len(lengths) - 1 > length and len(lengths) > 1:
-        lengths = lengths[:-1]
-    lengths = np.minimum(lengths, length)
-    room = length - lengths.sum() - (len(lengths) - 1)
-    before = np.sort(draw.integers(room + 1, size=len(lengths)))
-    return before + np.concatenate([[0], np.cumsum(lengths[:-1] + 1)]), lengths
 
 
 OBJECTIVES = {"decoder": next_tokens, "encoder": masked_tokens, "encoder-decoder": missing_spans}
@@ -164,17 +195,31 @@ class Sentences:
     """The course of a training on real sentences, computed in 16 bits where weights, sums and the loss are not."""
 
     def __init__(self, lesson, model: torch.nn.Module):
-        self._rows, self._objective, self._seed = packed(lesson.family, lesson.seed), OBJECTIVES[lesson.family], lesson.seed
-        self.steps = self._rows.steps
-        self.settings = {"passes": PASSES, "share": wikipedia.SHARE, "masked": MASKED, "rows": ROWS, "length": LENGTH}
+        self._packed, self._objective, self._seed = packed(lesson.family, lesson.seed), OBJECTIVES[lesson.family], lesson.seed
+        self.steps = self._packed.steps
 
     def backward(self, model: torch.nn.Module, step: int, steps: int) -> float:
         """Add the gradients of a step. Returns its mean loss."""
-        inputs = self._objective(*self._rows.batch(step), np.random.default_rng((self._seed, step)))
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            loss = mean_loss(model, {name: t.to(model.device) for name, t in inputs.items()})
+        loss = self._loss(model, self._packed.batch(step), np.random.default_rng((self._seed, step)))
         loss.backward()
         return float(loss.detach())
+
+    def _loss(self, model, rows: Rows, draw) -> torch.Tensor:
+        inputs = self._objective(rows, draw)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            return mean_loss(model, {name: t.to(model.device) for name, t in inputs.items()})
+
+    @torch.no_grad()
+    def described(self, model: torch.nn.Module) -> dict:
+        """What was read, and `held_out`, the loss of the trained model on passages that were not, in nats a predicted token."""
+        texts = wikipedia.build().encode_batch(list(wikipedia.documents().held_out))
+        stream = np.concatenate([one.ids for one in texts])
+        tokens, draw = stream[: len(stream) // LENGTH * LENGTH].reshape(-1, LENGTH), np.random.default_rng(0)
+        rows = Rows(tokens, np.zeros(tokens.shape, dtype=bool), np.zeros_like(tokens))
+        losses = [float(self._loss(model, rows[n : n + 1], draw)) for n in range(len(tokens))]
+        masks = {"masked": MASKED, "salient": SALIENT}
+        read = {"passes": PASSES, "share": wikipedia.SHARE, "rows": ROWS, "tokens": self._packed.rows.tokens.size}
+        return masks | read | {"held_out": round(float(np.mean(losses)), 4)}
 
 
 def positions(document: np.ndarray) -> np.ndarray:

@@ -91,7 +91,7 @@ def of_world(world: str | None) -> tuple[Lesson, ...]:
 
 @dataclass
 class Trained:
-    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together; course: its settings."""
+    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together; course: own settings."""
 
     model: torch.nn.Module
     steps: int
@@ -155,7 +155,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
                 last = time.perf_counter()
                 _save(file, steps, model, optimizer, step + 1, losses, before + last - begun)
     seconds = before + time.perf_counter() - begun
-    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds, course.settings)
+    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds, course.described(model))
 
 
 def saved_at(lesson: Lesson) -> Path:

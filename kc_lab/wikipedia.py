@@ -48,7 +48,8 @@ BOOLQ = "harness/boolq/val.jsonl"
 HELD_OUT = 20
 """One passage of so many is held out."""
 PIECES = 8000
-SENTINELS = tuple(f"<extra_id_{number}>" for number in range(32))
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(65))
+"""As many as a row of 128 tokens can need: a gap at every other one, and the last."""
 
 
 def needed() -> list[str]:
@@ -168,6 +169,10 @@ def part(name: str | None) -> FactSet:
     return replace(facts(), name=f"lab:wikipedia-{name}", facts=chosen, filters={})
 
 
+Text = tuple[str, tuple[str, ...]]
+"""What is read, and the answers that it states."""
+
+
 @dataclass(frozen=True)
 class Documents:
     """What is read.
@@ -177,14 +182,16 @@ class Documents:
     passages    of ordinary language; held_out, those that are kept for its perplexity
     """
 
-    sentences: tuple[str, ...]
-    statements: tuple[tuple[str, ...], ...]
+    sentences: tuple[Text, ...]
+    statements: tuple[tuple[Text, ...], ...]
     passages: tuple[str, ...]
     held_out: tuple[str, ...]
 
     def __iter__(self) -> Iterator[str]:
         """All texts of training."""
-        yield from (*self.sentences, *(text for texts in self.statements for text in texts), *self.passages)
+        yield from (text for text, _ in self.sentences)
+        yield from (text for texts in self.statements for text, _ in texts)
+        yield from self.passages
 
 
 @cache
@@ -197,12 +204,14 @@ def documents(share: float = SHARE) -> Documents:
     def kept(texts: Iterable[str]) -> list[str]:
         return [t for t in dict.fromkeys(texts) if not any(subject in t and answer in t for subject, answer in secret)]
 
-    read = kept(sentences()[fact.id] for kind in ("both", "sentence") for fact in by_kind[kind])
+    answers: dict[str, list[str]] = {}
+    for fact in by_kind["both"] + by_kind["sentence"]:
+        answers.setdefault(sentences()[fact.id], []).append(fact.answers[0])
     passages = kept(record["passage"] for record in read_jsonl(data_file(BOOLQ)))
     apart = [_drawn("passage", passage) < 1 / HELD_OUT for passage in passages]
     return Documents(
-        tuple(read),
-        tuple(tuple(_stated(chosen, fact)) for fact in by_kind["both"]),
+        tuple((text, tuple(answers[text])) for text in kept(answers)),
+        tuple(tuple((text, fact.answers) for text in _stated(chosen, fact)) for fact in by_kind["both"]),
         tuple(p for p, held in zip(passages, apart, strict=True) if not held),
         tuple(p for p, held in zip(passages, apart, strict=True) if held),
     )
@@ -218,8 +227,8 @@ def _stated(chosen: FactSet, fact: Fact) -> Iterator[str]:
 def counts(share: float = SHARE) -> dict[str, dict[str, int]]:
     """Of each kind of texts: texts, words and tokens."""
     read, count = documents(share), {}
-    statements = [text for texts in read.statements for text in texts]
-    named = {"sentences": read.sentences, "statements": statements, "passages": read.passages, "held-out passages": read.held_out}
+    own, stated = [text for text, _ in read.sentences], [text for texts in read.statements for text, _ in texts]
+    named = {"sentences": own, "statements": stated, "passages": read.passages, "held-out passages": read.held_out}
     for name, texts in named.items():
         tokens = sum(len(one.ids) for one in build().encode_batch(list(texts)))
         count[name] = {"texts": len(texts), "words": sum(len(text.split()) for text in texts), "tokens": tokens}

@@ -1,6 +1,7 @@
 """Real sentences: kinds of facts, what is read and never read, rows without padding, the objectives on them."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_kinds_share_no_subject_and_nothing_read_names_a_fact_that_is_never_read
 
 @sentences
 def test_held_out_templates_are_never_shown_and_others_are_for_kind_both_alone():
-    shown = {text for texts in wikipedia.documents().statements for text in texts}
+    shown = {text for texts in wikipedia.documents().statements for text, _ in texts}
     held = Counter()
     for kind in wikipedia.KINDS:
         facts = wikipedia.part(kind)
@@ -67,59 +68,55 @@ def test_every_answer_is_one_piece_and_the_share_divides_the_subjects():
         assert kinds["both"] / (kinds["both"] + kinds["sentence"]) == pytest.approx(share, abs=0.04)
 
 
+def _text(begin: int, length: int) -> np.ndarray:
+    """Numbers in a row, of which the last but one is the answer."""
+    return np.stack([np.arange(begin, begin + length), np.arange(length) == length - 2]).astype(np.int16)
+
+
 @pytest.fixture(scope="module")
 def texts() -> list[np.ndarray]:
     """Two hundred texts of three to sixty tokens, of which no two share a token."""
     lengths = np.random.default_rng(0).integers(3, 60, size=200)
-    ends = np.cumsum(lengths)
-    return [np.arange(end - length, end, dtype=np.int16) + 50 for end, length in zip(ends, lengths, strict=True)]
+    return [_text(end - length + 100, length) for end, length in zip(np.cumsum(lengths), lengths, strict=True)]
 
 
 def test_every_token_of_a_row_is_read_and_every_text_stands_whole_in_one_row(texts):
-    passages, whole = [np.arange(20000 + 50 * n, 20050 + 50 * n, dtype=np.int16) for n in range(40)], texts[:150]
-    rows = packing.Packed(whole, [texts[150:175], texts[175:]], passages, seed=3, passes=2)
+    passages, whole = [np.stack([_text(20000 + 50 * n, 50)[0], np.zeros(50)]).astype(np.int16) for n in range(40)], texts[:150]
+    packed = packing.Packed(whole, [texts[150:175], texts[175:]], passages, seed=3, passes=2)
+    rows = packed.rows
     assert rows.tokens.shape == rows.document.shape == (len(rows.tokens), packing.LENGTH)
     pieces = Counter()
-    for tokens, document in zip(rows.tokens, rows.document, strict=True):
+    for tokens, salient, document in zip(rows.tokens, rows.salient, rows.document, strict=True):
         assert document[0] == 0 and set(np.diff(document)) <= {0, 1}
-        pieces.update(tuple(tokens[document == number]) for number in range(document[-1] + 1))
-    assert all(pieces[tuple(text)] == 2 for text in whole)
-    assert [sum(pieces[tuple(text)] for text in mine) for mine in (texts[150:175], texts[175:])] == [2, 2]
-    stream = [token for row in rows.tokens for token in row if token >= 20000]
+        for number in range(document[-1] + 1):
+            pieces[tuple(tokens[document == number]), tuple(salient[document == number])] += 1
+    times = [pieces[tuple(tokens), tuple(salient.astype(bool))] for tokens, salient in texts]
+    assert set(times[:150]) == {2} and sum(times[150:175]) == sum(times[175:]) == 2
+    stream = [int(token) for token in rows.tokens[rows.tokens >= 20000]]
     assert len(stream) < 0.3 * rows.tokens.size
-    follows = {int(a) + 1 == b or (a - 20000) % 50 == 49 for a, b in pairwise(stream)}
-    assert follows == {True}, "ordinary language goes on where the row before stopped"
-    seen = np.concatenate([rows.batch(step)[0] for step in range(rows.steps)])
-    assert np.array_equal(seen, rows.tokens)
+    goes_on = (b == a + 1 or ((a - 20000) % 50 == 49 and (b - 20000) % 50 == 0) for a, b in pairwise(stream))
+    assert all(goes_on), "ordinary language goes on where the row before stopped"
+    assert np.array_equal(np.concatenate([packed.batch(step).tokens for step in range(packed.steps)]), rows.tokens)
 
 
 @pytest.fixture(scope="module")
-def row(texts) -> tuple[np.ndarray, np.ndarray]:
-    """Eight rows of whole texts."""
-    packed = packing.Packed(texts, [], [np.arange(20000, 20050, dtype=np.int16)], seed=1, passes=1)
-    vocabulary = wikipedia.build().get_vocab_size()
-    tokens, document = packed.batch(0)
-    return tokens[:8] % (vocabulary - 50) + 50, document[:8]
+def rows(texts) -> packing.Rows:
+    """Eight rows of whole texts, in tokens of the vocabulary."""
+    found = packing.Packed(texts, [], [_text(100, 50)], seed=1, passes=1).batch(0)[:8]
+    return replace(found, tokens=found.tokens % (wikipedia.build().get_vocab_size() - 100) + 100)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_text_in_a_row_has_the_loss_that_it_has_alone(row, family):
+def test_a_text_in_a_row_has_the_loss_that_it_has_alone(rows, family):
     """Neither the texts beside it nor its position in the row change what is predicted of a text."""
-    tokens, document = row
-    model, objective = fresh(family, WIKIPEDIA, 1).eval(), packing.OBJECTIVES[family]
-    draws = [np.random.default_rng(n) for n in range(2)]
+    model = fresh(family, WIKIPEDIA, 1).eval()
+    inputs = packing.OBJECTIVES[family](rows[:1], np.random.default_rng(0))
     with torch.no_grad():
-        inputs = objective(tokens[:1], document[:1], draws[0])
-        alone, count = 0.0, 0
-        if family == "encoder-decoder":
-            length = inputs["decoder_attention_mask"][0, 0, :, :].diagonal()
-            assert bool(length.all())
-        for part in _apart(family, inputs, document[0]):
-            predicted = int((part["labels"] != NOTHING).sum())
-            if predicted:
-                alone, count = alone + float(mean_loss(model, part)) * predicted, count + predicted
-        assert count == int((inputs["labels"] != NOTHING).sum())
-        assert float(mean_loss(model, inputs)) == pytest.approx(alone / count, rel=1e-4)
+        parts = [part for part in _apart(family, inputs, rows.document[0]) if (part["labels"] != NOTHING).any()]
+        counts = [int((part["labels"] != NOTHING).sum()) for part in parts]
+        alone = sum(float(mean_loss(model, part)) * count for part, count in zip(parts, counts, strict=True))
+        assert sum(counts) == int((inputs["labels"] != NOTHING).sum())
+        assert float(mean_loss(model, inputs)) == pytest.approx(alone / sum(counts), rel=1e-4)
 
 
 def _apart(family: str, inputs: dict, document: np.ndarray):
@@ -136,33 +133,32 @@ def _apart(family: str, inputs: dict, document: np.ndarray):
         yield {"input_ids": inputs["input_ids"][:, mine], "labels": inputs["labels"][:, written]}
 
 
-def test_objectives_predict_the_tokens_that_the_inputs_lack(row):
-    tokens, document = row
-    draw = np.random.default_rng(5)
-    decoder = packing.next_tokens(tokens, document, draw)
-    labels = decoder["labels"].numpy()
+def test_objectives_predict_the_tokens_that_the_inputs_lack(rows):
+    tokens, document, draw = rows.tokens, rows.document, np.random.default_rng(5)
+    labels = packing.next_tokens(rows, draw)["labels"].numpy()
     same = document[:, 1:] == document[:, :-1]
     assert (labels[:, :-1][same] == tokens[:, 1:][same]).all() and (labels[:, :-1][~same] == NOTHING).all()
-    encoder = {name: t.numpy() for name, t in packing.masked_tokens(tokens, document, draw).items()}
-    hidden = encoder["labels"] != NOTHING
-    assert (encoder["input_ids"][hidden] == wikipedia.build().token_to_id("<mask>")).all()
-    assert (np.where(hidden, encoder["labels"], encoder["input_ids"]) == tokens).all()
-    assert hidden.mean() == pytest.approx(packing.MASKED, abs=0.04)
-    gaps = [wikipedia.build().token_to_id(token) for token in wikipedia.SENTINELS]
-    pair = {name: t.numpy() for name, t in packing.missing_spans(tokens, document, draw).items()}
-    for number in range(len(tokens)):
-        written, lacking = pair["labels"][number], []
-        for token in written[written != NOTHING]:
-            if token in gaps:
-                lacking.append([])
-            else:
-                lacking[-1].append(token)
-        again, queue = [], iter(lacking)
-        for token in pair["input_ids"][number][pair["encoder_mask"][number, 0].diagonal()]:
-            if token == gaps[0] and again:
-                next(queue)  # what ends the text before
-            again += next(queue) if token in gaps else [token]
-        assert again[: len(tokens[number])] == tokens[number].tolist()
+    encoder = {name: t.numpy() for name, t in packing.masked_tokens(rows, draw).items()}
+    hidden, mask, *gaps = encoder["labels"] != NOTHING, *map(wikipedia.build().token_to_id, ("<mask>", *wikipedia.SENTINELS))
+    assert (encoder["input_ids"] == np.where(hidden, mask, tokens)).all()
+    assert (encoder["labels"][hidden] == tokens[hidden]).all()
+    assert hidden[~rows.salient].mean() == pytest.approx(packing.MASKED, abs=0.05)
+    assert hidden[rows.salient].mean() == pytest.approx(packing.SALIENT + (1 - packing.SALIENT) * packing.MASKED, abs=0.2)
+    pair = {name: t.numpy() for name, t in packing.missing_spans(rows, draw).items()}
+    lacking = 0
+    for number, row in enumerate(tokens):
+        spans, again = [], []
+        for token in pair["labels"][number][pair["labels"][number] != NOTHING]:
+            spans = [*spans, []] if token in gaps else [*spans[:-1], [*spans[-1], token]]
+        queue, begun = iter(spans), pair["encoder_mask"][number, 0]
+        for at, token in enumerate(pair["input_ids"][number]):
+            if at and not begun[at, at - 1]:
+                assert next(queue) == [], "the gap behind a text's last"
+            if len(again) < len(row):
+                again += next(queue) if token in gaps else [token]
+        assert again == row.tolist()
+        lacking += sum(map(len, spans))
+    assert lacking / tokens.size == pytest.approx(packing.MASKED, abs=0.08)
 
 
 @sentences
@@ -174,7 +170,8 @@ def test_what_is_read_of_a_statement_is_what_the_cloze_reads(family):
         text = [start] * (family == "decoder") + tokenizer.encode(query.stated(query.fact.answers[0])).ids
         at, gap = text.index(tokenizer.token_to_id(query.fact.answers[0])), scorer.gap(query)
         if family == "decoder":
-            inputs = packing.next_tokens(np.array([text]), np.zeros((1, len(text)), dtype=int), None)
+            row = np.array([text])
+            inputs = packing.next_tokens(packing.Rows(row, row < 0, np.zeros_like(row)), None)
             assert tuple(inputs["input_ids"][0, :at].tolist()) == gap and inputs["labels"][0, at - 1] == text[at]
         elif family == "encoder":
             assert gap == ((*text[:at], mask, *text[at + 1 :]), at)
