@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from kc_lab import cards, objectives, training
+from kc_lab import cards, objectives, packing, training
 from kc_lab.models import SIZES, fresh
 from kc_lab.objectives import NOTHING, OBJECTIVES, mean_loss
 from kc_lab.training import ALL, Lesson, saved_at, train
@@ -75,6 +75,28 @@ def test_a_state_of_another_length_or_a_damaged_one_is_not_resumed(monkeypatch):
     longer = train(lesson, show_progress=False, steps=5)
     saved_at(lesson).unlink()
     assert _same(longer.model, train(lesson, show_progress=False, steps=5).model)
+
+
+def test_a_stopped_training_on_real_sentences_resumes_as_if_it_had_not_been(monkeypatch):
+    texts = [np.stack([np.arange(n, n + 40), np.zeros(40)]).astype(np.int16) for n in range(100, 4100, 40)]
+    monkeypatch.setattr(packing, "ROWS", 2)
+    monkeypatch.setattr(packing, "packed", lambda family, seed: packing.Packed(texts, [], texts[:9], seed, 1))
+    monkeypatch.setattr(packing.Sentences, "described", lambda *_: {})
+    lesson, backward = Lesson.of("encoder-decoder", world="wikipedia"), packing.Sentences.backward
+    whole = train(lesson, show_progress=False, steps=4)
+
+    def stopped(course, model, step, steps):
+        if step == 2:
+            raise KeyboardInterrupt
+        return backward(course, model, step, steps)
+
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(packing.Sentences, "backward", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(lesson, show_progress=False, steps=4)
+    seen = []
+    monkeypatch.setattr(packing.Sentences, "backward", lambda *a: seen.append(a[2]) or backward(*a))
+    assert _same(train(lesson, show_progress=False, steps=4).model, whole.model) and seen == [2, 3]
 
 
 def test_names_of_lessons_read_back_and_unknown_ones_are_refused():
