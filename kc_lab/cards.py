@@ -144,7 +144,7 @@ def _read(rows) -> dict:
 
     hidden, found = {name: wikipedia.held_out(r) for name, r in wikipedia.facts().relations.items()}, {}
     for kind in wikipedia.KINDS:
-        frame = rows(facts=f"lab:wikipedia-{kind}", protocols=("cloze",), templates="all")
+        frame = rows(facts=f"lab:wikipedia-{kind}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
         found[kind] = frame[frame["template"] == 0]
         found[f"{kind}_held_out"] = frame[frame["template"] == frame["relation"].map(hidden)]
     return {name: found[name] for name in Reading.model_fields}
