@@ -195,12 +195,12 @@ class Sentences:
     """The course of a training on real sentences, computed in 16 bits where weights, sums and the loss are not."""
 
     def __init__(self, lesson, model: torch.nn.Module):
-        self._packed, self._objective, self._seed = packed(lesson.family, lesson.seed), OBJECTIVES[lesson.family], lesson.seed
-        self.steps = self._packed.steps
+        self.packed, self._objective, self._seed = packed(lesson.family, lesson.seed), OBJECTIVES[lesson.family], lesson.seed
+        self.steps = self.packed.steps
 
     def backward(self, model: torch.nn.Module, step: int, steps: int) -> float:
         """Add the gradients of a step. Returns its mean loss."""
-        loss = self._loss(model, self._packed.batch(step), np.random.default_rng((self._seed, step)))
+        loss = self._loss(model, self.packed.batch(step), np.random.default_rng((self._seed, step)))
         loss.backward()
         return float(loss.detach())
 
@@ -218,7 +218,7 @@ class Sentences:
         rows = Rows(tokens, np.zeros(tokens.shape, dtype=bool), np.zeros_like(tokens))
         losses = [float(self._loss(model, rows[n : n + 1], draw)) for n in range(len(tokens))]
         masks = {"masked": MASKED, "salient": SALIENT}
-        read = {"passes": PASSES, "share": wikipedia.SHARE, "rows": ROWS, "tokens": self._packed.rows.tokens.size}
+        read = {"passes": PASSES, "share": wikipedia.SHARE, "rows": ROWS, "tokens": self.packed.rows.tokens.size}
         return masks | read | {"held_out": round(float(np.mean(losses)), 4)}
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -138,7 +138,20 @@ def _templates() -> dict[str, tuple[str, ...]]:
 
 @cache
 def facts(share: float = SHARE) -> FactSet:
-    """The facts of all kinds. One that is never read has an answer which is read as that of another fact of its relation."""
+    """The facts of all kinds. One that is never read has an answer which is read as that of another fact of its relation, and
+    no text names both its subject and this answer."""
+    drawn = _drawn_facts(share)
+    texts, named = list(documents(share)), set()
+    whole = "\n".join(texts)
+    for fact in (f for f in drawn.facts if kind_of(f, share) == "never" and f.subject in whole):
+        if any(fact.subject in text and fact.answers[0] in text for text in texts):
+            named.add(fact.id)
+    kept = tuple(fact for fact in drawn.facts if fact.id not in named)
+    return replace(drawn, facts=kept, filters=drawn.filters | {"named_elsewhere": len(named)})
+
+
+@cache
+def _drawn_facts(share: float) -> FactSet:
     chosen, kinds, files = [], {}, {}
     for part in ("lama:trex", "lama:google_re"):
         source = load_source(part)
@@ -197,24 +210,17 @@ class Documents:
 @cache
 def documents(share: float = SHARE) -> Documents:
     """The texts of this world at a share of kind `both`."""
-    chosen = facts(share)
-    by_kind = {kind: [f for f in chosen.facts if kind_of(f, share) == kind] for kind in KINDS}
-    secret = [(fact.subject, fact.answers[0]) for fact in by_kind["never"]]
-
-    def kept(texts: Iterable[str]) -> list[str]:
-        return [t for t in dict.fromkeys(texts) if not any(subject in t and answer in t for subject, answer in secret)]
-
+    chosen = _drawn_facts(share)
+    shown = {kind: [f for f in chosen.facts if kind_of(f, share) == kind] for kind in ("both", "sentence")}
     answers: dict[str, list[str]] = {}
-    for fact in by_kind["both"] + by_kind["sentence"]:
+    for fact in shown["both"] + shown["sentence"]:
         answers.setdefault(sentences()[fact.id], []).append(fact.answers[0])
-    passages = kept(record["passage"] for record in read_jsonl(data_file(BOOLQ)))
-    apart = [_drawn("passage", passage) < 1 / HELD_OUT for passage in passages]
-    return Documents(
-        tuple((text, tuple(answers[text])) for text in kept(answers)),
-        tuple(tuple((text, fact.answers) for text in _stated(chosen, fact)) for fact in by_kind["both"]),
-        tuple(p for p, held in zip(passages, apart, strict=True) if not held),
-        tuple(p for p, held in zip(passages, apart, strict=True) if held),
-    )
+    passages: dict[bool, list[str]] = {True: [], False: []}
+    for passage in dict.fromkeys(record["passage"] for record in read_jsonl(data_file(BOOLQ))):
+        passages[_drawn("passage", passage) < 1 / HELD_OUT].append(passage)
+    statements = tuple(tuple((text, fact.answers) for text in _stated(chosen, fact)) for fact in shown["both"])
+    read = tuple((text, tuple(stated)) for text, stated in answers.items())
+    return Documents(read, statements, tuple(passages[False]), tuple(passages[True]))
 
 
 def _stated(chosen: FactSet, fact: Fact) -> Iterator[str]:

@@ -19,6 +19,7 @@ FILTERS = {
     "duplicate_fact": "subject, relation and answer are those of an earlier record",
     "duplicate_sentence": "the sentence is that of an earlier record",
     "long_sentence": "the sentence has too many words",
+    "named_elsewhere": "a fact that no sentence was to state, but some text names its subject and its answer",
     "no_mask": "the first sentence holds no mask",
     "no_pattern": "the relation has no pattern, so there is no prompt",
     "no_sentence": "the record holds no sentence",
