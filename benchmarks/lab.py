@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 KC_DATA=... .venv/bin/python benchmarks/lab.py [--steps 6]
 
-For each family: processor time of whole steps (rows made into inputs, both passes, the optimizer), and floating-point operations of
+For each family: processor time of whole steps (inputs, both passes, the optimizer), and the floating-point operations of
 the same step as torch counts them, those of matrix products alone. Beside each step stands a product of the shape of the model's
 widest one, in the same 16 bits. Prints a Markdown table of medians; `waste` is the share of padded tokens among all computed.
 """
