@@ -39,7 +39,7 @@ def test_kinds_share_no_subject_and_nothing_read_names_a_fact_that_is_never_read
     whole = "\n".join(read)
     for fact in parts["never"].facts:
         assert wikipedia.sentences()[fact.id] not in whole
-        assert not any(fact.subject in text and fact.answers[0] in text for text in read)
+        assert fact.subject not in whole or not any(fact.subject in text and fact.answers[0] in text for text in read)
     taught = {(fact.relation, fact.answers[0]) for fact in parts["both"].facts}
     assert {(fact.relation, fact.answers[0]) for kind in parts for fact in parts[kind].facts} == taught
     with pytest.raises(BadRequest, match="no kind 'half': choose both, sentence, never"):
