@@ -20,7 +20,7 @@ import torch
 from kc_lab import wikipedia
 from kc_lab.objectives import NOTHING, mean_loss
 
-LENGTH, ROWS = 128, 32
+LENGTH, ROWS = 128, 16
 """Tokens of a row, rows of a step."""
 PASSES = 60
 """How often each sentence is read, and one statement of each fact of kind `both`."""
