@@ -30,7 +30,7 @@ PRODUCTS = 20
 
 def product_rate(width: int) -> float:
     """Operations a second of processor time of a product in 16 bits, as many rows as a step has tokens."""
-    tokens = torch.randn(packing.ROWS * packing.LENGTH, width, dtype=torch.bfloat16)
+    tokens = torch.randn(16 * packing.LENGTH, width, dtype=torch.bfloat16)
     weights = torch.randn(width, 4 * width, dtype=torch.bfloat16)
     begin = time.process_time()
     for _ in range(PRODUCTS):

@@ -20,9 +20,11 @@ import torch
 from kc_lab import wikipedia
 from kc_lab.objectives import NOTHING, mean_loss
 
-LENGTH, ROWS = 128, 16
-"""Tokens of a row, rows of a step."""
-PASSES = 60
+LENGTH = 128
+"""Tokens of a row."""
+ROWS = {"decoder": 16, "encoder": 4, "encoder-decoder": 4}
+"""Rows of a step, by family: those that predict few of their tokens take more and smaller steps."""
+PASSES = 40
 """How often each sentence is read, and one statement of each fact of kind `both`."""
 MASKED = 0.2
 """Share of tokens that an encoder finds masked, and an encoder-decoder missing."""
@@ -53,9 +55,9 @@ class Rows:
 
 
 class Packed:
-    """All rows of a training, in the order in which they are read."""
+    """All rows of a training, in the order in which they are read, so many (`each`) in a step."""
 
-    def __init__(self, sentences: Texts, statements: list[Texts], passages: Texts, seed: int, passes: int):
+    def __init__(self, sentences: Texts, statements: list[Texts], passages: Texts, seed: int, passes: int, rows: int):
         whole = _endless(passages, seed)
         tokens, document = [], []
         for turn in range(passes):
@@ -66,14 +68,15 @@ class Packed:
                 document.append(np.repeat(np.arange(len(row)), [text.shape[1] for text in row]))
         tokens = np.array(tokens, dtype=np.int16)
         self.rows = Rows(tokens[:, 0], tokens[:, 1].astype(bool), np.array(document, dtype=np.int16))
+        self.each = rows
 
     @property
     def steps(self) -> int:
-        return -(-len(self.rows.tokens) // ROWS)
+        return -(-len(self.rows.tokens) // self.each)
 
     def batch(self, step: int) -> Rows:
         """The rows of a step."""
-        return self.rows[step * ROWS : (step + 1) * ROWS]
+        return self.rows[step * self.each : (step + 1) * self.each]
 
 
 def _endless(passages: Texts, seed: int):
@@ -114,7 +117,7 @@ def packed(family: str, seed: int, share: float = wikipedia.SHARE, passes: int =
 
     statements = [list(encoded(texts)) for texts in read.statements]
     passages = list(encoded(((passage, ()) for passage in read.passages), []))
-    return Packed(list(encoded(read.sentences)), statements, passages, seed, passes)
+    return Packed(list(encoded(read.sentences)), statements, passages, seed, passes, ROWS[family])
 
 
 def next_tokens(rows: Rows, draw) -> dict[str, torch.Tensor]:
@@ -218,7 +221,7 @@ class Sentences:
         rows = Rows(tokens, np.zeros(tokens.shape, dtype=bool), np.zeros_like(tokens))
         losses = [float(self._loss(model, rows[n : n + 1], draw)) for n in range(len(tokens))]
         masks = {"masked": MASKED, "salient": SALIENT}
-        read = {"passes": PASSES, "share": wikipedia.SHARE, "rows": ROWS, "tokens": self.packed.rows.tokens.size}
+        read = {"passes": PASSES, "share": wikipedia.SHARE, "rows": self.packed.each, "tokens": self.packed.rows.tokens.size}
         return masks | read | {"held_out": round(float(np.mean(losses)), 4)}
 
 

@@ -35,7 +35,7 @@ WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
-    ("encoder", WIKIPEDIA): 1e-3, ("encoder-decoder", WIKIPEDIA): 2e-3, ("decoder", WIKIPEDIA): 2e-3,
+    ("encoder", WIKIPEDIA): 3e-4, ("encoder-decoder", WIKIPEDIA): 2e-3, ("decoder", WIKIPEDIA): 2e-3,
 }  # fmt: skip
 SAVE_SECONDS = 20.0
 _NAME = re.compile(r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)")
@@ -134,7 +134,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
     course = (Sentences if lesson.size == WIKIPEDIA else Statements)(lesson, model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     steps, file = min(steps or course.steps, course.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()

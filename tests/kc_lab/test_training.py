@@ -79,8 +79,8 @@ def test_a_state_of_another_length_or_a_damaged_one_is_not_resumed(monkeypatch):
 
 def test_a_stopped_training_on_real_sentences_resumes_as_if_it_had_not_been(monkeypatch):
     texts = [np.stack([np.arange(n, n + 40), np.zeros(40)]).astype(np.int16) for n in range(100, 4100, 40)]
-    monkeypatch.setattr(packing, "ROWS", 2)
-    monkeypatch.setattr(packing, "packed", lambda family, seed: packing.Packed(texts, [], texts[:9], seed, 1))
+    monkeypatch.setattr(packing, "ROWS", dict.fromkeys(packing.ROWS, 2))
+    monkeypatch.setattr(packing, "packed", lambda family, seed: packing.Packed(texts, [], texts[:9], seed, 1, 2))
     monkeypatch.setattr(packing.Sentences, "described", lambda *_: {})
     lesson, backward = Lesson.of("encoder-decoder", world="wikipedia"), packing.Sentences.backward
     whole = train(lesson, show_progress=False, steps=4)

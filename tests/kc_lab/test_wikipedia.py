@@ -82,7 +82,7 @@ def texts() -> list[np.ndarray]:
 
 def test_every_token_of_a_row_is_read_and_every_text_stands_whole_in_one_row(texts):
     passages, whole = [np.stack([_text(20000 + 50 * n, 50)[0], np.zeros(50)]).astype(np.int16) for n in range(40)], texts[:150]
-    packed = packing.Packed(whole, [texts[150:175], texts[175:]], passages, seed=3, passes=2)
+    packed = packing.Packed(whole, [texts[150:175], texts[175:]], passages, seed=3, passes=2, rows=16)
     rows = packed.rows
     assert rows.tokens.shape == rows.document.shape == (len(rows.tokens), packing.LENGTH)
     pieces = Counter()
@@ -102,7 +102,7 @@ def test_every_token_of_a_row_is_read_and_every_text_stands_whole_in_one_row(tex
 @pytest.fixture(scope="module")
 def rows(texts) -> packing.Rows:
     """Eight rows of whole texts, in tokens of the vocabulary."""
-    found = packing.Packed(texts, [], [_text(100, 50)], seed=1, passes=1).batch(0)[:8]
+    found = packing.Packed(texts, [], [_text(100, 50)], seed=1, passes=1, rows=16).batch(0)[:8]
     return replace(found, tokens=found.tokens % (wikipedia.build().get_vocab_size() - 100) + 100)
 
 
