@@ -31,12 +31,15 @@ from kc_utils.places import cache_dir, complete_or_absent, cores, results_dir
 from kc_utils.study.code import code_hash
 from kc_utils.study.execution import snakemake
 
-WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
+WARMUP, CLIP = 0.05, 1.0
+ADAM = {"betas": (0.9, 0.98), "weight_decay": 0.01}
 RATES = {
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
-    ("encoder", WIKIPEDIA): 3e-4, ("encoder-decoder", WIKIPEDIA): 2e-3, ("decoder", WIKIPEDIA): 2e-3,
+    ("encoder", WIKIPEDIA): 3e-4, ("encoder-decoder", WIKIPEDIA): 1e-2, ("decoder", WIKIPEDIA): 2e-3,
 }  # fmt: skip
+RELATIVE = ("encoder-decoder", WIKIPEDIA)
+"""Of these models the rate is relative to the size of a matrix, as in T5's own training (Adafactor, Shazeer and Stern 2018)."""
 SAVE_SECONDS = 20.0
 _NAME = re.compile(r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)")
 
@@ -109,8 +112,7 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "threads": torch.get_num_threads(),
         "rate": RATES[lesson.family, lesson.size],
         "warm_up": WARMUP,
-        "betas": BETAS,
-        "weight_decay": WEIGHT_DECAY,
+        **({"optimizer": "adafactor"} if (lesson.family, lesson.size) == RELATIVE else ADAM),
         "clip": CLIP,
         **trained.course,
     }
@@ -134,7 +136,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
     course = (Sentences if lesson.size == WIKIPEDIA else Statements)(lesson, model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = _optimizer(lesson, model)
     steps, file = min(steps or course.steps, course.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()
@@ -156,6 +158,12 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
                 _save(file, steps, model, optimizer, step + 1, losses, before + last - begun)
     seconds = before + time.perf_counter() - begun
     return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds, course.described(model))
+
+
+def _optimizer(lesson: Lesson, model) -> torch.optim.Optimizer:
+    if (lesson.family, lesson.size) == RELATIVE:
+        return torch.optim.Adafactor(model.parameters(), lr=1.0)
+    return torch.optim.AdamW(model.parameters(), lr=1.0, **ADAM, fused=True)
 
 
 def saved_at(lesson: Lesson) -> Path:
