@@ -36,7 +36,7 @@ ADAM = {"betas": (0.9, 0.98), "weight_decay": 0.01}
 RATES = {
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
-    ("encoder", WIKIPEDIA): 3e-4, ("encoder-decoder", WIKIPEDIA): 1e-2, ("decoder", WIKIPEDIA): 2e-3,
+    ("encoder", WIKIPEDIA): 5e-4, ("encoder-decoder", WIKIPEDIA): 1e-2, ("decoder", WIKIPEDIA): 2e-3,
 }  # fmt: skip
 RELATIVE = ("encoder-decoder", WIKIPEDIA)
 """Of these models the rate is relative to the size of a matrix, as in T5's own training (Adafactor, Shazeer and Stern 2018)."""
