@@ -35,7 +35,7 @@ rule evaluations:
     log:
         "{batch}.log",  # why it stopped, where it did
     retries: TRIES
-    priority: 1
+    priority: lambda wildcards: 1 + given("seconds")(wildcards)  # the longest first, so that cores end together
     threads: given("threads")
     resources:
         mem_mb=lambda wildcards, attempt: min(given("mem_mb")(wildcards) * attempt, MEMORY),

@@ -36,6 +36,7 @@ def given(name):
 rule evaluations:
     input: "{batch}.json"
     output: "{batch}.done"
+    priority: given("nap")
     resources: nap=given("nap")
     shell: "sleep {resources.nap}; touch {output:q}"
 """
@@ -114,7 +115,7 @@ def slots(name: str, many: int, second: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "Snakefile").write_text(SLEEPING)
         for number, nap in enumerate(naps):
-            (Path(folder) / f"{number:05}.json").write_text(json.dumps({"nap": f"{nap:.3f}"}))
+            (Path(folder) / f"{number:05}.json").write_text(json.dumps({"nap": round(nap, 3)}))
         targets = [f"{number:05}.done" for number in range(len(naps))]
         command = [sys.executable, "-m", "snakemake", "--cores", str(many), "--scheduler", "greedy", "--quiet", "all"]
         begin = time.perf_counter()
