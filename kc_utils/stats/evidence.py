@@ -182,7 +182,7 @@ def together(effects: Iterable[Effect]) -> tuple[float, float, float]:
     common facts add to all models and e_m what facts add to this one, the mean of M models has the variance
     (var a + var e) / M + var c. The spread S of y_m estimates var a + var e with M - 1 degrees of freedom. Resamples estimate the
     other two: their mean over models has the variance A = var e / M + var c, a model's own B = var e + var c on average, and so
-    var e = M (B - A) / (M - 1). Where S is at most var e, nothing shows that models differ and A stands. Otherwise the variance is
+    var e = M (B - A) / (M - 1). Where S is at most var e, nothing shows that models differ, and A stands. Otherwise it is
     S / M + var c, and the interval Student's with Satterthwaite's degrees of freedom of that sum (`benchmarks/verdicts.py`).
     """
     models: dict[str, list[Effect]] = {}
