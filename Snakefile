@@ -7,11 +7,13 @@ import os
 import sys
 from functools import cache
 
+from kc_utils.study import forks
 from kc_utils.study.execution import end_with_parent
 
 end_with_parent(int(os.environ.get("KC_ENGINE", 0)))  # Snakemake's own, where `kc` has started it
 
-KC = f'exec "{sys.executable}" -m kc_utils'  # exec: a job that Snakemake ends, or that loses it, ends itself
+START = f'-I -S "{forks.__file__}" "{os.environ[forks.ADDRESS]}"' if forks.ADDRESS in os.environ else "-m"
+KC = f'exec "{sys.executable}" {START} kc_utils'  # exec: a job that Snakemake ends, or that loses it, ends itself
 MEMORY = float(config.get("memory", math.inf))  # MB: no job asks for more than there is
 GPUS = int(config.get("gpus", 0))
 TRIES = 2  # with twice and three times the memory and time, after a job that was killed

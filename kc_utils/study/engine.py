@@ -27,7 +27,7 @@ from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import batches, estimate, store
 from kc_utils.study.cells import Cell, chosen
 from kc_utils.study.execution import snakemake
-from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.forks import warm_server
 from kc_utils.study.progress import Progress, Work
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
@@ -217,7 +217,7 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
     left, ready = [c for c in waiting if c not in failed], [r for r in runs if not absent.keys() & set(r.plan.models)]
     if left or ready:
         settings = how.settings
-        warm = warm_kernels(wait=not left) if ready and settings.here else nullcontext()
+        warm = warm_server(wait=False) if settings.here else nullcontext()
         with _described(study, work, left, ready, settings) as (jobs, notebooks, targets), warm:
             outputs = [run.output for run in ready]
             with Progress(study.name, work, left, outputs, settings.jobs, settings.here) as progress:
