@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/engine.py pool [STUDY] [--models lab:*] [--recipes ...]   the same evaluations both ways, in turn
     .venv/bin/python benchmarks/engine.py plan [--evaluations 100000]                     to plan many, and to find them done
-    .venv/bin/python benchmarks/engine.py slurm [STUDY] [--slots 2] [--batch 6] [--models ...] [--recipes ...]  a cluster of one node
+    .venv/bin/python benchmarks/engine.py slurm [STUDY] [--slots 2] [--batch 6] [--models ...] [--recipes ...]  on one node
     .venv/bin/python benchmarks/engine.py slots [STUDY] [--slots 64] [--second 0.002]     jobs that sleep, against the bound
 
 `slurm` starts a cluster of one node on this machine (Debian's slurm-wlm) and gives it the batches, of so many recipes of a large
