@@ -168,8 +168,11 @@ def run_study(name: str, how: How = HERE) -> Study:
     it as long as their notebook has others.
     """
     study = load_study(name)
+    runs = [run for run in study.runs if not run.output.is_file()]
+    early = warm_server(wait=False) if runs and how.profile is None else nullcontext()  # it imports while this process plans
     try:
-        done = _made(study, study.cells, [run for run in study.runs if not run.output.is_file()], how)
+        with early:
+            done = _made(study, study.cells, runs, how)
     except BadResult as error:
         raise BadResult(f"study {study.name}: {error}") from error
     for line in done.lines[:20]:
