@@ -24,6 +24,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
+
 from kc_utils.places import cores
 from kc_utils.probing.probe import Probe
 from kc_utils.study import batches, engine, estimate, store
@@ -133,11 +135,15 @@ def slurm(name: str, models: list[str], recipes: list[str], many: int, batch: in
         spent = time.perf_counter() - begin
         assert not done.failed, done.lines
         made = [store.about(cell.key)["made"] for cell in cells]
-        jobs = len(node.says("squeue", "--states=all", "--noheader").splitlines())
+        times = node.says("squeue", "--states=all", "--noheader", "--format=%S %e").split()
         node.stop()
+    begun, ended = (pd.to_datetime(times[i::2]) for i in (0, 1))
+    busy, span = (ended - begun).total_seconds().sum(), (max(ended) - min(begun)).total_seconds()
     seconds = sum(sum(m["seconds"].values()) * m["threads"] for m in made)
-    print(f"{jobs} batches of {len(cells)} evaluations of {name} on {many} slots: {spent:.1f} s, {seconds / jobs:.0f} s a batch")
-    print(f"evaluations {seconds:.1f} s, efficiency {seconds / many / spent:.3f}")
+    each = seconds / len(begun)
+    print(f"{len(begun)} jobs of {len(cells)} evaluations of {name} on {many} slots: {spent:.1f} s, {each:.0f} s a job")
+    print(f"evaluations {seconds:.1f} s: {seconds / many / spent:.3f} of all, {seconds / busy:.3f} of the time of jobs")
+    print(f"slots busy {busy / many / span:.3f} of the time from the first job's start to the last one's end")
 
 
 def slots(name: str, many: int, second: float) -> None:
