@@ -138,7 +138,7 @@ def slurm(name: str, models: list[str], recipes: list[str], many: int, batch: in
         times = node.says("squeue", "--states=all", "--noheader", "--format=%S %e").split()
         node.stop()
     begun, ended = (pd.to_datetime(times[i::2]) for i in (0, 1))
-    busy, span = (ended - begun).total_seconds().sum(), (max(ended) - min(begun)).total_seconds()
+    busy, span = sum((ended - begun).total_seconds()), (max(ended) - min(begun)).total_seconds()
     seconds = sum(sum(m["seconds"].values()) * m["threads"] for m in made)
     each = seconds / len(begun)
     print(f"{len(begun)} jobs of {len(cells)} evaluations of {name} on {many} slots: {spent:.1f} s, {each:.0f} s a job")
