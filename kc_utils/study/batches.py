@@ -22,8 +22,8 @@ from kc_utils.probing.probe import Probe
 from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, grouped
 
-LEAST_S = 45.0
-"""Of a batch on a cluster, in seconds on one core: to start Python, torch and a model's classes takes five or six."""
+LEAST_S = 150.0
+"""Of a batch on a cluster, in seconds on one core: to start Snakemake twice, torch and a model's classes takes ten."""
 LEAST_HERE_S = 10.0
 """The same on this machine, where jobs are forks of a process that has imported all this."""
 SHARE = 2.0
