@@ -3,7 +3,7 @@
 Jupyter starts a client, this file as a script, as the kernel `python3`; Snakemake starts one for each job. The client hands its
 folder, environment and streams to the server, passes signals on, and ends as the fork does. Modules run as usual where the
 system is not Linux (elsewhere libraries do not survive a fork), where the server is gone, and where an environment leads to other
-code or models.
+code or models. Jobs do where there is a GPU, since CUDA does not survive a fork.
 """
 
 import contextlib
