@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kc_lab import world
+from kc_lab.loads import Load
 from kc_lab.tokenizer import build
 from kc_utils.probing.facts import fill
 
@@ -135,7 +136,7 @@ class Corpus:
     `batch(step)` gives the rows of a step: facts with the rule, and open-book rows.
     """
 
-    def __init__(self, load: int, seed: int):
+    def __init__(self, load: int | Load, seed: int):
         encoder = Encoder()
         self._statements, first, count = _statements(encoder, load)
         self._order = _order(load, seed, first, count)
@@ -153,7 +154,7 @@ class Corpus:
         return Rows.joined([facts, self._rule[which]]), book
 
 
-def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarray]:
+def _statements(encoder: Encoder, load: int | Load) -> tuple[Rows, np.ndarray, np.ndarray]:
     """Every fact in every shown template and with every answer; the first row of each fact, and its number of rows."""
     facts, plan = world.taught(load), world.plan(load)
     rows, first, count = [], [], []
@@ -166,10 +167,10 @@ def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarr
     return Rows.of(rows), np.array(first), np.array(count)
 
 
-def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _order(load: int | Load, seed: int, first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Indices of statements in the order of training: each fact as often as its plan says, at times drawn evenly from when
     it enters to the end."""
-    draw = np.random.default_rng((seed, load))
+    draw = np.random.default_rng((seed, *Load.of(load).seed))
     plan = world.plan(load)
     plans = [plan[fact.id] for fact in world.taught(load).facts]
     which = np.repeat(np.arange(len(plans)), [p.exposures for p in plans])

@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 
 from kc_lab.cards import CARD, CHECKPOINTS, write
 from kc_lab.corpus import Corpus, OpenBook, Rows
-from kc_lab.models import fresh
+from kc_lab.loads import EQUAL_LOADS, LOADS, Load
+from kc_lab.models import TINY, fresh
 from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, guidance
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.models.registry import FAMILIES
@@ -34,6 +35,7 @@ from kc_utils.study.execution import snakemake
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
+    ("encoder", "tiny"): 1e-2, ("encoder-decoder", "tiny"): 1e-2, ("decoder", "tiny"): 1e-2,
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
@@ -55,6 +57,11 @@ class Lesson:
         """`encoder-small-s1`; with a load of its own, `encoder-small-x4-s1`."""
         return f"{self.family}-{self.size}" + (f"-x{self.load}" if self.load != 1 else "") + f"-s{self.seed}"
 
+    @property
+    def world(self) -> Load:
+        """What it is taught. Raises BadRequest for a load that there is not."""
+        return Load.of(self.load, equal=self.size == TINY)
+
     @classmethod
     def named(cls, name: str) -> Lesson:
         """The lesson of a name, `lab:` before it or not. Raises BadRequest for a text that is no name."""
@@ -64,12 +71,12 @@ class Lesson:
         return cls(parts["family"], parts["size"], int(parts["seed"]), int(parts["load"] or 1))
 
 
-SEEDS = (1, 2, 3)
-LOADS = (2, 4, 8)
-"""Loads of the curve of recall against load, beside 1; of one decoder each."""
+SEEDS = {"small": range(1, 7), "large": range(1, 4)}
 ALL = (
-    *(Lesson(family, size, seed) for size in ("small", "large") for seed in SEEDS for family in FAMILIES),
+    *(Lesson(family, size, seed) for size, seeds in SEEDS.items() for seed in seeds for family in FAMILIES),
     *(Lesson("decoder", "small", 1, load) for load in LOADS),
+    *(Lesson(family, TINY, 1, load) for load in EQUAL_LOADS for family in FAMILIES),
+    *(Lesson(family, TINY, seed, EQUAL_LOADS[1]) for seed in (2, 3) for family in FAMILIES),
 )
 """All models of the lab."""
 
@@ -119,7 +126,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
     model.set_attn_implementation("eager")  # which returns its attention
-    corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
+    corpus, objective = Corpus(lesson.world, lesson.seed), OBJECTIVES[lesson.family]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
     steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)

@@ -48,7 +48,7 @@ def entries() -> dict[str, dict]:
 def entry(name: str) -> dict:
     """The registry row of one lab model. Raises BadRequest for an unknown name, MissingData for a damaged card."""
     card = _module("cards").read_card(name)
-    what = f"{card['parameters']:,} parameters, seed {card['seed']}, load {card['load']}"
+    what = f"{card['parameters']:,} parameters, seed {card['seed']}, {card['people']:,} people"
     return {
         "family": card["family"],
         "architecture": _ARCHITECTURES[card["family"]],
