@@ -65,7 +65,10 @@ def models_table() -> str:
         for card in found
     ]
     sizes = "; ".join(f"{name.replace('_', ' ')} {_span([c['recall'][name]['n'] for c in found])}" for name in names)
-    return _table(rows) + f"\n\nCorrect answers in per cent, as on each model's card (n: {sizes}); exposures: mean of facts about people.\n"
+    return (
+        _table(rows)
+        + f"\n\nExposures: mean of facts about people. Correct answers in per cent, as on each model's card (n: {sizes}).\n"
+    )
 
 
 def published_table() -> str:
