@@ -20,6 +20,8 @@ from kc_utils.probing.facts import fill
 
 FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""
+EQUAL_ROWS = 64, 0, 8
+"""The same for equal loads: more steps for as many exposures, and no open-book rows, which take three quarters of the time."""
 STATEMENTS = (2, 3)
 """Statements of an open-book row, by turns of a step, so that a query stands at other positions, among more or fewer answers."""
 
@@ -100,8 +102,8 @@ class Encoder:
     Words never run together, so that the pieces' tokens in a row are those of the whole sentence.
     """
 
-    def __init__(self):
-        self._tokenizer = build()
+    def __init__(self, real: bool = True):
+        self._tokenizer = build(real)
         self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
@@ -133,24 +135,26 @@ class Encoder:
 class Corpus:
     """All training rows of a world of this load, in the order of a seed.
 
-    `batch(step)` gives the rows of a step: facts with the rule, and open-book rows.
+    `batch(step)` gives the rows of a step: facts with the rule, and open-book rows, None at equal loads.
     """
 
     def __init__(self, load: int | Load, seed: int):
-        encoder = Encoder()
+        by_law = Load.of(load).by_law
+        self._rows, self._books, self._rules = (FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS) if by_law else EQUAL_ROWS
+        encoder = Encoder(real=by_law)
         self._statements, first, count = _statements(encoder, load)
         self._order = _order(load, seed, first, count)
-        self.steps = len(self._order) // FACT_ROWS
+        self.steps = len(self._order) // self._rows
         self._rule = Rows.of(encoder.sentence(*s) for s in world.sentences(6000, f"{seed}"))
         turns = -(-self.steps // len(STATEMENTS))
-        self._open = [open_book(encoder, k, turns * OPEN_BOOK_ROWS, seed) for k in STATEMENTS]
+        self._open = [open_book(encoder, k, turns * self._books, seed) for k in STATEMENTS] if self._books else []
         self._seed = seed
 
-    def batch(self, step: int) -> tuple[Rows, OpenBook]:
-        facts = self._statements[self._order[step * FACT_ROWS : (step + 1) * FACT_ROWS]]
-        which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=RULE_ROWS)
+    def batch(self, step: int) -> tuple[Rows, OpenBook | None]:
+        facts = self._statements[self._order[step * self._rows : (step + 1) * self._rows]]
+        which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=self._rules)
         turn, kind = divmod(step, len(STATEMENTS))
-        book = self._open[kind][np.arange(turn * OPEN_BOOK_ROWS, (turn + 1) * OPEN_BOOK_ROWS)]
+        book = self._open[kind][np.arange(turn * self._books, (turn + 1) * self._books)] if self._open else None
         return Rows.joined([facts, self._rule[which]]), book
 
 

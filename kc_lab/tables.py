@@ -66,8 +66,7 @@ def models_table() -> str:
     ]
     sizes = "; ".join(f"{name.replace('_', ' ')} {_span([c['recall'][name]['n'] for c in found])}" for name in names)
     return (
-        _table(rows)
-        + f"\n\nExposures: mean of facts about people. Correct answers in per cent, as on its card (n: {sizes}).\n"
+        _table(rows) + f"\n\nExposures: mean of facts about people. Correct answers in per cent, as on its card (n: {sizes}).\n"
     )
 
 

@@ -61,7 +61,7 @@ def learn_pieces() -> list[str]:
 def build(real: bool = True) -> Tokenizer:
     """The tokenizer, made anew from the world and the frozen pieces: the same on every machine.
 
-    real: with the pieces of real names, which stand last: words have the same numbers without them.
+    real: with the pieces of real names; else every word of the invented world, and nothing besides.
     """
     known = dict.fromkeys([*SPECIAL, *words(), *(pieces() if real else ".")])
     numbered = {token: number for number, token in enumerate(known)}

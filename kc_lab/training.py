@@ -103,7 +103,7 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "betas": BETAS,
         "weight_decay": WEIGHT_DECAY,
         "clip": CLIP,
-        "guided": GUIDED,
+        "guided": GUIDED * lesson.world.by_law,
         "guidance": WEIGHT,
     }
 
@@ -149,16 +149,16 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
 
 
-def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guided: bool) -> float:
+def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook | None], seed, guided: bool) -> float:
     """Take one step of the optimizer. Returns the mean loss of the answers in all kinds of rows."""
     draw, total = np.random.default_rng(seed), 0.0
     optimizer.zero_grad(set_to_none=True)
     facts, book = batch
-    groups = [*_by_length(facts), book.rows]
+    groups = [*_by_length(facts), book.rows] if book else [facts]
     whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
     for rows in groups:
         inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
-        guide = guided and rows is book.rows
+        guide = guided and book is not None and rows is book.rows
         loss, attention = loss_and_attention(model, inputs, guide)
         loss = loss * (rows.answers.shape[1] * len(rows) / whole)
         total += float(loss.detach())
