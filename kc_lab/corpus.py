@@ -20,8 +20,8 @@ from kc_utils.probing.facts import fill
 
 FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""
-EQUAL_ROWS = 64, 0, 8
-"""The same for equal loads: more steps for as many exposures, and no open-book rows, which take three quarters of the time."""
+EQUAL_STEPS, EQUAL_RULE_ROWS = 4500, 8
+"""At equal loads: steps of a training, which share the rows of facts evenly, and rows of the rule in each. No open-book rows."""
 STATEMENTS = (2, 3)
 """Statements of an open-book row, by turns of a step, so that a query stands at other positions, among more or fewer answers."""
 
@@ -140,21 +140,24 @@ class Corpus:
 
     def __init__(self, load: int | Load, seed: int):
         by_law = Load.of(load).by_law
-        self._rows, self._books, self._rules = (FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS) if by_law else EQUAL_ROWS
         encoder = Encoder(real=by_law)
         self._statements, first, count = _statements(encoder, load)
         self._order = _order(load, seed, first, count)
-        self.steps = len(self._order) // self._rows
+        self.steps = len(self._order) // FACT_ROWS if by_law else EQUAL_STEPS
+        self._ends = (
+            FACT_ROWS * np.arange(self.steps + 1) if by_law else np.arange(self.steps + 1) * len(self._order) // self.steps
+        )
+        self._rule_rows = RULE_ROWS if by_law else EQUAL_RULE_ROWS
         self._rule = Rows.of(encoder.sentence(*s) for s in world.sentences(6000, f"{seed}"))
         turns = -(-self.steps // len(STATEMENTS))
-        self._open = [open_book(encoder, k, turns * self._books, seed) for k in STATEMENTS] if self._books else []
+        self._open = [open_book(encoder, k, turns * OPEN_BOOK_ROWS, seed) for k in STATEMENTS] if by_law else []
         self._seed = seed
 
     def batch(self, step: int) -> tuple[Rows, OpenBook | None]:
-        facts = self._statements[self._order[step * self._rows : (step + 1) * self._rows]]
-        which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=self._rules)
+        facts = self._statements[self._order[self._ends[step] : self._ends[step + 1]]]
+        which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=self._rule_rows)
         turn, kind = divmod(step, len(STATEMENTS))
-        book = self._open[kind][np.arange(turn * self._books, (turn + 1) * self._books)] if self._open else None
+        book = self._open[kind][np.arange(turn * OPEN_BOOK_ROWS, (turn + 1) * OPEN_BOOK_ROWS)] if self._open else None
         return Rows.joined([facts, self._rule[which]]), book
 
 

@@ -4,8 +4,8 @@ Two series of loads, numbered in units of people each:
 
     by the law   n units of PEOPLE, for models of the sizes small and large. All loads are stated in equally many rows, so that
                  more people have fewer exposures each
-    equal        n units of EQUAL_PEOPLE, for tiny models. Training states each fact EQUAL_EXPOSURES times at every load, so
-                 that more people take more rows
+    equal        n units of EQUAL_PEOPLE, for tiny models. Training states each fact EQUAL_EXPOSURES times at every load, in
+                 equally many steps, so that more people take more rows in each
 """
 
 from __future__ import annotations
