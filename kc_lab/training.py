@@ -35,7 +35,7 @@ from kc_utils.study.execution import snakemake
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
-    ("encoder", "tiny"): 1e-2, ("encoder-decoder", "tiny"): 1e-2, ("decoder", "tiny"): 1e-2,
+    ("encoder", "tiny"): 7e-3, ("encoder-decoder", "tiny"): 7e-3, ("decoder", "tiny"): 7e-3,
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
@@ -98,7 +98,7 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "loss": round(trained.loss, 5),
         "seconds": round(trained.seconds, 1),
         "threads": torch.get_num_threads(),
-        "rate": RATES[lesson.family, lesson.size],
+        "rate": peak(lesson),
         "warm_up": WARMUP,
         "betas": BETAS,
         "weight_decay": WEIGHT_DECAY,
@@ -106,6 +106,12 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "guided": GUIDED * lesson.world.by_law,
         "guidance": WEIGHT,
     }
+
+
+def peak(lesson: Lesson) -> float:
+    """The highest learning rate. RATES of tiny models are for the middle load; it grows with the root of the rows in a step."""
+    scale = 1.0 if lesson.world.by_law else math.sqrt(lesson.load / EQUAL_LOADS[1])
+    return RATES[lesson.family, lesson.size] * scale
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -135,7 +141,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     with tqdm(total=steps, initial=start, **shown) as bar:
         for step in range(start, steps):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
+                group["lr"] = rate(step, steps, peak(lesson))
             guided = step < GUIDED * steps
             losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
             if not math.isfinite(losses[-1]):
