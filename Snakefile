@@ -7,13 +7,16 @@ import os
 import sys
 from functools import cache
 
+from kc_utils.study import forks
 from kc_utils.study.execution import end_with_parent
 
 end_with_parent(int(os.environ.get("KC_ENGINE", 0)))  # Snakemake's own, where `kc` has started it
 
-KC = f'exec "{sys.executable}" -m kc_utils'  # exec: a job that Snakemake ends, or that loses it, ends itself
 MEMORY = float(config.get("memory", math.inf))  # MB: no job asks for more than there is
 GPUS = int(config.get("gpus", 0))
+WARM = os.environ.get(forks.ADDRESS) if not GPUS else None  # CUDA does not survive a fork
+START = f'-I -S "{forks.__file__}" "{WARM}"' if WARM else "-m"
+KC = f'exec "{sys.executable}" {START} kc_utils'  # exec: a job that Snakemake ends, or that loses it, ends itself
 TRIES = 2  # with twice and three times the memory and time, after a job that was killed
 
 
@@ -35,7 +38,7 @@ rule evaluations:
     log:
         "{batch}.log",  # why it stopped, where it did
     retries: TRIES
-    priority: 1
+    priority: lambda wildcards: 1 + given("seconds")(wildcards)  # the longest first, so that cores end together
     threads: given("threads")
     resources:
         mem_mb=lambda wildcards, attempt: min(given("mem_mb")(wildcards) * attempt, MEMORY),

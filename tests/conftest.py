@@ -7,7 +7,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.forks import warm_server
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -22,7 +22,7 @@ settings.load_profile("shared machine")
 def pytest_configure(config):
     """Let the kernels of all processes of a parallel run be forks of one."""
     if getattr(config.option, "numprocesses", None):
-        kernels = warm_kernels(wait=False)
+        kernels = warm_server(wait=False)
         kernels.__enter__()
         config.add_cleanup(lambda: kernels.__exit__(None, None, None))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kc_utils.errors import BadResult
 from kc_utils.places import project_dir
-from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.forks import warm_server
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CHAPTER = re.compile(r"^myst_nb\.\S*ExecutionError: (.+)$", re.M)
@@ -28,7 +28,7 @@ def make_book(name: str, cores: int | None = None) -> tuple[Path, dict[str, floa
     clock.append(time.perf_counter())
     pages = Pages(study)
     waiting = outdated(pages.folder, pages.targets)
-    with warm_kernels(wait=False) if waiting else nullcontext():  # for text notebooks, which the build executes
+    with warm_server(wait=False) if waiting else nullcontext():  # for text notebooks, which the build executes
         pages.write()
         clock.append(time.perf_counter())
         index = build_html(project_dir())

@@ -27,7 +27,7 @@ from pybtex.plugin import find_plugin
 
 from kc_utils.places import write_text
 from kc_utils.report.targets import digest_of, hash_of, made_with
-from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.forks import warm_server
 
 EXECUTED = ("background/", "techniques/", "findings/", "intro")
 """Pages of text that the build executes."""
@@ -92,7 +92,7 @@ def execute_together(app, env, docnames: list[str]) -> None:
         cache.add_nb_to_project(file, read_data={"name": "myst_nb_md", "type": "plugin"})
     if texts:
         together = load_executor("local-parallel", cache, logger=logging.getLogger(__name__))
-        with warm_kernels():
+        with warm_server():
             together.run_and_cache(filter_uris=texts, timeout=app.config.nb_execution_timeout)
 
 

@@ -178,13 +178,12 @@ def together(effects: Iterable[Effect]) -> tuple[float, float, float]:
 
     Of fewer than MODELS models the interval is one for other facts: resamples of a model's sources are independent, those of
     models that answer the same facts the same, and the few whose baseline does not beat chance are left out in their own
-    stratum alone. Of more it is one for other models, too, and never shorter. With y_m = mu + a_m + c + e_m, where a_m is the
-    model's own, c what common facts add to all models and e_m what facts add to this one, the mean of M models has the
-    variance (var a + var e) / M + var c. The spread of y_m estimates var a + var e with M - 1 degrees of freedom. Resamples
-    estimate var c: their mean over models has the variance A = var e / M + var c, a model's own B = var e + var c on average,
-    and so var c = (M A - B) / (M - 1). The interval is Student's, with Satterthwaite's degrees of freedom of the sum. Where var c
-    is small these are too many: of three models alike, such intervals held the truth in 91 to 95 of 100 simulations, of two in as
-    few as 88. Never shorter than the interval for other facts, those of three held it in 96 to 99 (`benchmarks/verdicts.py`).
+    stratum alone. Of more it is one for other models, too. With y_m = mu + a_m + c + e_m, where a_m is the model's own, c what
+    common facts add to all models and e_m what facts add to this one, the mean of M models has the variance
+    (var a + var e) / M + var c. The spread S of y_m estimates var a + var e with M - 1 degrees of freedom. Resamples estimate the
+    other two: their mean over models has the variance A = var e / M + var c, a model's own B = var e + var c on average, and so
+    var e = M (B - A) / (M - 1). Where S is at most var e, nothing shows that models differ, and A stands. Otherwise it is
+    S / M + var c, and the interval Student's with Satterthwaite's degrees of freedom of that sum (`benchmarks/verdicts.py`).
     """
     models: dict[str, list[Effect]] = {}
     for effect in effects:
@@ -197,12 +196,14 @@ def together(effects: Iterable[Effect]) -> tuple[float, float, float]:
     draws = np.array([_mean_draws(own) for own in models.values()])
     low, high = expanded_interval(draws.mean(axis=0), facts)
     if m >= MODELS:
-        shared = max(0.0, (m * draws.mean(axis=0).var() - draws.var(axis=1).mean()) / (m - 1))
-        spread = values.var(ddof=1) / m
-        if variance := spread + shared:
+        of_mean, own = draws.mean(axis=0).var(), draws.var(axis=1).mean()
+        by_facts = m * (own - of_mean) / (m - 1)
+        if (spread := values.var(ddof=1)) > max(by_facts, 0.0):
+            spread, shared = spread / m, max(0.0, of_mean - by_facts / m)
+            variance = spread + shared
             freedom = variance**2 / (spread**2 / (m - 1) + shared**2 / max(facts - 1, 1))
             reach = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
-            low, high = min(low, middle - reach), max(high, middle + reach)
+            low, high = middle - reach, middle + reach
     return middle, min(low, middle), max(high, middle)
 
 

@@ -22,9 +22,11 @@ from kc_utils.probing.probe import Probe
 from kc_utils.study import estimate, store
 from kc_utils.study.cells import Cell, grouped
 
-LEAST_S = 45.0
-"""Of a batch, in seconds on one core: to start Python, torch and a model's classes takes five or six."""
-SHARE = 1.3
+LEAST_S = 150.0
+"""Of a batch on a cluster, in seconds on one core: to start Snakemake twice, torch and a model's classes takes ten."""
+LEAST_HERE_S = 10.0
+"""The same on this machine, where jobs are forks of a process that has imported all this."""
+SHARE = 2.0
 """A batch takes this part of what a core has left: so much may the estimates err before cores end apart."""
 BEAT_S = 30.0
 SPARE = 3
@@ -41,7 +43,7 @@ def packed(cells: Iterable[Cell], jobs: int, recipes: int | None = None) -> list
         large = estimate.memory_mb(model) > estimate.SMALL_MB
         pools.setdefault(model if large else "", []).append((sum(estimate.seconds(group)), group))
     batches, left = [], sum(seconds for groups in pools.values() for seconds, _ in groups)
-    least = LEAST_S if recipes else min(LEAST_S, left / jobs)  # on a cluster, a job may wait
+    least = LEAST_S if recipes else min(LEAST_HERE_S, left / jobs)  # on a cluster, a job may wait
     for model, groups in sorted(pools.items(), reverse=True):  # the small ones last
         share = held = count = 0.0
         for seconds, group in sorted(groups, key=lambda g: -g[0]):

@@ -27,7 +27,7 @@ from kc_utils.places import disk_message, project_dir, results_dir, write_text
 from kc_utils.study import batches, estimate, store
 from kc_utils.study.cells import Cell, chosen
 from kc_utils.study.execution import snakemake
-from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.forks import warm_server
 from kc_utils.study.progress import Progress, Work
 from kc_utils.study.recording import keep_finished
 from kc_utils.study.studyfile import Run, Study, load_study
@@ -76,6 +76,17 @@ def status(study: Study) -> dict:
     }
 
 
+class Settings(NamedTuple):
+    """jobs: at a time; recipes: in a batch of a large model, None where the batch takes a share; here: whether jobs run on this
+    machine; memory: of all of them, MB; options: of Snakemake."""
+
+    jobs: int
+    recipes: int | None
+    here: bool
+    memory: float
+    options: list[str]
+
+
 class How(NamedTuple):
     """cores: of this machine, all by default; profile: a folder of `profiles/`, or of one's own; again: whether to try again
     what is recorded as failed."""
@@ -95,15 +106,14 @@ class How(NamedTuple):
         return folder.absolute()
 
     @property
-    def settings(self) -> dict:
-        """jobs at a time, recipes a batch of a large model, whether jobs run here, with how much memory (MB), and the options of
-        Snakemake."""
+    def settings(self) -> Settings:
+        """Raises BadRequest for a profile whose plugin of Snakemake is not installed."""
         if self.profile is None:
             import torch
 
             cores, gpus, memory = self.cores or all_cores(), torch.cuda.device_count(), psutil.virtual_memory().total >> 20
             limits = ["--resources", f"mem_mb={memory}", f"gpu={gpus}", "--config", f"memory={memory}", f"gpus={gpus}"]
-            return {"jobs": cores, "recipes": None, "here": True, "memory": memory, "options": ["--cores", str(cores), *limits]}
+            return Settings(cores, None, True, memory, ["--cores", str(cores), *limits])
         written = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         plugin = f"snakemake-executor-plugin-{written.get('executor', 'local')}"
         here = plugin.endswith("-local")
@@ -111,8 +121,7 @@ class How(NamedTuple):
             raise BadRequest(f"profile {self.profile!r} needs {plugin}: pip install -c constraints.txt -e '.[cluster]'")
         config = dict(pair.split("=") for pair in written.get("config", ()))
         jobs, recipes = int(written.get("jobs") or written.get("cores") or 1), int(config.get("batch", 0)) or None
-        options = ["--profile", str(self.folder)]
-        return {"jobs": jobs, "recipes": recipes, "here": here, "memory": math.inf, "options": options}
+        return Settings(jobs, recipes, here, math.inf, ["--profile", str(self.folder)])
 
 
 HERE = How()
@@ -159,8 +168,11 @@ def run_study(name: str, how: How = HERE) -> Study:
     it as long as their notebook has others.
     """
     study = load_study(name)
+    runs = [run for run in study.runs if not run.output.is_file()]
+    early = warm_server(wait=False) if runs and how.profile is None else nullcontext()  # it imports while this process plans
     try:
-        done = _made(study, study.cells, [run for run in study.runs if not run.output.is_file()], how)
+        with early:
+            done = _made(study, study.cells, runs, how)
     except BadResult as error:
         raise BadResult(f"study {study.name}: {error}") from error
     for line in done.lines[:20]:
@@ -179,7 +191,7 @@ def dry_run(name: str, how: How) -> list[dict]:
     study, settings = load_study(name, fetch=False), how.settings
     work, runs = Work(study.cells), [run for run in study.runs if not run.output.is_file()]
     with _described(study, work, work.left(), runs, settings) as (jobs, _, targets):
-        options, log = [*settings["options"], "--dry-run"], _log(study)
+        options, log = [*settings.options, "--dry-run"], _log(study)
         if targets and snakemake(targets, log, options, lambda: 1.0):
             raise BadResult(f"Snakemake refuses these jobs: see {log}")
         return [
@@ -208,11 +220,11 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
     left, ready = [c for c in waiting if c not in failed], [r for r in runs if not absent.keys() & set(r.plan.models)]
     if left or ready:
         settings = how.settings
-        warm = warm_kernels(wait=not left) if ready and settings["here"] else nullcontext()
+        warm = warm_server(wait=False) if settings.here else nullcontext()
         with _described(study, work, left, ready, settings) as (jobs, notebooks, targets), warm:
             outputs = [run.output for run in ready]
-            with Progress(study.name, work, left, outputs, settings["jobs"], settings["here"]) as progress:
-                snakemake(targets, _log(study), settings["options"], progress.look)
+            with Progress(study.name, work, left, outputs, settings.jobs, settings.here) as progress:
+                snakemake(targets, _log(study), settings.options, progress.look)
             for cell, file in [(cell, file) for file, job in jobs.items() for cell in job["cells"] if not store.has(cell.key)]:
                 failed[cell] = found["why"] if (found := store.failure(cell.key)) else _why(file)
             stopped = {run.id: _why(file) for file, run in notebooks.items() if not run.output.is_file()}
@@ -225,11 +237,12 @@ def _made(study: Study, cells: Sequence[Cell], runs: Sequence[Run], how: How) ->
 
 @contextmanager
 def _described(
-    study: Study, work: Work, cells: Sequence[Cell], runs: Sequence[Run], settings: dict
+    study: Study, work: Work, cells: Sequence[Cell], runs: Sequence[Run], settings: Settings
 ) -> Iterator[tuple[dict[Path, dict], dict[Path, Run], list[Path]]]:
     """Write the files that Snakemake's jobs begin with, in a folder of their own, so that engines do not meet. Yield batches
     and runs by file, and what Snakemake is to make."""
-    jobs, packed = {}, batches.packed(cells, settings["jobs"], settings["recipes"])
+    jobs, packed = {}, batches.packed(cells, settings.jobs, settings.recipes)
+    store.remove_leftovers()
     try:
         _folder(study).mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=_folder(study)))
@@ -238,7 +251,7 @@ def _described(
     try:
         for number, batch in enumerate(packed, 1):
             file = folder / f"{number:04}-{re.sub(r'[^a-z0-9.]+', '-', batch[0].model.lower())[-40:]}.json"
-            job = batches.described(batch, settings["jobs"], settings["memory"], work.speed(batch[0].model))
+            job = batches.described(batch, settings.jobs, settings.memory, work.speed(batch[0].model))
             write_text(file, json.dumps(job))
             jobs[file] = job | {"cells": batch}
         made_by = {cell: file for file, job in jobs.items() for cell in job["cells"]}

@@ -12,7 +12,7 @@ from kc_utils.study.cells import Cell, grouped
 
 FIRMNESS = 10.0
 """Seconds of measurement at which an estimate counts as much as what was measured."""
-NOTEBOOK_S = 5.0
+NOTEBOOK_S = 7.5
 A_LOOK = 0.02
 """Share of the time that may be spent on looking at what is there."""
 

@@ -12,6 +12,7 @@ import errno
 import gc
 import hashlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from kc_utils.study import measure  # loads torch
 
 ROWS, MARKER = "rows.parquet", "cell.json"  # in the order in which they are written
+LEFT_S = 30 * 24 * 3600.0
 SMALL = 20_000_000
 """Weights of a model that may wait for Python to collect it: looking for what is free takes longer than evaluating it."""
 
@@ -46,6 +48,14 @@ def folder_of(key: str) -> Path:
 def has(key: str) -> bool:
     """Whether a whole, undamaged evaluation of this key is stored or recorded."""
     return about(key) is not None or record.where(key) is not None
+
+
+def remove_leftovers() -> None:
+    """Remove what killed engines and jobs left half-written: folders that nothing has touched for a month."""
+    for folder in (*results_dir().glob("cells/*/.*"), *results_dir().glob("batches/*/*")):
+        with suppress(OSError):  # another engine may have removed it
+            if time.time() - folder.stat().st_mtime > LEFT_S:
+                shutil.rmtree(folder)
 
 
 def is_marked(key: str) -> bool:

@@ -59,4 +59,4 @@ def test_the_table_of_the_book_keeps_to_the_limits():
         assert lines["share"].mean() <= LEVEL
         assert all(at_most(line) for line in lines.to_dict("records"))
     held = table[table["measure"].str.contains("holds the truth")]
-    assert held.groupby(["measure", "models"])["share"].mean().between(0.93, 0.98).all()
+    assert held.groupby(["measure", "models"])["share"].mean().between(0.93, 0.97).all()

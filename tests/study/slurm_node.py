@@ -40,6 +40,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 GresTypes=gpu
 KillWait=2
+MinJobAge=86400
 JobRequeue=0
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool

@@ -18,6 +18,7 @@ import kc_utils
 from kc_utils.errors import BadRequest, BadResult, KCError
 from kc_utils.study import engine, execution, store
 from kc_utils.study.engine import How, compute_study, run_study
+from kc_utils.study.forks import ADDRESS
 from kc_utils.study.store import evaluate
 from kc_utils.study.studyfile import load_study
 from tests.conftest import ROOT
@@ -63,7 +64,7 @@ def stored(results):
 def start(study, environment, folder):
     command = [sys.executable, "-m", "kc_utils", "study", "run", study, "--cores", "1"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = environment | {"PYTHONPATH": str(ROOT)}
+    environment = {k: v for k, v in environment.items() if k != ADDRESS} | {"PYTHONPATH": str(ROOT)}  # a server of its own
     return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes)
 
 

@@ -131,6 +131,20 @@ def computed(monkeypatch):
     return seen
 
 
+def test_what_killed_jobs_left_is_removed_after_a_month(cell, results):
+    store.write(cell, ROWS, REPORT, MADE)
+    target = store.folder_of(cell.key)
+    old, new = (target.with_name(f".{cell.key}.{name}") for name in ("old", "new"))
+    for folder in (old, new, results / "batches" / "study" / "old"):
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+    for folder in (old, target, results / "batches" / "study" / "old"):
+        os.utime(folder, (0, 0))
+    store.remove_leftovers()
+    assert not old.exists() and not list(results.glob("batches/*/*"))
+    assert new.exists() and store.about(cell.key)
+
+
 def test_a_stored_cell_is_not_computed_again(cell, other, computed):
     first = evaluate([cell, other, cell])
     assert computed == ["none", "magnitude@all=0.9"]

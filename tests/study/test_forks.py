@@ -9,7 +9,7 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from kc_utils.study.kernels import warm_kernels
+from kc_utils.study.forks import ADDRESS, warm_server
 
 RESULT = """\
 import os, sys, logging, multiprocessing, pandas as pd, seaborn as sns, torch
@@ -29,6 +29,12 @@ def run(source, folder=None):
     return book.cells[0].outputs
 
 
+def alone(monkeypatch):
+    """Do without the server of all tests."""
+    for name in ("JUPYTER_PATH", ADDRESS):
+        monkeypatch.delenv(name, raising=False)
+
+
 def process_of(client):
     said = []
     client.execute_interactive("import os; print(os.getpid())", output_hook=said.append)
@@ -36,11 +42,11 @@ def process_of(client):
 
 
 def test_a_fork_does_what_a_kernel_started_afresh_does(tmp_path, monkeypatch):
-    monkeypatch.delenv("JUPYTER_PATH", raising=False)  # where there is a server for all tests
+    alone(monkeypatch)
     monkeypatch.setenv("A_VALUE", "as given")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     cold = run(RESULT, str(tmp_path))
-    with warm_kernels():
+    with warm_server():
         assert run(RESULT, str(tmp_path)) == cold and len(cold) >= 4
         with pytest.raises(CellExecutionError) as raised:
             run(WARM + "; 1 / 0")
@@ -53,11 +59,11 @@ def test_a_fork_does_what_a_kernel_started_afresh_does(tmp_path, monkeypatch):
 
 
 def test_a_kernel_is_interrupted_and_restarted_and_ends_with_its_client_as_the_server_does_with_its_own(monkeypatch):
-    monkeypatch.delenv("JUPYTER_PATH", raising=False)
+    alone(monkeypatch)
     before, started = dict(os.environ), set(psutil.Process().children())
-    with pytest.raises(ValueError, match="of the body"), warm_kernels():
+    with pytest.raises(ValueError, match="of the body"), warm_server():
         (server,) = set(psutil.Process().children()) - started
-        with warm_kernels():
+        with warm_server():
             assert {*started, server} == set(psutil.Process().children())
         manager, client = start_new_kernel()
         first = process_of(client)
@@ -77,6 +83,6 @@ def test_a_kernel_is_interrupted_and_restarted_and_ends_with_its_client_as_the_s
         manager.shutdown_kernel(now=True)
         raise ValueError("of the body")
     assert not server.is_running() and os.environ == before
-    with warm_kernels():
+    with warm_server():
         (set(psutil.Process().children()) - started).pop().kill()
         assert run("print(6 * 7)")[0].text == "42\n"
