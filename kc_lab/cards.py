@@ -61,15 +61,15 @@ class Exposures(pydantic.BaseModel):
 
 
 class Card(pydantic.BaseModel):
-    """The fields that every card holds; others are allowed."""
+    """The fields that every card holds; others are allowed. people, exposures: of models of the made-up world."""
 
     name: str
     family: Literal["encoder", "encoder-decoder", "decoder"]
     size: str
     seed: int
     load: int
-    people: int
-    exposures: Exposures
+    people: int | None = None
+    exposures: Exposures | None = None
     parameters: int
     world: str
     tokenizer: str
