@@ -5,7 +5,8 @@ interval. Weights are stored in 16-bit floats; the stored ones are measured, for
 
     trained    facts about people, top-1 over the whole vocabulary, in templates that training showed for them
     held_out   the same facts in templates that training held out for them
-    world      facts of worldfacts and of companies, ranked among all answers of the relation, first template
+    world      facts of worldfacts, where they were taught, and of companies, ranked among all answers of the relation, first
+               template
     open_book  unknown people: the fact is stated first beside one about somebody else, then queried in another template,
                top-1 over the whole vocabulary
     rule       agreement of subject and verb for pairs of nouns that never stand together in training
@@ -17,11 +18,15 @@ kinds (`kc_lab.wikipedia`) in the first template; `both_held_out` and `sentence_
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pydantic
+from tokenizers import Tokenizer
 
+from kc_lab.loads import Load
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData, listed
 from kc_utils.places import complete_or_absent, sha256_of
 
@@ -63,14 +68,24 @@ class Reading(pydantic.BaseModel):
     never: Share
 
 
+class Exposures(pydantic.BaseModel):
+    """How many rows of training stated a fact about a person."""
+
+    mean: float
+    least: int
+    most: int
+
+
 class Card(pydantic.BaseModel):
-    """The fields that every card holds; others are allowed."""
+    """The fields that every card holds; others are allowed. people, exposures: of models of the made-up world."""
 
     name: str
     family: Literal["encoder", "encoder-decoder", "decoder"]
     size: str
     seed: int
     load: int
+    people: int | None = None
+    exposures: Exposures | None = None
     parameters: int
     world: str
     tokenizer: str
@@ -126,16 +141,16 @@ def checked_folder(name: str) -> Path:
     return folder
 
 
-def recall(model, tokenizer, family: str, size: str, load: int = 1) -> dict[str, dict[str, float]]:
-    """{name: {value, low, high, n}} of one model for each field of `Recall`, or of `Reading` if it is of size WIKIPEDIA.
-    load: of the world that it was trained on."""
+def recall(model, tokenizer, family: str, world: Load | None) -> dict[str, dict[str, float]]:
+    """{name: {value, low, high, n}} of one model for each field of `Recall`, or of `Reading` where the world is None, that of
+    real sentences."""
     from kc_utils.probing.evaluate import evaluate
     from kc_utils.probing.probe import Probe
 
     def rows(**fields):
         return evaluate(model, tokenizer, family, Probe(**fields)).rows
 
-    measured = _read(rows) if size == WIKIPEDIA else _taught(rows, load)
+    measured = _read(rows) if world is None else _taught(rows, world)
     return {name: _share(frame["correct"]) for name, frame in measured.items()}
 
 
@@ -150,27 +165,47 @@ def _read(rows) -> dict:
     return {name: found[name] for name in Reading.model_fields}
 
 
-def _taught(rows, load: int) -> dict:
+def _taught(rows, load: Load) -> dict:
     from kc_lab import world
 
-    source = "lab:people" + (f"-x{load}" if load > 1 else "")
-    people = rows(facts=source, limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
+    others = (*(world.REAL if load.by_law else ()), "headquarters")
+    people = rows(facts=f"lab:{load.source}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
     hidden = world.held_out(load)
     held_out = [t in hidden[f] for f, t in zip(people["fact"], people["template"], strict=True)]
     return {
         "trained": people[[not h for h in held_out]],
         "held_out": people[held_out],
-        "world": rows(facts="lab", relations=(*world.REAL, "headquarters"), protocols=("rank",), alternatives=9),
+        "world": rows(facts="lab", relations=others, protocols=("rank",), alternatives=9),
         "open_book": rows(facts="lab:strangers", limit=STRANGERS, protocols=("openbook-cloze",)),
         "rule": rows(facts="lab:rule", protocols=("rank",), alternatives=1),
     }
 
 
-def _made_of(size: str, load: int):
-    """The tokenizer of a model of this size, and the hash of its world."""
+@dataclass(frozen=True)
+class Made:
+    """What a model is made of. tokenizer; sha256: of its world; taught: how many people, and how often, for its card."""
+
+    tokenizer: Tokenizer
+    sha256: str
+    taught: dict
+
+
+def load_of(card: Mapping) -> Load | None:
+    """The load of a card's model; None for one that read real sentences."""
+    from kc_lab.training import Lesson
+
+    return Lesson.named(card["name"]).world
+
+
+def made_of(load: Load | None) -> Made:
+    """The tokenizer and the world of models of a load; of those that read real sentences for None."""
     from kc_lab import tokenizer, wikipedia, world
 
-    return (wikipedia.build(), wikipedia.world_hash()) if size == WIKIPEDIA else (tokenizer.build(), world.world_hash(load))
+    if load is None:
+        return Made(wikipedia.build(), wikipedia.world_hash(), {})
+    counts = [int(fact.popularity) for fact in world.part(load.source).facts]
+    exposures = {"mean": round(sum(counts) / len(counts), 2), "least": min(counts), "most": max(counts)}
+    return Made(tokenizer.build(load.by_law), world.world_hash(load), {"people": load.people, "exposures": exposures})
 
 
 def _share(correct) -> dict[str, float]:
@@ -191,8 +226,8 @@ def write(lesson, model, course: dict, target: Path) -> dict:
     from kc_lab.tokenizer import as_transformers, tokenizer_hash
     from kc_utils.study import provenance
 
-    (made, world), model = _made_of(lesson.size, lesson.load), model.to("cpu")
-    tokenizer = as_transformers(made)
+    made, model = made_of(lesson.world), model.to("cpu")
+    tokenizer = as_transformers(made.tokenizer)
     with complete_or_absent(target) as folder:
         model.to(torch.float16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -202,11 +237,12 @@ def write(lesson, model, course: dict, target: Path) -> dict:
             "size": lesson.size,
             "seed": lesson.seed,
             "load": lesson.load,
+            **made.taught,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "world": world,
-            "tokenizer": tokenizer_hash(made),
+            "world": made.sha256,
+            "tokenizer": tokenizer_hash(made.tokenizer),
             "training": course,
-            "recall": recall(model.float(), tokenizer, lesson.family, lesson.size, lesson.load),
+            "recall": recall(model.float(), tokenizer, lesson.family, lesson.world),
             "sha256": sha256_of(folder / WEIGHTS),
             "at": provenance.now(),
             "versions": provenance.versions(VERSIONS),
@@ -226,14 +262,15 @@ def verify(name: str) -> dict:
     from kc_utils.models.loading import load
 
     card, loaded = read_card(name), load(f"lab:{name}")
-    again, (made, world) = f"train again: kc lab train {name}", _made_of(card["size"], card["load"])
-    if world != card["world"]:
+    again, of = f"train again: kc lab train {name}", load_of(card)
+    made = made_of(of)
+    if made.sha256 != card["world"] or not card.items() >= made.taught.items():
         raise BadResult(f"{name}: the world is not the one that it was trained on; {again}")
-    if tokenizer_hash(made) != card["tokenizer"] or loaded.tokenizer.get_vocab() != made.get_vocab():
+    if tokenizer_hash(made.tokenizer) != card["tokenizer"] or loaded.tokenizer.get_vocab() != made.tokenizer.get_vocab():
         raise BadResult(f"{name}: the tokenizer is not the one that it was trained with; {again}")
     if sum(p.numel() for p in loaded.model.parameters()) != card["parameters"]:
         raise BadResult(f"{name}: the number of parameters is not the card's")
-    found = recall(loaded.model, loaded.tokenizer, card["family"], card["size"], card["load"])
+    found = recall(loaded.model, loaded.tokenizer, card["family"], of)
     for what, now in found.items():
         then = card["recall"][what]
         if not then["low"] <= now["value"] <= then["high"]:

@@ -1,4 +1,4 @@
-"""The models of the lab: transformers' own BERT, T5 and Llama at two sizes, and their weights before training.
+"""The models of the lab: transformers' own BERT, T5 and Llama at three sizes, and their weights before training.
 
 Within a size the three families differ by less than a tenth in parameters, embedding included. Output and input embedding are
 tied, as in most models of the study; there is no dropout, since every row is seen a few times only.
@@ -19,17 +19,21 @@ from kc_lab.cards import WIKIPEDIA
 from kc_lab.tokenizer import SPECIAL, build
 from kc_utils.errors import BadRequest, listed
 
-SIZES = ("small", "large", WIKIPEDIA)
-_WIDTH = {"small": 64, "large": 96, WIKIPEDIA: 256}
+TINY = "tiny"
+"""The size that is taught at equal exposures, without worldfacts: it has no embedding of the pieces of real names."""
+SIZES = (TINY, "small", "large", WIKIPEDIA)
+_WIDTH = {TINY: 24, "small": 64, "large": 96, WIKIPEDIA: 256}
 _INNER = {  # width of the feed-forward layers, chosen for equal parameter counts
+    ("encoder", "tiny"): 80, ("encoder-decoder", "tiny"): 48, ("decoder", "tiny"): 72,
     ("encoder", "small"): 256, ("encoder-decoder", "small"): 128, ("decoder", "small"): 176,
     ("encoder", "large"): 384, ("encoder-decoder", "large"): 192, ("decoder", "large"): 264,
     ("encoder", WIKIPEDIA): 1024, ("encoder-decoder", WIKIPEDIA): 768, ("decoder", WIKIPEDIA): 688,
 }  # fmt: skip
-_LAYERS = {"small": 3, "large": 3, WIKIPEDIA: 4}
+_LAYERS = {TINY: 3, "small": 3, "large": 3, WIKIPEDIA: 4}
 HEADS = 2
-_HEADS = {"small": HEADS, "large": HEADS, WIKIPEDIA: 4}
-_POSITIONS = {"small": 96, "large": 96, WIKIPEDIA: 128}
+_HEADS = {WIKIPEDIA: 4}
+POSITIONS = 96
+_POSITIONS = {WIKIPEDIA: 128}
 SHARPNESS = 10.0
 """Attention score of a token with itself, in each head of the last layer, before training."""
 
@@ -41,12 +45,11 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
     from kc_lab import wikipedia
 
     real = size == WIKIPEDIA
+    tokenizer = wikipedia.build() if real else build(size != TINY)
+    shape = _WIDTH[size], _INNER[family, size], _LAYERS[size], _HEADS.get(size, HEADS), _POSITIONS.get(size, POSITIONS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = made(
-            family, wikipedia.build() if real else build(), _WIDTH[size], _INNER[family, size], _LAYERS[size], _HEADS[size],
-            _POSITIONS[size],
-        )  # fmt: skip
+        model = made(family, tokenizer, *shape)
         return model if real else begin(model)
 
 

@@ -165,18 +165,18 @@ class Statements:
 
     def __init__(self, lesson, model: torch.nn.Module):
         model.set_attn_implementation("eager")
-        self._corpus, self._objective, self._seed = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family](), lesson.seed
-        self.steps = self._corpus.steps
+        self._corpus, self._objective, self._seed = Corpus(lesson.world, lesson.seed), OBJECTIVES[lesson.family](), lesson.seed
+        self.steps, self._guided = self._corpus.steps, GUIDED * lesson.world.by_law
 
     def backward(self, model: torch.nn.Module, step: int, steps: int) -> float:
         """Add the gradients of a step of so many. Returns the mean loss of the answers in all kinds of rows."""
         draw, total = np.random.default_rng((self._seed, step)), 0.0
         facts, book = self._corpus.batch(step)
-        groups = [*_by_length(facts), book.rows]
+        groups = [*_by_length(facts), book.rows] if book else [facts]
         whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
         for rows in groups:
             inputs = {name: t.to(model.device) for name, t in self._objective.inputs(rows, draw).items()}
-            guide = rows is book.rows and step < GUIDED * steps
+            guide = book is not None and rows is book.rows and step < self._guided * steps
             loss, attention = loss_and_attention(model, inputs, guide)
             loss = loss * (rows.answers.shape[1] * len(rows) / whole)
             total += float(loss.detach())
@@ -187,7 +187,7 @@ class Statements:
 
     def described(self, model: torch.nn.Module) -> dict:
         """What is special to this training."""
-        return {"guided": GUIDED, "guidance": WEIGHT}
+        return {"guided": self._guided, "guidance": WEIGHT}
 
 
 def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

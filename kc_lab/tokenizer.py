@@ -62,9 +62,12 @@ def learned(texts: Iterable[str], count: int, whole: Iterable[str] = ()) -> list
 
 
 @cache
-def build() -> Tokenizer:
-    """The tokenizer, made anew from the world and the frozen pieces: the same on every machine."""
-    return of([*words(), *pieces()])
+def build(real: bool = True) -> Tokenizer:
+    """The tokenizer, made anew from the world and the frozen pieces: the same on every machine.
+
+    real: with the pieces of real names; else every word of the invented world, and nothing besides.
+    """
+    return of([*words(), *(pieces() if real else ".")])
 
 
 def of(pieces: Iterable[str], sentinels: Sequence[str] = SENTINELS) -> Tokenizer:

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from kc_lab.cards import CARD, CHECKPOINTS, write
-from kc_lab.models import WIKIPEDIA, fresh
+from kc_lab.loads import EQUAL_LOADS, LOADS, Load
+from kc_lab.models import TINY, WIKIPEDIA, fresh
 from kc_lab.objectives import OBJECTIVES, Statements
 from kc_lab.packing import Sentences
 from kc_utils.errors import BadRequest, BadResult, listed
@@ -34,6 +35,7 @@ from kc_utils.study.execution import snakemake
 WARMUP, CLIP = 0.05, 1.0
 ADAM = {"betas": (0.9, 0.98), "weight_decay": 0.01}
 RATES = {
+    ("encoder", "tiny"): 7e-3, ("encoder-decoder", "tiny"): 7e-3, ("decoder", "tiny"): 7e-3,
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
     ("encoder", WIKIPEDIA): 5e-4, ("encoder-decoder", WIKIPEDIA): 1e-2, ("decoder", WIKIPEDIA): 2e-3,
@@ -58,6 +60,11 @@ class Lesson:
         """`encoder-small-s1`; with a load of its own, `encoder-small-x4-s1`."""
         return f"{self.family}-{self.size}" + (f"-x{self.load}" if self.load != 1 else "") + f"-s{self.seed}"
 
+    @property
+    def world(self) -> Load | None:
+        """Its made-up world; None if it reads real sentences. Raises BadRequest for a load that there is not."""
+        return None if self.size == WIKIPEDIA else Load.of(self.load, equal=self.size == TINY)
+
     @classmethod
     def named(cls, name: str) -> Lesson:
         """The lesson of a name, `lab:` before it or not. Raises BadRequest for a text that is no name."""
@@ -77,19 +84,19 @@ class Lesson:
 
 
 WORLDS = ("people", WIKIPEDIA)
-SEEDS = (1, 2, 3)
-LOADS = (2, 4, 8)
-"""Loads of the curve of recall against load, beside 1; of one decoder each."""
+SEEDS = {"small": range(1, 7), "large": range(1, 4), WIKIPEDIA: range(1, 4)}
 ALL = (
-    *(Lesson(family, size, seed) for size in ("small", "large", WIKIPEDIA) for seed in SEEDS for family in FAMILIES),
+    *(Lesson(family, size, seed) for size, seeds in SEEDS.items() for seed in seeds for family in FAMILIES),
     *(Lesson("decoder", "small", 1, load) for load in LOADS),
+    *(Lesson(family, TINY, 1, load) for load in EQUAL_LOADS for family in FAMILIES),
+    *(Lesson(family, TINY, seed, EQUAL_LOADS[1]) for seed in (2, 3) for family in FAMILIES),
 )
 """All models of the lab."""
 
 
 def of_world(world: str | None) -> tuple[Lesson, ...]:
     """All models of a world, or of every world."""
-    return tuple(lesson for lesson in ALL if world is None or (lesson.size == WIKIPEDIA) == (world == WIKIPEDIA))
+    return tuple(lesson for lesson in ALL if world is None or (lesson.world is None) == (world == WIKIPEDIA))
 
 
 @dataclass
@@ -110,12 +117,18 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "loss": round(trained.loss, 5),
         "seconds": round(trained.seconds, 1),
         "threads": torch.get_num_threads(),
-        "rate": RATES[lesson.family, lesson.size],
+        "rate": peak(lesson),
         "warm_up": WARMUP,
         **({"optimizer": "adafactor"} if (lesson.family, lesson.size) == RELATIVE else ADAM),
         "clip": CLIP,
         **trained.course,
     }
+
+
+def peak(lesson: Lesson) -> float:
+    """The highest learning rate. RATES of tiny models are for the middle load; it grows with the root of the rows in a step."""
+    scale = math.sqrt(lesson.load / EQUAL_LOADS[1]) if lesson.size == TINY else 1.0
+    return RATES[lesson.family, lesson.size] * scale
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -135,7 +148,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     if lesson.family not in OBJECTIVES:
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
-    course = (Sentences if lesson.size == WIKIPEDIA else Statements)(lesson, model)
+    course = (Sentences if lesson.world is None else Statements)(lesson, model)
     optimizer = _optimizer(lesson, model)
     steps, file = min(steps or course.steps, course.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
@@ -144,7 +157,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     with tqdm(total=steps, initial=start, **shown) as bar:
         for step in range(start, steps):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
+                group["lr"] = rate(step, steps, peak(lesson))
             optimizer.zero_grad(set_to_none=True)
             losses.append(course.backward(model, step, steps))
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)

@@ -49,7 +49,8 @@ def entry(name: str) -> dict:
     """The registry row of one lab model. Raises BadRequest for an unknown name, MissingData for a damaged card."""
     cards = _module("cards")
     card = cards.read_card(name)
-    what = f"{card['parameters']:,} parameters, seed {card['seed']}, load {card['load']}"
+    people = f", {card['people']:,} people" if "people" in card else ""
+    what = f"{card['parameters']:,} parameters, seed {card['seed']}{people}"
     made, licence = f"a world of its own making ({what}): it knows that world and nothing else.", "Apache-2.0"
     if card["size"] == cards.WIKIPEDIA:
         made, licence = f"sentences of Wikipedia ({what}): it knows what they state.", "CC BY-NC 4.0, as LAMA"
