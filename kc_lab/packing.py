@@ -105,9 +105,11 @@ def _filled(texts, some) -> Iterator[Texts]:
         yield [*row, some(left)] if left else row
 
 
-def packed(family: str, seed: int, share: float = wikipedia.SHARE, passes: int = PASSES) -> Packed:
-    """The rows of a family: a decoder's texts begin with `<s>`."""
-    tokenizer, read = wikipedia.build(), wikipedia.documents(share)
+def packed(
+    family: str, seed: int, share: float = wikipedia.SHARE, passes: int = PASSES, relations: tuple[str, ...] | None = None
+) -> Packed:
+    """The rows of a family: a decoder's texts begin with `<s>`. relations: of facts of these alone."""
+    tokenizer, read = wikipedia.build(), wikipedia.documents(share, relations)
     start = [tokenizer.token_to_id("<s>")] if family == "decoder" else []
 
     def encoded(texts: Iterable[wikipedia.Text], first: list[int] = start) -> Texts:

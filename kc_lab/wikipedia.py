@@ -208,10 +208,11 @@ class Documents:
 
 
 @cache
-def documents(share: float = SHARE) -> Documents:
-    """The texts of this world at a share of kind `both`."""
+def documents(share: float = SHARE, relations: tuple[str, ...] | None = None) -> Documents:
+    """The texts of this world at a share of kind `both`; relations: facts of these alone."""
     chosen = _drawn_facts(share)
-    shown = {kind: [f for f in chosen.facts if kind_of(f, share) == kind] for kind in ("both", "sentence")}
+    facts = [f for f in chosen.facts if relations is None or f.relation in relations]
+    shown = {kind: [f for f in facts if kind_of(f, share) == kind] for kind in ("both", "sentence")}
     answers: dict[str, list[str]] = {}
     for fact in shown["both"] + shown["sentence"]:
         answers.setdefault(sentences()[fact.id], []).append(fact.answers[0])

@@ -1,5 +1,6 @@
 """Real sentences: kinds of facts, what is read and never read, rows without padding, the objectives on them."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +15,7 @@ from kc_lab.objectives import NOTHING, mean_loss
 from kc_lab.tokenizer import as_transformers
 from kc_utils.errors import BadRequest, MissingData
 from kc_utils.models.registry import FAMILIES
+from kc_utils.places import PACKAGE
 from kc_utils.probing.files import find_data
 from kc_utils.probing.queries import queries_of
 from kc_utils.probing.scorers import SCORERS
@@ -177,3 +179,16 @@ def test_what_is_read_of_a_statement_is_what_the_cloze_reads(family):
             assert gap == ((*text[:at], mask, *text[at + 1 :]), at)
         else:
             assert gap == ((*text[:at], first, *text[at + 1 :]), (pad, first)) and scorer.ends[0] == second
+
+
+@sentences
+def test_the_training_of_the_chapter_learns(capsys):
+    page = (PACKAGE.parent / "book/background/learning.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    for shown, tried in ((", 40\n", ", 2\n"), ("    loss.backward()", "    losses.append(float(loss)); loss.backward()")):
+        assert shown in code
+        code = code.replace(shown, tried)
+    run = {"losses": []}
+    exec(code, run)
+    assert np.mean(run["losses"][-3:]) < 0.8 * run["losses"][0]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(wikipedia.KINDS)
