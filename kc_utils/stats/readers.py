@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from kc_utils.errors import BadRequest
 from kc_utils.stats.compare import compare
 from kc_utils.stats.seeds import over_seeds, shared_questions, with_lines
-from kc_utils.stats.strata import at_hand
+from kc_utils.study.rows import results
 
-SOURCE = "lab:wikipedia-"
+STUDY, SOURCE = "lab-wikipedia", "lab:wikipedia-"
 KINDS = {"both": "read in a sentence and in templates", "sentence": "read in a sentence alone", "never": "never read"}
 TREX = r"P\d+"
 """Relations of T-REx; those of Google-RE have names."""
@@ -20,11 +21,11 @@ def read_facts(recipes: Sequence[str], protocol: str = "cloze", relations: str =
     recipes: names or patterns; relations: a regular expression. Lines are means over seeds with t intervals; of one seed they are
     those of the model, with intervals for other facts, and there are no single models. Empty tables where no rows are at hand.
     """
-    rows = at_hand(recipes, [protocol])
-    rows = rows[rows["facts"].astype(str).str.startswith(SOURCE)]
-    rows = rows[rows["relation"].str.fullmatch(relations)] if len(rows) else rows
-    if rows.empty:
-        return rows, rows
+    try:
+        rows = results(STUDY, recipes=["none", *recipes], protocols=protocol)
+    except BadRequest:
+        return pd.DataFrame(), pd.DataFrame()
+    rows = rows[rows["relation"].str.fullmatch(relations)]
     kinds = [(KINDS[facts.removeprefix(SOURCE)], part) for facts, part in rows.groupby("facts", observed=True)]
     tables = [compare(shared_questions(part)).assign(kind=kind) for kind, part in kinds]
     order = list(KINDS.values())
