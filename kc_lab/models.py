@@ -34,6 +34,9 @@ HEADS = 2
 _HEADS = {WIKIPEDIA: 4}
 POSITIONS = 96
 _POSITIONS = {WIKIPEDIA: 128}
+SPREAD = 0.02
+"""Of an encoder that reads real sentences, as in BERT: at larger first weights, what its layers add drowns a token, and it learns
+for twice as many steps no more than how frequent words are."""
 SHARPNESS = 10.0
 """Attention score of a token with itself, in each head of the last layer, before training."""
 
@@ -49,19 +52,24 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
     shape = _WIDTH[size], _INNER[family, size], _LAYERS[size], _HEADS.get(size, HEADS), _POSITIONS.get(size, POSITIONS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = made(family, tokenizer, *shape)
+        model = made(family, tokenizer, *shape, SPREAD if real else None)
         return model if real else begin(model)
 
 
-def made(family: str, tokenizer: Tokenizer, width: int, inner: int, layers: int, heads: int, positions: int) -> torch.nn.Module:
-    """A model of these widths for the vocabulary of a tokenizer, its weights drawn from torch's random state."""
+def made(
+    family: str, tokenizer: Tokenizer, width: int, inner: int, layers: int, heads: int, positions: int, spread: float | None
+) -> torch.nn.Module:
+    """A model of these widths for the vocabulary of a tokenizer, its weights drawn from torch's random state.
+
+    spread: standard deviation of an encoder's first weights; None for the one at which a matrix keeps the size of its inputs.
+    """
     number = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     common = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": number["<pad>"]}
     if family == "encoder":
         config = BertConfig(
             **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
             num_attention_heads=heads, max_position_embeddings=positions, type_vocab_size=1,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=width**-0.5,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=spread or width**-0.5,
         )  # fmt: skip
         return BertForMaskedLM(config)
     if family == "encoder-decoder":
