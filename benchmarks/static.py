@@ -6,12 +6,14 @@ The static-embedding control (`kc_utils.probing.static`) beside `rank` of the un
 candidates: of every model and probe of these studies with ranking, and of every lab model on facts of its world. Rows of `rank`
 are read from the store or the record, else computed. Prints Markdown and writes results/simulations/static.csv, whose lines of
 other models are kept: one line for each model and probe, with shares of right answers and their 95 % intervals, facts drawn
-again; `both`, the share of answers ranked rightly that the embeddings rank rightly, too; and each of the four variants.
+again; `both`, the share of answers ranked rightly that the embeddings rank rightly, too; the same shares (`*_apart`) of facts
+whose subject shares no word with the answer; and each of the four variants.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -21,6 +23,7 @@ from kc_utils.errors import MissingData
 from kc_utils.models.loading import Loaded
 from kc_utils.models.registry import registry
 from kc_utils.places import project_dir
+from kc_utils.probing.facts import Fact
 from kc_utils.probing.probe import Probe
 from kc_utils.probing.static import static, strongest
 from kc_utils.stats.intervals import clustered_wilson
@@ -29,6 +32,7 @@ from kc_utils.study.studyfile import load_study
 
 OUT = project_dir() / "results" / "simulations" / "static.csv"
 STUDIES = ("laptop", "benchmarks", "lab-load")
+OF_APART = {"chance": "chance", "rank": "correct", "static": "correct_static"}
 OF_WORLD = Probe(facts="lab", limit=400, protocols=("rank",), alternatives=4, candidates="sets")
 
 
@@ -54,7 +58,15 @@ def line_of(lm: Loaded, probe: Probe) -> dict:
         low, high = clustered_wilson(found[column].to_numpy(), pd.factorize(found["fact"])[0])
         line |= {name: found[column].mean(), f"{name}_low": low, f"{name}_high": high}
     line |= {"both": found.loc[found["correct"], "correct_static"].mean(), "variant": found["variant"].iloc[0]}
+    apart = found[~found["fact"].isin([fact.id for fact in probe.factset().facts if shares_a_word(fact)])]
+    line |= {"n_apart": len(apart)} | {f"{name}_apart": apart[column].mean() for name, column in OF_APART.items()}
     return line | every.groupby("variant", sort=False)["correct"].mean().to_dict()
+
+
+def shares_a_word(fact: Fact) -> bool:
+    """Whether the subject has a word of the main answer, in any case."""
+    subject, answer = (set(re.findall(r"\w+", text.casefold())) for text in (fact.subject, fact.answers[0]))
+    return not subject.isdisjoint(answer)
 
 
 def lines(wanted: dict[str, list[Probe]]) -> Iterator[dict]:

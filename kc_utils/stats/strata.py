@@ -123,7 +123,8 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
 def static_controls() -> pd.DataFrame:
     """Return the table of benchmarks/static.py, one line for each model and probe with ranking; none without the file."""
     file = project_dir() / "results" / "simulations" / "static.csv"
-    columns = ["model", "facts", "probe", "n", "chance", "rank", "rank_low", "static", "static_low", "both"]
+    shares = [f"{name}{end}" for name in ("n", "chance", "rank", "static") for end in ("", "_apart")]
+    columns = ["model", "facts", "probe", *shares, "rank_low", "static_low", "both"]
     return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=columns)
 
 
