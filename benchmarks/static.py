@@ -3,7 +3,7 @@
     KC_DATA=... OMP_NUM_THREADS=1 .venv/bin/python benchmarks/static.py [--models smollm2-135m] [--studies laptop]
 
 The static-embedding control (`kc_utils.probing.static`) beside `rank` of the uncompressed model, on the same facts and
-candidates: of every model and probe of these studies with ranking, and of every lab model on facts of its world. Rows of `rank`
+candidates: of every model and probe of these studies with ranking, and of every lab model on the invented world. Rows of `rank`
 are read from the store or the record, else computed. Prints Markdown and writes results/simulations/static.csv, whose lines of
 other models are kept: one line for each model and probe, with shares of right answers and their 95 % intervals, facts drawn
 again; `both`, the share of answers ranked rightly that the embeddings rank rightly, too; the same shares (`*_apart`) of facts
@@ -38,7 +38,8 @@ OF_WORLD = Probe(facts="lab", limit=400, protocols=("rank",), alternatives=4, ca
 
 def probes_of(studies: Sequence[str], models: Sequence[str]) -> dict[str, list[Probe]]:
     """The probes with ranking of each model."""
-    found = {m: {OF_WORLD: None} for m in registry() if m.startswith("lab:") and fits(m, models)}
+    of_world = (m for m in registry() if m.startswith("lab:") and "wikipedia" not in m)  # those were taught another one
+    found = {m: {OF_WORLD: None} for m in of_world if fits(m, models)}
     for cell in (cell for name in studies for cell in load_study(name).cells):
         if cell.probe.facts and "rank" in cell.probe.protocols and fits(cell.model, models):
             found.setdefault(cell.model, {})[cell.probe] = None
