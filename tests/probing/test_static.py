@@ -62,6 +62,15 @@ def test_the_control_has_the_queries_candidates_and_columns_of_rank(tiny, family
     assert (both["scores"].map(len) == both["scores_static"].map(len)).all()
 
 
+@pytest.mark.parametrize("recipe", ["magnitude@all=0.5", "rtn@all=2", "magnitude@head=0.5", "int8@head"])
+def test_no_recipe_takes_what_the_control_reads(tiny, family, recipe):
+    """Nor does a final layer that is the embedding."""
+    lm = tiny(family)
+    before, after = (x.model.get_input_embeddings().weight for x in (lm, kc.compress(lm, recipe)))
+    assert torch.equal(before, after)
+    assert not kc.scopes(lm).set_index("scope").loc["embedding", "selectable"]
+
+
 class Words:
     """A tokenizer whose tokens are the words `w0`, `w1`, ..."""
 
