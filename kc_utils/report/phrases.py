@@ -81,9 +81,12 @@ def baseline(table: pd.DataFrame, protocol: str) -> str:
     """State the accuracy of the uncompressed model, with interval, sample size and chance."""
     line = table[(table["recipe"] == "none") & (table["protocol"] == protocol)].iloc[0]
     how = QUERIED.get(protocol, f"in {short_protocol(protocol)}")
+    alone = (
+        "" if pd.isna(line.get("static")) else f" Its word embeddings alone choose the right one for {percent(line['static'])}."
+    )
     return (
         f"Uncompressed, {line['model']} gives the right answer {how} for **{percent(line['accuracy'])}** of "
-        f"{sample_size(line)} (95 % interval {interval(line['low'], line['high'])}; chance {chance(line['chance'])})."
+        f"{sample_size(line)} (95 % interval {interval(line['low'], line['high'])}; chance {chance(line['chance'])}).{alone}"
     )
 
 

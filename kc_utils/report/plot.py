@@ -34,6 +34,8 @@ Y = {
     "ratio": ("perplexity / uncompressed", 1),
 }
 __all__ = ["Picture", "curve", "dots", "matrix", "perplexity", "relations"]
+STATIC = "word embeddings alone"
+"""The static-embedding control of ranking (`probing.static`), where a table holds it."""
 OF_RECIPES = ("scope", "method")
 """Columns in which the uncompressed model has no value: it is the first point of every line."""
 
@@ -119,13 +121,22 @@ def _levels(ax, part: pd.DataFrame, y: str) -> None:
         if part["baseline_accuracy"].nunique() == 1:
             drawing.level(ax, 100 * part["baseline_accuracy"].iloc[0], "uncompressed", "-", INK)
         drawing.level(ax, 100 * part["chance"].mean(), "chance", ":")
+        _control(ax, part, "static")
     elif y == "value" and "baseline_value" in part:
         drawing.level(ax, 100 * part["baseline_value"].iloc[0], "uncompressed", "-", INK)
     elif y == "retention":
         drawing.level(ax, 100, "nothing lost", "--")
         drawing.level(ax, 0, "guessing", ":")
+        _control(ax, part, "static_retention")
     elif y == "difference":
         drawing.level(ax, 0, "uncompressed", "-", INK)
+
+
+def _control(ax, part: pd.DataFrame, column: str) -> None:
+    """Draw what word embeddings alone give, where that is known: of lines that differ in it, the most."""
+    values = part[column].dropna() if column in part else part.iloc[:0]
+    if len(values):
+        drawing.level(ax, 100 * values.max(), f"{STATIC}{', at most' * (values.nunique() > 1)}", "-.")
 
 
 def _limits(fig, frame: pd.DataFrame, y: str, scale: float) -> None:
@@ -143,7 +154,13 @@ def _note(frame: pd.DataFrame, y: str) -> str:
     """What belongs below every figure: what bars and lines are."""
     n = f" ({sizes(frame)})" if {"protocol", "n"} <= set(frame) else ""
     bars = f"Bars: 95 % intervals{n}." if all(drawing.bounds(frame, y)) else ""
-    return f"{bars}{' Black line: uncompressed; dotted: chance.' if y == 'accuracy' else ''}".strip()
+    control = {"accuracy": "static", "retention": "static_retention"}.get(y)
+    ranked = control and "rank" in set(frame.get("protocol", ()))
+    known = ranked and control in frame and frame[control].notna().any()
+    return " ".join(filter(None, [
+        bars, "Black line: uncompressed; dotted: chance." if y == "accuracy" else "",
+        f"Dash-dotted: {STATIC}, without the body." if known else f"Ranking by {STATIC}: not computed here." if ranked else "",
+    ]))  # fmt: skip
 
 
 def perplexity(
@@ -213,9 +230,13 @@ def dots(
             mine = members[(members[hue] == value) & members[group].isin(groups)]
             places = [at[groups.index(g)] for g in mine[group]]
             ax.scatter(100 * mine[y].to_numpy(float), places, s=18, alpha=0.35, linewidths=0, **marks)
+    known = chance and "static" in table and table["static"].notna().any()
     if chance:
         guess = 100 * table.groupby(group)["chance"].mean().loc[groups].to_numpy(float)
         ax.plot(guess, range(len(groups)), color=FAINT, linestyle="none", marker="|", markersize=11, label="chance")
+        if known:
+            alone = 100 * table.groupby(group)["static"].mean().loc[groups].to_numpy(float)
+            ax.plot(alone, range(len(groups)), color=FAINT, linestyle="none", marker="x", markersize=5, label=STATIC)
     counts = table.drop_duplicates(group).set_index(group)["n"] if "n" in table else {}
     ax.set_yticks(range(len(groups)), [f"{label(g)} (n = {counts[g]})" if len(counts) else label(g) for g in groups])
     ax.set_ylim(len(groups) - 0.4, -0.6)
@@ -224,7 +245,8 @@ def dots(
     drawing.legend_below(fig)
     what = caption or f"{label(y).capitalize()} by {group}"
     alt = describe(table, group, hue, y, [], f"{what}: {unit}")
-    return Picture(fig, f"{what}. Bars: 95 % intervals.{' Grey strokes: chance.' if chance else ''}", alt, name or group)
+    levels = f" Grey strokes: chance{f'; crosses: {STATIC}' * bool(known)}." if chance else ""
+    return Picture(fig, f"{what}. Bars: 95 % intervals.{levels}", alt, name or group)
 
 
 def relations(table: pd.DataFrame, caption: str = "") -> Picture | None:

@@ -41,6 +41,8 @@ def show_table(table: pd.DataFrame) -> HTML:
     shares = {"correct": ("accuracy", "low", "high"), "retention": ("retention", "retention_low", "retention_high")}
     for name, columns in shares.items():
         shown[f"{name}, %"] = [_with_interval(*values) for values in zip(*(table[c] for c in columns), strict=True)]
+    if "static" in table and table["static"].notna().any():
+        shown["embeddings alone, %"] = ["" if pd.isna(value) else whole(value) for value in table["static"]]
     shown["lost, %"], shown["gained, %"] = table["lost"].map(whole), table["gained"].map(whole)
     shown["p (Holm)"] = table["p_holm"].map(p_value)
     shown["touched, %"], shown["zeros, %"] = (_written(100 * table[c], 1) for c in ("touched_fraction", "sparsity"))

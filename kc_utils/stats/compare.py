@@ -34,7 +34,8 @@ def compare(rows: pd.DataFrame, against: str | Mapping[str, str] = "none", by: s
     `against`; difference and retention with *_low and *_high; lost and gained, shares of all questions that only one of
     the two answers rightly; p of McNemar's test, p_holm, clear and equal; visible, the smallest loss of knowledge that would be
     clear in four of five samples of this size; the fields of the recipe (`names.recipe_fields`) and
-    what of it was measured (`touched_fraction`, `sparsity`, `compression_ratio` ...). Intervals are 95 %.
+    what of it was measured (`touched_fraction`, `sparsity`, `compression_ratio` ...). Intervals are 95 %. Where rows have a
+    column static (`probing.static`): the share that word embeddings alone get right, and static_retention, of the knowledge.
 
     retention = (accuracy - chance) / (baseline_accuracy - chance): 1 nothing lost, 0 guessing; missing where the baseline
     does not beat chance. A model that equals its baseline in every stored value has intervals of no length.
@@ -63,6 +64,8 @@ def compare(rows: pd.DataFrame, against: str | Mapping[str, str] = "none", by: s
         named = dict(zip(keys, values, strict=True))
         shown = part.drop_duplicates("recipe").set_index("recipe").reindex(columns=list(REPORTED))
         for recipe, line in compared(found, rivals).items():
+            if "static" in part:
+                line |= beside(part["static"].mean(), line["baseline_accuracy"], line["chance"])
             lines.append(named | recipe_fields(recipe) | line | shown.loc[recipe].to_dict())
     return _corrected(pd.DataFrame(lines))
 
@@ -98,6 +101,11 @@ def compared(found: Answers, rivals: Mapping[str, str], seed: int = 0) -> dict[s
 def retention(accuracy: float, baseline: float, chance: float) -> float:
     """Return the share of the knowledge above chance that is kept; NaN where the baseline does not beat chance."""
     return (accuracy - chance) / (baseline - chance) if baseline > chance else math.nan
+
+
+def beside(static: float, baseline: float, chance: float) -> dict[str, float]:
+    """Return the columns of the static-embedding control: its share of right answers, and of the knowledge above chance."""
+    return {"static": static, "static_retention": retention(static, baseline, chance)}
 
 
 def _rivals(rows: pd.DataFrame, against: str | Mapping[str, str]) -> dict[str, str]:

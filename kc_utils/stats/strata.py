@@ -5,6 +5,7 @@ Lab models that differ in their seed make one curve, whose interval speaks of ot
 speaks of other facts.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,15 +15,16 @@ from scipy.stats import norm
 from kc_utils.errors import BadRequest
 from kc_utils.places import project_dir
 from kc_utils.stats.claims import AGAINST, FOR, UNDECIDED, Part, part_of, parts_of, read_ledger
-from kc_utils.stats.compare import compare, judged
+from kc_utils.stats.compare import beside, compare, judged
 from kc_utils.stats.decision import LEVEL, PROTOCOLS
-from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, by_kind, kept, together
+from kc_utils.stats.evidence import LAB, LANGUAGE, Effect, Evidence, Stratum, by_kind, kept, together
 from kc_utils.stats.names import TASK, lab_parts, recipe_fields, short_protocol
 from kc_utils.stats.rule import Rule
 from kc_utils.stats.seeds import clear_over_seeds, over_seeds, shared_questions
 from kc_utils.study.rows import files_at_hand, results, short_hash
 
 SAMPLE = ["origin", "probe"]
+CONTROL = "static_retention"
 ALIKE = "alike"
 
 
@@ -80,11 +82,11 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """
     parts, lab = [], in_lab(rows)
     if len(language := rows[~lab]):
-        table = in_family(compare(language)).assign(seeds=1)
+        table = with_static(in_family(compare(language))).assign(seeds=1)
         parts.append(table.assign(panel=table["model"], line=table["facts"], whose=whose(table["model"])))
     if lab.any():
         singles = in_family(lab_singles(rows[lab])).astype({"clear": float})
-        means = over_seeds(singles, ["retention", "clear"], ["panel", "line", "protocol", "recipe"])
+        means = over_seeds(singles, ["retention", "clear", CONTROL], ["panel", "line", "protocol", "recipe"])
         found = judged(means, 1.0, LEVEL) | {"clear": clear_over_seeds(means) & means["clear"].eq(1)}  # in every model
         parts.append(means.assign(**found, whose=whose(rows.loc[lab, "model"])))
     if not parts:
@@ -115,7 +117,34 @@ def lab_singles(rows: pd.DataFrame) -> pd.DataFrame:
         table = compare(shared_questions(group[(group["origin"] == origin) & (group["probe"] == probe)]))
         line, seed = ([parts[m][i] for m in table["model"]] for i in (0, 2))
         found.append(table.assign(panel=f"lab, {size} models", line=line, seed=seed))
-    return pd.concat(found, ignore_index=True)
+    return with_static(pd.concat(found, ignore_index=True))
+
+
+def static_controls() -> pd.DataFrame:
+    """Return the table of benchmarks/static.py, one line for each model and probe with ranking; none without the file."""
+    file = project_dir() / "results" / "simulations" / "static.csv"
+    shares = [f"{name}{end}" for name in ("n", "chance", "rank", "static") for end in ("", "_apart")]
+    columns = ["model", "facts", "probe", *shares, "rank_low", "static_low", "both"]
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=columns)
+
+
+def with_static(table: pd.DataFrame) -> pd.DataFrame:
+    """Add to lines of ranking what word embeddings alone get right, static and static_retention; missing where not known."""
+    known = static_controls().set_index(["model", "probe"])["static"].to_dict()
+    names = zip(table["model"], table["probe"], table["protocol"], table["baseline_accuracy"], table["chance"], strict=True)
+    found = [beside(known.get((m, p), math.nan) if by == "rank" else math.nan, base, c) for m, p, by, base, c in names]
+    return table.assign(**pd.DataFrame(found, table.index, dtype=float))
+
+
+def static_of(strata: Iterable[Stratum], protocol: str) -> float:
+    """Return static_retention averaged over the strata of each model, then over models; missing where one is not known."""
+    found = []
+    for s in strata:
+        of = s.answers(protocol)
+        base = {"baseline_accuracy": of.right[of.recipes["none"]].mean(), "chance": of.chance.mean()}
+        found.append({"model": s.model, "probe": s.rows["probe"].iloc[0], "protocol": protocol, **base})
+    by_model = with_static(pd.DataFrame(found)).groupby("model")[CONTROL].agg(lambda values: values.mean(skipna=False))
+    return float(by_model.mean(skipna=False))
 
 
 def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
@@ -125,7 +154,7 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
     these, so that every recipe stands on the same ones. One line per kind, protocol and recipe, from mild to strong, after one of
     the uncompressed models: whose, panel (whose, by which protocol), retention with *_low and *_high (`together`), clear, equal
     and visible as `compare` defines them (p of the normal distribution with the interval's error, corrected for all recipes at
-    hand), strata, n, removed (share of all weights set to zero) and the fields of the recipe.
+    hand), strata, n, static_retention, removed (share of all weights set to zero) and the fields of the recipe.
     """
     evidence, recipes, lines, tests = Evidence(rows), list(dict.fromkeys(recipes)), [], tests_at_hand()
     names = {kind: whose(s.model for s in group) for kind, group in by_kind(evidence.strata)}
@@ -138,6 +167,7 @@ def averages(rows: pd.DataFrame, recipes: Iterable[str]) -> pd.DataFrame:
             named = {"whose": names[kind], "protocol": protocol, "panel": f"{names[kind]}, {short_protocol(protocol)}"}
             own = tests[tests["protocol"].eq(protocol) & tests["model"].isin([s.model for s in group])]
             named |= {"strata": len(group), "n": sum(k.n for _, k in found)}
+            named |= {CONTROL: static_of(group, protocol)}
             named |= {"level": LEVEL / max(own["recipe"].nunique(), len(shared), 1)}
             whole = dict.fromkeys(("retention", "retention_low", "retention_high"), 1.0)
             lines.append(named | recipe_fields("none") | whole | {"removed": 0.0})

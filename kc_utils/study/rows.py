@@ -68,7 +68,8 @@ def evaluate(
     Returns one row a fact, protocol and template: model, recipe, protocol, fact, relation, template, correct, score, margin,
     chance, ...; what the recipe really did (`REPORTED`); shots, facts (their source), probe (a hash of it) and origin.
     `attrs["left_out"]` names for each protocol the facts that it cannot evaluate, and why; `attrs["failed"]` the recipes that an
-    engine recorded as failed, and why. Raises BadRequest for what is unknown before anything is computed.
+    engine recorded as failed, and why; `attrs["probe"]` holds the probe. Raises BadRequest for what is unknown before anything is
+    computed.
 
     >>> import kc_utils as kc
     >>> rows = kc.evaluate("lab:decoder-small-s1", "magnitude@all=0.5", facts="lab", limit=20, protocols=["cloze"])
@@ -95,6 +96,7 @@ def evaluate(
     done = results_of(cells)
     found = table_of(done)
     found.attrs["left_out"] = left_out(found, wanted, models)
+    found.attrs["probe"] = wanted.model_dump(mode="json")
     found.attrs["failed"] = {f"{c.model}, {c.recipe}": failure(c.key)["why"] for c in cells if c not in done}
     return found
 

@@ -104,6 +104,34 @@ def test_averages_weigh_sources_and_models_alike_and_stand_on_the_same_strata():
     assert own["clear"].tolist() == [False, True, True]
 
 
+def test_word_embeddings_alone_stand_beside_ranking_where_they_were_measured(monkeypatch):
+    names = [("smollm2-135m", "p1", 0.4), ("lab:decoder-small-s1", "p1", 0.3), ("lab:decoder-small-s2", "p1", 0.5)]
+    monkeypatch.setattr(strata, "static_controls", lambda: pd.DataFrame(names, columns=["model", "probe", "static"]))
+    sources = [results(RIGHT, probe="p1"), results(RIGHT, probe="p2", facts="bear")]
+    both = {r: pd.concat([rows(n), rows(n, "cloze")], ignore_index=True) for r, n in RIGHT.items()}
+    models = [results(both, f"lab:decoder-small-s{s}", "lab", probe="p1") for s in (1, 2)]
+    found = curves(from_memory(pd.concat([*sources, *models]), PRUNED)).set_index(["line", "protocol"])["static_retention"]
+    of = {key: part.iloc[0] for key, part in found.groupby(level=[0, 1])}
+    chance = sources[0]["chance"].iloc[0]
+    assert of["worldfacts", "rank"] == pytest.approx((0.4 - chance) / (160 / N - chance))
+    assert of["decoder", "rank"] == pytest.approx((0.4 - chance) / (160 / N - chance)), "the mean of seeds"
+    assert np.isnan(of["bear", "rank"]) and np.isnan(of["decoder", "cloze"])
+    means = averages(from_memory(pd.concat(sources), PRUNED), ["magnitude@all=0.2"])
+    assert means["static_retention"].isna().all(), "of one source it is not known"
+    means = averages(from_memory(sources[0], PRUNED), ["magnitude@all=0.2"])
+    assert set(means["static_retention"]) == {of["worldfacts", "rank"]}
+
+
+@pytest.mark.parametrize("study", ["benchmarks", "lab-load"])
+def test_the_table_of_controls_covers_what_is_recorded(study):
+    ranked = kc.results(study, recipes="none", protocols="rank")
+    known = strata.static_controls().set_index(["model", "probe"])
+    for key, part in ranked.groupby(["model", "probe"]):
+        line = known.loc[key]
+        assert line["n"] == len(part) and line["rank"] == pytest.approx(part["correct"].mean(), abs=1e-4), "benchmarks/static.py"
+        assert line["chance"] == pytest.approx(part["chance"].mean(), abs=1e-4)
+
+
 def test_a_comparison_is_decided_from_both_sides():
     def sides(attention, feed_forward):
         right = {"none": 160} | {f"magnitude@attention=0.{a}": attention for a in (2, 3)}
