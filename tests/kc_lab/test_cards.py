@@ -167,8 +167,8 @@ class TestCheckpoints:
         card = cards.read_card(name)
         cards.checked_folder(name)
         if card["size"] == cards.WIKIPEDIA:
-            values = {what: share["value"] for what, share in card["recall"].items()}
-            assert values["both"] > 0.8 and values["sentence"] > 0.4 and values["never"] < 0.25
+            both, alone, never = (card["recall"][kind] for kind in wikipedia.KINDS)
+            assert both["low"] > max(0.5, alone["high"]) and alone["low"] > never["high"] and never["high"] < 0.25
             if find_data(wikipedia.needed()):
                 assert card["world"] == wikipedia.world_hash()
             return
