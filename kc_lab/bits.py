@@ -162,21 +162,22 @@ def bits_by_model(rows: pd.DataFrame, tables: Mapping[str, Table]) -> pd.DataFra
 def load_curve(cards: Sequence[Mapping], tables: Mapping[int, Mapping[str, Table]]) -> pd.DataFrame:
     """Recall and bits against the load, one line per card.
 
-    cards: of `kc_lab.cards.read_cards`; tables: by load, what facts about people are drawn from. Columns: name, family,
-    size, seed, load, people; recall, low, high (of the card's sample); bits_taught, taught_per_parameter, bits,
-    bits_per_parameter. A card holds one recall for all relations, so that bits are those of a model with that accuracy in
-    each: less than the same model has by its likelihoods. Raises BadRequest for a load without tables.
+    cards: of `kc_lab.cards.read_cards`; tables: by number of people, what facts about them are drawn from. Columns: name,
+    family, size, seed, load, people, exposures (mean of a fact); recall, low, high (of the card's sample); bits_taught,
+    taught_per_parameter, bits, bits_per_parameter. A card holds one recall for all relations, so that bits are those of a
+    model with that accuracy in each: less than the same model has by its likelihoods. Raises BadRequest for a number of
+    people without tables.
     """
     lines = []
     for card in cards:
-        if card["load"] not in tables:
-            raise BadRequest(f"{card['name']}: no tables are known for load {card['load']}")
-        here, found = tables[card["load"]], card["recall"]["trained"]
+        if card["people"] not in tables:
+            raise BadRequest(f"{card['name']}: no tables are known for {card['people']} people")
+        here, found = tables[card["people"]], card["recall"]["trained"]
         bits = sum(table.facts * by_accuracy(table, found["value"]) for table in here.values())
         lines.append(
             {
-                **{name: card[name] for name in ("name", "family", "size", "seed", "load")},
-                "people": max(table.facts for table in here.values()), "bits_taught": capacity(here),
+                **{name: card[name] for name in ("name", "family", "size", "seed", "load", "people")},
+                "exposures": card["exposures"]["mean"], "bits_taught": capacity(here),
                 "taught_per_parameter": capacity(here) / card["parameters"],
                 "recall": found["value"], "low": found["low"], "high": found["high"],
                 "bits": bits, "bits_per_parameter": bits / card["parameters"],

@@ -5,7 +5,8 @@ interval. Weights are stored in 16-bit floats; the stored ones are measured, for
 
     trained    facts about people, top-1 over the whole vocabulary, in templates that training showed for them
     held_out   the same facts in templates that training held out for them
-    world      facts of worldfacts and of companies, ranked among all answers of the relation, first template
+    world      facts of worldfacts, where they were taught, and of companies, ranked among all answers of the relation, first
+               template
     open_book  unknown people: the fact is stated first beside one about somebody else, then queried in another template,
                top-1 over the whole vocabulary
     rule       agreement of subject and verb for pairs of nouns that never stand together in training
@@ -14,11 +15,14 @@ interval. Weights are stored in 16-bit floats; the stored ones are measured, for
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import pydantic
 
+from kc_lab import world
+from kc_lab.loads import Load
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData, listed
 from kc_utils.places import complete_or_absent, sha256_of
 
@@ -48,14 +52,24 @@ class Recall(pydantic.BaseModel):
     rule: Share
 
 
+class Exposures(pydantic.BaseModel):
+    """How many rows of training stated a fact about a person."""
+
+    mean: float
+    least: int
+    most: int
+
+
 class Card(pydantic.BaseModel):
-    """The fields that every card holds; others are allowed."""
+    """The fields that every card holds; others are allowed. people, exposures: of models of the made-up world."""
 
     name: str
     family: Literal["encoder", "encoder-decoder", "decoder"]
     size: str
     seed: int
     load: int
+    people: int | None = None
+    exposures: Exposures | None = None
     parameters: int
     world: str
     tokenizer: str
@@ -111,27 +125,40 @@ def checked_folder(name: str) -> Path:
     return folder
 
 
-def recall(model, tokenizer, family: str, load: int = 1) -> dict[str, dict[str, float]]:
+def recall(model, tokenizer, family: str, load: int | Load = 1) -> dict[str, dict[str, float]]:
     """{name: {value, low, high, n}} of one model for each field of `Recall`. load: of the world that it was trained on."""
-    from kc_lab import world
     from kc_utils.probing.evaluate import evaluate
     from kc_utils.probing.probe import Probe
 
     def rows(**fields):
         return evaluate(model, tokenizer, family, Probe(**fields)).rows
 
-    source = "lab:people" + (f"-x{load}" if load > 1 else "")
-    people = rows(facts=source, limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
+    others = (*(world.REAL if Load.of(load).by_law else ()), "headquarters")
+    people = rows(facts=f"lab:{Load.of(load).source}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
     hidden = world.held_out(load)
     held_out = [t in hidden[f] for f, t in zip(people["fact"], people["template"], strict=True)]
     measured = {
         "trained": people[[not h for h in held_out]],
         "held_out": people[held_out],
-        "world": rows(facts="lab", relations=(*world.REAL, "headquarters"), protocols=("rank",), alternatives=9),
+        "world": rows(facts="lab", relations=others, protocols=("rank",), alternatives=9),
         "open_book": rows(facts="lab:strangers", limit=STRANGERS, protocols=("openbook-cloze",)),
         "rule": rows(facts="lab:rule", protocols=("rank",), alternatives=1),
     }
     return {name: _share(frame["correct"]) for name, frame in measured.items()}
+
+
+def load_of(card: Mapping) -> Load:
+    """The load of a card's model."""
+    from kc_lab.training import Lesson
+
+    return Lesson.named(card["name"]).world
+
+
+def taught(load: Load) -> dict:
+    """How many people a model is taught about, and how often their facts are stated, for its card."""
+    counts = [int(fact.popularity) for fact in world.part(load.source).facts]
+    exposures = {"mean": round(sum(counts) / len(counts), 2), "least": min(counts), "most": max(counts)}
+    return {"people": load.people, "exposures": exposures}
 
 
 def _share(correct) -> dict[str, float]:
@@ -150,10 +177,10 @@ def write(lesson, model, course: dict, target: Path) -> dict:
     import torch
 
     from kc_lab.tokenizer import as_transformers, tokenizer_hash
-    from kc_lab.world import world_hash
     from kc_utils.study import provenance
 
-    tokenizer, model = as_transformers(), model.to("cpu")
+    load, model = lesson.world, model.to("cpu")
+    tokenizer = as_transformers(load.by_law)
     with complete_or_absent(target) as folder:
         model.to(torch.float16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -163,11 +190,12 @@ def write(lesson, model, course: dict, target: Path) -> dict:
             "size": lesson.size,
             "seed": lesson.seed,
             "load": lesson.load,
+            **taught(load),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "world": world_hash(lesson.load),
-            "tokenizer": tokenizer_hash(),
+            "world": world.world_hash(load),
+            "tokenizer": tokenizer_hash(load.by_law),
             "training": course,
-            "recall": recall(model.float(), tokenizer, lesson.family, lesson.load),
+            "recall": recall(model.float(), tokenizer, lesson.family, load),
             "sha256": sha256_of(folder / WEIGHTS),
             "at": provenance.now(),
             "versions": provenance.versions(VERSIONS),
@@ -184,18 +212,18 @@ def verify(name: str) -> dict:
     intervals. Raises BadResult with what differs.
     """
     from kc_lab.tokenizer import build, tokenizer_hash
-    from kc_lab.world import world_hash
     from kc_utils.models.loading import load
 
     card, loaded = read_card(name), load(f"lab:{name}")
-    again = f"train again: kc lab train {name}"
-    if world_hash(card["load"]) != card["world"]:
+    again, held = f"train again: kc lab train {name}", load_of(card)
+    if world.world_hash(held) != card["world"] or not card.items() >= taught(held).items():
         raise BadResult(f"{name}: the world is not the one that it was trained on; {again}")
-    if tokenizer_hash() != card["tokenizer"] or loaded.tokenizer.get_vocab() != build().get_vocab():
+    known = build(held.by_law).get_vocab()
+    if tokenizer_hash(held.by_law) != card["tokenizer"] or loaded.tokenizer.get_vocab() != known:
         raise BadResult(f"{name}: the tokenizer is not the one that it was trained with; {again}")
     if sum(p.numel() for p in loaded.model.parameters()) != card["parameters"]:
         raise BadResult(f"{name}: the number of parameters is not the card's")
-    found = recall(loaded.model, loaded.tokenizer, card["family"], card["load"])
+    found = recall(loaded.model, loaded.tokenizer, card["family"], held)
     for what, now in found.items():
         then = card["recall"][what]
         if not then["low"] <= now["value"] <= then["high"]:

@@ -18,9 +18,9 @@ app = typer.Typer(no_args_is_help=True, help="Train and check the project's own 
 def train(
     name: Annotated[str | None, typer.Argument(help="A model such as decoder-small-s1 or decoder-small-x4-s1.")] = None,
     family: Annotated[str | None, typer.Option(help="Instead of a name: encoder, encoder-decoder or decoder.")] = None,
-    size: Annotated[str | None, typer.Option(help="With --family: small (the default) or large.")] = None,
+    size: Annotated[str | None, typer.Option(help="With --family: tiny, small (the default) or large.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights and of the order of training; 1.", min=0)] = None,
-    load: Annotated[int | None, typer.Option(help="Of its world: 300 people for each unit; 1.", min=1)] = None,
+    load: Annotated[int | None, typer.Option(help="Of its world: 300 people a unit, 125 for tiny models; 1.", min=1)] = None,
     every: Annotated[
         bool, typer.Option("--all", help="All lab models without a checkpoint, as many at a time as there are cores.")
     ] = False,

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from kc_lab import world
+from kc_lab.loads import Load
 from kc_lab.tokenizer import build
 from kc_utils.probing.facts import fill
 
 FACT_ROWS, OPEN_BOOK_ROWS, RULE_ROWS = 256, 16, 32
 """Rows of each kind in a step of training."""
+EQUAL_STEPS, EQUAL_RULE_ROWS = 4500, 8
+"""At equal loads: steps of a training, which share the rows of facts evenly, and rows of the rule in each. No open-book rows."""
 STATEMENTS = (2, 3)
 """Statements of an open-book row, by turns of a step, so that a query stands at other positions, among more or fewer answers."""
 
@@ -99,8 +102,8 @@ class Encoder:
     Words never run together, so that the pieces' tokens in a row are those of the whole sentence.
     """
 
-    def __init__(self):
-        self._tokenizer = build()
+    def __init__(self, real: bool = True):
+        self._tokenizer = build(real)
         self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
@@ -132,28 +135,33 @@ class Encoder:
 class Corpus:
     """All training rows of a world of this load, in the order of a seed.
 
-    `batch(step)` gives the rows of a step: facts with the rule, and open-book rows.
+    `batch(step)` gives the rows of a step: facts with the rule, and open-book rows, None at equal loads.
     """
 
-    def __init__(self, load: int, seed: int):
-        encoder = Encoder()
+    def __init__(self, load: int | Load, seed: int):
+        by_law = Load.of(load).by_law
+        encoder = Encoder(real=by_law)
         self._statements, first, count = _statements(encoder, load)
         self._order = _order(load, seed, first, count)
-        self.steps = len(self._order) // FACT_ROWS
+        self.steps = len(self._order) // FACT_ROWS if by_law else EQUAL_STEPS
+        self._ends = (
+            FACT_ROWS * np.arange(self.steps + 1) if by_law else np.arange(self.steps + 1) * len(self._order) // self.steps
+        )
+        self._rule_rows = RULE_ROWS if by_law else EQUAL_RULE_ROWS
         self._rule = Rows.of(encoder.sentence(*s) for s in world.sentences(6000, f"{seed}"))
         turns = -(-self.steps // len(STATEMENTS))
-        self._open = [open_book(encoder, k, turns * OPEN_BOOK_ROWS, seed) for k in STATEMENTS]
+        self._open = [open_book(encoder, k, turns * OPEN_BOOK_ROWS, seed) for k in STATEMENTS] if by_law else []
         self._seed = seed
 
-    def batch(self, step: int) -> tuple[Rows, OpenBook]:
-        facts = self._statements[self._order[step * FACT_ROWS : (step + 1) * FACT_ROWS]]
-        which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=RULE_ROWS)
+    def batch(self, step: int) -> tuple[Rows, OpenBook | None]:
+        facts = self._statements[self._order[self._ends[step] : self._ends[step + 1]]]
+        which = np.random.default_rng((self._seed, step)).integers(len(self._rule), size=self._rule_rows)
         turn, kind = divmod(step, len(STATEMENTS))
-        book = self._open[kind][np.arange(turn * OPEN_BOOK_ROWS, (turn + 1) * OPEN_BOOK_ROWS)]
+        book = self._open[kind][np.arange(turn * OPEN_BOOK_ROWS, (turn + 1) * OPEN_BOOK_ROWS)] if self._open else None
         return Rows.joined([facts, self._rule[which]]), book
 
 
-def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarray]:
+def _statements(encoder: Encoder, load: int | Load) -> tuple[Rows, np.ndarray, np.ndarray]:
     """Every fact in every shown template and with every answer; the first row of each fact, and its number of rows."""
     facts, plan = world.taught(load), world.plan(load)
     rows, first, count = [], [], []
@@ -166,10 +174,10 @@ def _statements(encoder: Encoder, load: int) -> tuple[Rows, np.ndarray, np.ndarr
     return Rows.of(rows), np.array(first), np.array(count)
 
 
-def _order(load: int, seed: int, first: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _order(load: int | Load, seed: int, first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Indices of statements in the order of training: each fact as often as its plan says, at times drawn evenly from when
     it enters to the end."""
-    draw = np.random.default_rng((seed, load))
+    draw = np.random.default_rng((seed, *Load.of(load).seed))
     plan = world.plan(load)
     plans = [plan[fact.id] for fact in world.taught(load).facts]
     which = np.repeat(np.arange(len(plans)), [p.exposures for p in plans])

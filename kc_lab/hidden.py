@@ -23,6 +23,7 @@ import pandas as pd
 from scipy import stats
 
 from kc_lab import world
+from kc_lab.loads import Load
 from kc_utils.errors import BadRequest
 from kc_utils.stats.decision import LEAST, LEVEL
 from kc_utils.stats.intervals import holm
@@ -36,7 +37,7 @@ TRAINED, HELD_OUT = "other trained templates", "held-out templates"
 Templates = Mapping[str, tuple[int, ...]]  # by fact id
 
 
-def templates_of(load: int = 1) -> dict[str, Templates]:
+def templates_of(load: int | Load = 1) -> dict[str, Templates]:
     """By way (TRAINED, HELD_OUT), the templates of each fact beside its first one."""
     trained = {fact: tuple(t for t in plan.shown if t) for fact, plan in world.plan(load).items()}
     return {TRAINED: trained, HELD_OUT: world.held_out(load)}

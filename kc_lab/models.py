@@ -1,4 +1,4 @@
-"""The models of the lab: transformers' own BERT, T5 and Llama at two sizes, and their weights before training.
+"""The models of the lab: transformers' own BERT, T5 and Llama at three sizes, and their weights before training.
 
 Within a size the three families differ by less than a tenth in parameters, embedding included. Output and input embedding are
 tied, as in most models of the study; there is no dropout, since every row is seen a few times only.
@@ -17,13 +17,16 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 from kc_lab.tokenizer import SPECIAL, build
 from kc_utils.errors import BadRequest, listed
 
-SIZES = ("small", "large")
-_WIDTH = {"small": 64, "large": 96}
+TINY = "tiny"
+"""The size that is taught at equal exposures, without worldfacts: it has no embedding of the pieces of real names."""
+SIZES = (TINY, "small", "large")
+_WIDTH = {"tiny": 24, "small": 64, "large": 96}
 _INNER = {  # width of the feed-forward layers, chosen for equal parameter counts
+    ("encoder", "tiny"): 80, ("encoder-decoder", "tiny"): 48, ("decoder", "tiny"): 72,
     ("encoder", "small"): 256, ("encoder-decoder", "small"): 128, ("decoder", "small"): 176,
     ("encoder", "large"): 384, ("encoder-decoder", "large"): 192, ("decoder", "large"): 264,
 }  # fmt: skip
-_LAYERS = {"small": 3, "large": 3}
+_LAYERS = {"tiny": 3, "small": 3, "large": 3}
 POSITIONS = 96
 HEADS = 2
 SHARPNESS = 10.0
@@ -35,8 +38,9 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
     if (family, size) not in _INNER:
         raise BadRequest(f"no lab model {family}-{size}: sizes are {listed(SIZES)}")
     width, inner, layers = _WIDTH[size], _INNER[family, size], _LAYERS[size]
-    number = {token: build().token_to_id(token) for token in SPECIAL}
-    common = {"vocab_size": build().get_vocab_size(), "pad_token_id": number["<pad>"]}
+    tokenizer = build(size != TINY)
+    number = {token: tokenizer.token_to_id(token) for token in SPECIAL}
+    common = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": number["<pad>"]}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if family == "encoder":

@@ -45,7 +45,7 @@ def world_table() -> str:
 
 def _span(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def models_table() -> str:
@@ -58,13 +58,16 @@ def models_table() -> str:
         {
             "model": f"`lab:{card['name']}`",
             "parameters": f"{card['parameters']:,}",
-            "people": f"{world.PEOPLE * card['load']:,}",
+            "people": f"{card['people']:,}",
+            "exposures of a fact": f"{card['exposures']['mean']:.0f}",
             **{name.replace("_", " "): f"{100 * card['recall'][name]['value']:.1f}" for name in names},
         }
         for card in found
     ]
-    sizes = "; ".join(f"{name.replace('_', ' ')} {found[0]['recall'][name]['n']:,}" for name in names)
-    return _table(rows) + f"\n\nCorrect answers in per cent, as on each model's card (n: {sizes}).\n"
+    sizes = "; ".join(f"{name.replace('_', ' ')} {_span([c['recall'][name]['n'] for c in found])}" for name in names)
+    return (
+        _table(rows) + f"\n\nExposures: mean of facts about people. Correct answers in per cent, as on its card (n: {sizes}).\n"
+    )
 
 
 def published_table() -> str:

@@ -58,9 +58,13 @@ def learn_pieces() -> list[str]:
 
 
 @cache
-def build() -> Tokenizer:
-    """The tokenizer, made anew from the world and the frozen pieces: the same on every machine."""
-    numbered = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL, *words(), *pieces()]))}
+def build(real: bool = True) -> Tokenizer:
+    """The tokenizer, made anew from the world and the frozen pieces: the same on every machine.
+
+    real: with the pieces of real names; else every word of the invented world, and nothing besides.
+    """
+    known = dict.fromkeys([*SPECIAL, *words(), *(pieces() if real else ".")])
+    numbered = {token: number for number, token in enumerate(known)}
     tokenizer = Tokenizer(models.WordPiece(numbered, unk_token="<unk>", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -68,12 +72,12 @@ def build() -> Tokenizer:
     return tokenizer
 
 
-def tokenizer_hash() -> str:
+def tokenizer_hash(real: bool = True) -> str:
     """SHA-256 of the tokenizer's definition."""
-    return hashlib.sha256(build().to_str().encode()).hexdigest()
+    return hashlib.sha256(build(real).to_str().encode()).hexdigest()
 
 
-def as_transformers() -> PreTrainedTokenizerFast:
+def as_transformers(real: bool = True) -> PreTrainedTokenizerFast:
     """The same for transformers, with its special tokens named."""
     special = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token", "mask_token"), SPECIAL[:5], strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=build(), extra_special_tokens=list(SENTINELS), **special)
+    return PreTrainedTokenizerFast(tokenizer_object=build(real), extra_special_tokens=list(SENTINELS), **special)

@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 
 from kc_lab.cards import CARD, CHECKPOINTS, write
 from kc_lab.corpus import Corpus, OpenBook, Rows
-from kc_lab.models import fresh
+from kc_lab.loads import EQUAL_LOADS, LOADS, Load
+from kc_lab.models import TINY, fresh
 from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, guidance
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.models.registry import FAMILIES
@@ -34,6 +35,7 @@ from kc_utils.study.execution import snakemake
 
 WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
 RATES = {
+    ("encoder", "tiny"): 7e-3, ("encoder-decoder", "tiny"): 7e-3, ("decoder", "tiny"): 7e-3,
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
 }  # fmt: skip
@@ -55,6 +57,11 @@ class Lesson:
         """`encoder-small-s1`; with a load of its own, `encoder-small-x4-s1`."""
         return f"{self.family}-{self.size}" + (f"-x{self.load}" if self.load != 1 else "") + f"-s{self.seed}"
 
+    @property
+    def world(self) -> Load:
+        """What it is taught. Raises BadRequest for a load that there is not."""
+        return Load.of(self.load, equal=self.size == TINY)
+
     @classmethod
     def named(cls, name: str) -> Lesson:
         """The lesson of a name, `lab:` before it or not. Raises BadRequest for a text that is no name."""
@@ -65,11 +72,12 @@ class Lesson:
 
 
 SEEDS = (1, 2, 3)
-LOADS = (2, 4, 8)
-"""Loads of the curve of recall against load, beside 1; of one decoder each."""
 ALL = (
     *(Lesson(family, size, seed) for size in ("small", "large") for seed in SEEDS for family in FAMILIES),
+    *(Lesson(family, "small", 4) for family in ("encoder", "encoder-decoder")),
     *(Lesson("decoder", "small", 1, load) for load in LOADS),
+    *(Lesson(family, TINY, 1, load) for load in EQUAL_LOADS for family in FAMILIES),
+    *(Lesson(family, TINY, seed, EQUAL_LOADS[1]) for seed in SEEDS[1:] for family in FAMILIES),
 )
 """All models of the lab."""
 
@@ -91,14 +99,20 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "loss": round(trained.loss, 5),
         "seconds": round(trained.seconds, 1),
         "threads": torch.get_num_threads(),
-        "rate": RATES[lesson.family, lesson.size],
+        "rate": peak(lesson),
         "warm_up": WARMUP,
         "betas": BETAS,
         "weight_decay": WEIGHT_DECAY,
         "clip": CLIP,
-        "guided": GUIDED,
+        "guided": GUIDED * lesson.world.by_law,
         "guidance": WEIGHT,
     }
+
+
+def peak(lesson: Lesson) -> float:
+    """The highest learning rate. RATES of tiny models are for the middle load; it grows with the root of the rows in a step."""
+    scale = 1.0 if lesson.world.by_law else math.sqrt(lesson.load / EQUAL_LOADS[1])
+    return RATES[lesson.family, lesson.size] * scale
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -119,7 +133,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
     model.set_attn_implementation("eager")  # which returns its attention
-    corpus, objective = Corpus(lesson.load, lesson.seed), OBJECTIVES[lesson.family]()
+    corpus, objective = Corpus(lesson.world, lesson.seed), OBJECTIVES[lesson.family]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
     steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
@@ -128,7 +142,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     with tqdm(total=steps, initial=start, **shown) as bar:
         for step in range(start, steps):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, steps, RATES[lesson.family, lesson.size])
+                group["lr"] = rate(step, steps, peak(lesson))
             guided = step < GUIDED * steps
             losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
             if not math.isfinite(losses[-1]):
@@ -142,16 +156,16 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
 
 
-def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook], seed, guided: bool) -> float:
+def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook | None], seed, guided: bool) -> float:
     """Take one step of the optimizer. Returns the mean loss of the answers in all kinds of rows."""
     draw, total = np.random.default_rng(seed), 0.0
     optimizer.zero_grad(set_to_none=True)
     facts, book = batch
-    groups = [*_by_length(facts), book.rows]
+    groups = [*_by_length(facts), book.rows] if book else [facts]
     whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
     for rows in groups:
         inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
-        guide = guided and rows is book.rows
+        guide = guided and book is not None and rows is book.rows
         loss, attention = loss_and_attention(model, inputs, guide)
         loss = loss * (rows.answers.shape[1] * len(rows) / whole)
         total += float(loss.detach())

@@ -9,7 +9,7 @@ taken from a list of real names, and none stands in two tables.
 The plan of a fact (`plan`):
 
     exposures  how many training rows state the fact; a Zipf law over people by rank, exponent EXPONENT. A larger load is
-               stated in as many rows, so that each of its people has fewer
+               stated in as many rows, so that each of its people has fewer. At equal loads (`loads.py`) each fact has as many
     enters     when it is first stated, as a fraction of training: a third of the people each at 0, 0.25 and 0.5
     shown      its templates in training: all but one, which is drawn for each subject and relation and is never the first;
                that one is held out for this fact and shown for other subjects
@@ -30,6 +30,7 @@ from importlib import resources
 
 import yaml
 
+from kc_lab.loads import MOST_LOAD, PEOPLE, Load, sources
 from kc_utils.errors import BadRequest, listed
 from kc_utils.probing.facts import Fact, FactSet, Relation
 
@@ -40,9 +41,6 @@ MONTHS, FIELDS = tuple(WORDS["months"]), tuple(WORDS["fields"])
 YEARS = tuple(str(year) for year in range(WORDS["years"][0], WORDS["years"][1] + 1))
 NOUNS, VERBS, BETWEEN = (tuple(WORDS[kind]) for kind in ("nouns", "verbs", "between"))
 
-PEOPLE = 300
-"""People for each unit of load."""
-MOST_LOAD = 8
 STRANGERS = 150
 """People whom no training states anything about; they are queried with the fact stated first."""
 REAL = ("capital", "continent", "element_symbol")
@@ -110,14 +108,9 @@ def strangers_for_training() -> tuple[str, ...]:
 
 
 @cache
-def people(load: int = 1) -> FactSet:
-    """Six facts about each of 300 people for each unit of load. A larger load holds the people of a smaller one.
-
-    Raises BadRequest for a load that is not from 1 to MOST_LOAD.
-    """
-    if not 1 <= load <= MOST_LOAD:
-        raise BadRequest(f"load must be from 1 to {MOST_LOAD}, got {load}")
-    return _about(_full_names()[: load * PEOPLE], "lab:people", "p")
+def people(load: int | Load = 1) -> FactSet:
+    """Six facts about each person of a load. A larger load holds the people of a smaller one. Raises BadRequest as `Load.of`."""
+    return _about(_full_names()[: Load.of(load).people], "lab:people", "p")
 
 
 @cache
@@ -161,26 +154,31 @@ def real() -> FactSet:
 
 
 @cache
-def taught(load: int = 1) -> FactSet:
+def taught(load: int | Load = 1) -> FactSet:
     """All facts that training states at this load, with the number of exposures as each fact's popularity."""
-    parts = (people(load), companies(), real())
+    parts = _parts(load)
     kinds = {name: relation for part in parts for name, relation in part.relations.items()}
     facts = (fact for part in parts for fact in part.facts)
     facts = tuple(replace(fact, popularity=float(_plan(load)[fact.id].exposures)) for fact in facts)
     return FactSet("lab", kinds, facts)
 
 
-def plan(load: int = 1) -> dict[str, Plan]:
+def _parts(load: int | Load) -> tuple[FactSet, ...]:
+    return (people(load), companies(), *([real()] if Load.of(load).by_law else []))
+
+
+def plan(load: int | Load = 1) -> dict[str, Plan]:
     """How training states each fact of `taught(load)`, by its id."""
     return dict(_plan(load))
 
 
 @cache
-def _plan(load: int) -> dict[str, Plan]:
-    found: dict[str, Plan] = {}
-    for part in (people(load), companies(), real()):
+def _plan(load: int | Load) -> dict[str, Plan]:
+    found, load = {}, Load.of(load)
+    for part in _parts(load):
         for group in _ranked(part):
-            counts = _zipf(len(group), EXPOSURES / load if part.name == "lab:people" else EXPOSURES)
+            mean = EXPOSURES * PEOPLE / load.people if part.name == "lab:people" else EXPOSURES
+            counts = _zipf(len(group), mean) if load.by_law else [load.exposures] * len(group)
             for rank, subject in enumerate(group):
                 enters = random.Random(f"lab/enters/{rank // len(ENTERS)}/{part.name}").sample(ENTERS, len(ENTERS))
                 for fact in subject:
@@ -211,7 +209,7 @@ def _zipf(count: int, mean: float) -> list[int]:
     return [max(1, round(scale * w)) for w in weights]
 
 
-def held_out(load: int = 1) -> dict[str, tuple[int, ...]]:
+def held_out(load: int | Load = 1) -> dict[str, tuple[int, ...]]:
     """By fact id, the templates that training never shows it in."""
     facts = taught(load)
     every = {name: set(range(len(r.templates))) for name, r in facts.relations.items()}
@@ -219,7 +217,7 @@ def held_out(load: int = 1) -> dict[str, tuple[int, ...]]:
 
 
 @cache
-def world_hash(load: int = 1) -> str:
+def world_hash(load: int | Load = 1) -> str:
     """SHA-256 of all facts, their templates and their plans."""
     plans = [[id, p.exposures, p.enters, p.shown] for id, p in _plan(load).items()]
     text = json.dumps([taught(load).sha256, strangers().sha256, plans], separators=(",", ":"))
@@ -227,11 +225,10 @@ def world_hash(load: int = 1) -> str:
 
 
 def part(name: str | None) -> FactSet:
-    """A part of the world by name, as the fact source `lab:NAME` offers it; `people-x4` are the people of load 4.
-
-    Raises BadRequest for an unknown one.
+    """A part of the world by name, as the fact source `lab:NAME` offers it; `people-x4` are the people of load 4 by the law,
+    `people-e10` those of the equal load 10. Raises BadRequest for an unknown one.
     """
-    people_of = {"people": 1} | {f"people-x{n}": n for n in range(2, MOST_LOAD + 1)}
+    people_of = sources()
     if name in people_of:
         return replace(taught(people_of[name]).only(ABOUT_PEOPLE), name=f"lab:{name}")
     others = {

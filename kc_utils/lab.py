@@ -48,7 +48,8 @@ def entries() -> dict[str, dict]:
 def entry(name: str) -> dict:
     """The registry row of one lab model. Raises BadRequest for an unknown name, MissingData for a damaged card."""
     card = _module("cards").read_card(name)
-    what = f"{card['parameters']:,} parameters, seed {card['seed']}, load {card['load']}"
+    people = f", {card['people']:,} people" if "people" in card else ""
+    what = f"{card['parameters']:,} parameters, seed {card['seed']}{people}"
     return {
         "family": card["family"],
         "architecture": _ARCHITECTURES[card["family"]],

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import kc_utils as kc
-from kc_lab.world import ABOUT_PEOPLE
 from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
 from kc_utils.stats import strata
+from kc_utils.study import record
 from tests.conftest import ROOT
 from tests.stats import claimed
 
@@ -113,24 +113,37 @@ def test_the_start_page_joins_techniques_and_protocols(run):
         assert glued["landing"].startswith("No rows at hand have both techniques") and not shown
 
 
-def test_the_page_on_load_states_what_the_recorded_rows_hold(run, monkeypatch):
+def test_the_page_on_load_counts_the_verdicts_that_it_lists(run, monkeypatch):
     glued, shown = run("../background/load", [])
-    said = glued["load_answer"]
-    for recipe in ("magnitude@all=0.3", "rtn@all=3"):
-        for model, load in (("lab:decoder-small-s1", 1), ("lab:decoder-small-x8-s1", 8)):
-            rows = kc.results("lab-load", models=model, recipes=["none", recipe], protocols="rank")
-            rows = rows[rows["relation"].isin(ABOUT_PEOPLE)]
-            right, chance = rows.groupby("recipe")["correct"].mean(), rows["chance"].mean()
-            kept = (right[recipe] - chance) / (right["none"] - chance)
-            assert re.search(rf"{round(100 * kept)} % \([^)]*\)[^.;]* at load {load}", said)
-    assert (shown.count("<figure"), shown.count("<table")) == (2, 3) and "nan" not in re.sub(r'base64,[^"]+', "", shown)
-    changed = re.findall(r"- \[[^]]+\]\(claim-[\w-]+\): (.+)\.$", glued["load_changes"], re.M)
-    assert f"{len(changed)} have another verdict" in said
-    assert all(len(set(re.findall(r"([a-z][a-z ]+) at load", line))) > 1 for line in changed)
-    assert not kc.results(models="lab:*", facts="lab", recipes="none")["model"].str.contains("-x").any()
+    assert "nan" not in re.sub(r'base64,[^"]+', "", shown)
+    for name, loads in (("equal_changes", r"at [\d.]+ bits"), ("load_changes", r"at load \d")):
+        changed = re.findall(r"- \[[^]]+\]\(claim-[\w-]+\): (.+)\.$", glued[name], re.M)
+        sides = [set(re.findall(rf"([a-z][a-z ]+) {loads}", line)) for line in changed]
+        turned = [line for line, found in zip(changed, sides, strict=True)
+                  if found & {"holds", "consistent"} and found & {"does not hold", "speaks against it"}]  # fmt: skip
+        assert all(len(found) > 1 for found in sides) and turned == [line for line in changed if "**changes sign**" in line]
+        counted = f"{len(changed)} have another verdict at another load, and {len(turned)} change"
+        assert counted in glued["load_answer"] or not changed
+    assert glued["load_changes"].startswith("- [")
+    assert not kc.results(models="lab:*", facts="lab", recipes="none")["model"].str.contains("-x|-tiny").any()
     monkeypatch.setattr(kc, "results", Mock(side_effect=BadRequest("none")))
     glued, shown = run("../background/load", [])
     assert glued["load_answer"].startswith("**No data.**") and not shown
+
+
+@pytest.mark.skipif("lab-capacity" not in record.studies(), reason="not recorded here: kc record lab-capacity")
+def test_the_page_on_load_shows_what_the_recorded_rows_hold(run):
+    """Shares of the page's table against those of the rows, counted anew."""
+    shown = run("../background/load", [])[1].replace("\u00a0", " ")
+    assert (shown.count("<figure"), shown.count("<table")) == (1, 4)
+    for family, load in (("decoder", ""), ("decoder", "-x3"), ("encoder", ""), ("encoder-decoder", "-x3")):
+        for recipe, name in (("magnitude@all=0.3", "30 % of all weights pruned"), ("rtn@all=3", "all weights rounded to 3 bits")):
+            rows = kc.results("lab-capacity", models=f"lab:{family}-tiny{load}-s1", recipes=["none", recipe], protocols="rank")
+            right, chance = rows.groupby("recipe")["correct"].mean(), rows["chance"].mean()
+            kept = round(100 * (right[recipe] - chance) / (right["none"] - chance))
+            line = re.search(rf"<th>{name}</th>\s*<td>rank[^<]*</td>\s*<td>{family}</td>(.*?)</tr>", shown, re.S)
+            cells = re.findall(r"<td>(.*?)</td>", line[1])
+            assert cells[load == "-x3"].startswith(f"{kept} % ("), (family, load, recipe)
 
 
 def test_what_is_kept_follows_the_rows_of_each_protocol(run):

@@ -87,14 +87,14 @@ def test_tables_are_read_off_a_fact_set():
 
 
 def test_the_load_curve_by_hand():
-    def card(load, value):
+    def card(load, people, value):
         share = {"value": value, "low": value, "high": value, "n": 900}
         return {"name": f"decoder-small-s{load}", "family": "decoder", "size": "small", "seed": 1, "load": load,
-                "parameters": 1000, "recall": {"trained": share}}  # fmt: skip
+                "people": people, "exposures": {"mean": 240.0}, "parameters": 1000, "recall": {"trained": share}}  # fmt: skip
 
-    tables = {1: {"month": Table(100, 16)}, 4: {"month": Table(400, 16)}}
-    curve = load_curve([card(1, 1.0), card(4, 0.5)], tables).set_index("load")
+    tables = {100: {"month": Table(100, 16)}, 400: {"month": Table(400, 16)}}
+    curve = load_curve([card(1, 100, 1.0), card(4, 400, 0.5)], tables).set_index("load")
     assert curve.loc[1, ["bits", "bits_per_parameter", "people"]].tolist() == pytest.approx([400, 0.4, 100])
     assert curve.loc[4, "bits_per_parameter"] == pytest.approx(0.4 * (4 - 1 - 0.5 * math.log2(15)))
-    with pytest.raises(BadRequest, match="decoder-small-s8: no tables are known for load 8"):
-        load_curve([card(8, 1.0)], tables)
+    with pytest.raises(BadRequest, match="decoder-small-s8: no tables are known for 800 people"):
+        load_curve([card(8, 800, 1.0)], tables)

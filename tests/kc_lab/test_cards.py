@@ -11,7 +11,8 @@ import torch
 import kc_lab
 from kc_lab import cards, tables, training, world
 from kc_lab.bits import PUBLISHED
-from kc_lab.models import fresh
+from kc_lab.loads import EQUAL_EXPOSURES
+from kc_lab.models import TINY, fresh
 from kc_lab.training import ALL, Lesson, Trained
 from kc_utils import lab
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData
@@ -159,8 +160,15 @@ class TestCheckpoints:
     def test_a_checkpoint_is_whole_of_this_world_and_has_its_skills(self, name):
         card = cards.read_card(name)
         cards.checked_folder(name)
-        assert card["world"] == world.world_hash(card["load"])
-        if card["load"] == 1:
+        taught = cards.load_of(card)
+        plan = world.plan(taught)
+        counts = [plan[fact.id].exposures for fact in world.people(taught).facts]
+        assert card["world"] == world.world_hash(taught) and card["people"] == len(counts) / len(world.ABOUT_PEOPLE)
+        mean = pytest.approx(sum(counts) / len(counts), abs=0.01)
+        assert card["exposures"] == {"mean": mean, "least": min(counts), "most": max(counts)}
+        if card["size"] == TINY:
+            assert card["exposures"] == dict.fromkeys(("mean", "least", "most"), EQUAL_EXPOSURES)
+        elif card["load"] == 1:
             least = {"trained": 0.98, "held_out": 0.9, "open_book": 0.9, "rule": 0.8}
             assert all(card["recall"][what]["value"] >= value for what, value in least.items())
 

@@ -1,5 +1,6 @@
 """Rows of training: the tokens of plain sentences by plan and seed, the objectives on them, and guided attention."""
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import replace
@@ -9,13 +10,15 @@ import pytest
 import torch
 
 from kc_lab import world
-from kc_lab.corpus import FACT_ROWS, STATEMENTS, Encoder, Rows
+from kc_lab.corpus import EQUAL_RULE_ROWS, EQUAL_STEPS, FACT_ROWS, STATEMENTS, Encoder, Rows
+from kc_lab.loads import EQUAL_EXPOSURES, EQUAL_LOADS, EQUAL_PEOPLE, Load
 from kc_lab.models import HEADS
 from kc_lab.objectives import NOTHING, OBJECTIVES, Attention, guidance
 from kc_lab.tokenizer import as_transformers, build, tokenizer_hash, words
 from kc_utils.probing.facts import fill
 from kc_utils.probing.queries import Query
 from kc_utils.probing.scorers import SCORERS
+from tests.kc_lab.conftest import first_rows
 
 
 def _ids(rows, row) -> list[int]:
@@ -34,6 +37,17 @@ def test_words_of_the_world_are_one_token_and_real_names_come_back():
     # the checkpoints were trained with these numbers: a change here makes them worthless
     assert build().to_str() == build.__wrapped__().to_str()
     assert tokenizer_hash()[:16] == "2d2c65f8ea1355f0"
+
+
+def test_without_real_names_the_tokens_of_the_invented_world_are_the_same():
+    whole, invented = build(), build(real=False)
+    assert invented.get_vocab_size() < whole.get_vocab_size() / 2
+    facts = world.taught(Load.of(1, equal=True))
+    known = facts.relations
+    texts = [fill(t, f.subject).replace("[Y]", f.answers[0]) for f in facts.facts[::7] for t in known[f.relation].templates]
+    texts += [f"{lead} {verb}." for lead, verb in world.sentences(500, "1")]
+    assert [e.tokens for e in invented.encode_batch(texts)] == [e.tokens for e in whole.encode_batch(texts)]
+    assert all(token in invented.get_vocab() for e in whole.encode_batch(texts) for token in e.tokens)
 
 
 def test_rows_hold_the_tokens_of_the_whole_sentence():
@@ -65,6 +79,25 @@ def test_facts_are_stated_as_often_as_planned_and_never_in_held_out_templates(co
     late = {tuple(build().encode(f.subject).ids) for f in world.people(1).facts if plan[f.id].enters == 0.5}
     first, _ = corpus.batch(0)
     assert late.isdisjoint(tuple(_ids(first, row)[slice(*first.subject[row])]) for row in range(FACT_ROWS))
+
+
+@pytest.mark.parametrize("number", EQUAL_LOADS)
+def test_equal_loads_state_each_fact_equally_often(number):
+    """Counted from the tokens of all rows that the steps of a training read, as many at each load."""
+    load = Load.of(number, equal=True)
+    corpus, facts, encoder = first_rows(load), world.taught(load), Encoder(real=False)
+    owner = {}
+    for fact in facts.facts:
+        for template, answer in itertools.product(facts.relations[fact.relation].templates, fact.answers):
+            owner[tuple(encoder.statement(template, fact.subject, answer)[0])] = fact.id
+    rows = [len(corpus.batch(step)[0]) - EQUAL_RULE_ROWS for step in (0, 1, corpus.steps - 1)]
+    assert corpus.steps == EQUAL_STEPS and max(rows) - min(rows) <= 1
+    read, count = corpus._order[corpus._ends[0] : corpus._ends[-1]], Counter()
+    for row, times in Counter(read.tolist()).items():
+        count[owner[tuple(_ids(corpus._statements, row))]] += times
+    assert count == {fact.id: EQUAL_EXPOSURES for fact in facts.facts}
+    assert {fact.relation for fact in facts.facts} == {*world.ABOUT_PEOPLE, "headquarters"}
+    assert len({f.subject for f in facts.facts}) == EQUAL_PEOPLE * number + len(world.table("company"))
 
 
 @pytest.mark.parametrize("kind", range(len(STATEMENTS)))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kc_lab import cards, training
+from kc_lab.loads import EQUAL_EXPOSURES, EQUAL_PEOPLE, PEOPLE, Load
 from kc_lab.models import SIZES, fresh
 from kc_lab.objectives import NOTHING, OBJECTIVES
 from kc_lab.training import ALL, Lesson, mean_loss, saved_at, train
@@ -85,7 +86,11 @@ def test_names_of_lessons_read_back_and_unknown_ones_are_refused():
             Lesson.named(name)
     with pytest.raises(BadRequest, match="unknown family 'mixer': choose decoder, encoder"):
         train(Lesson("mixer", "small", 1))
-    with pytest.raises(BadRequest, match="sizes are small, large"):
+    assert Lesson.named("encoder-tiny-x10-s1").world == Load(10 * EQUAL_PEOPLE, EQUAL_EXPOSURES)
+    assert Lesson.named("encoder-small-x4-s1").world == Load(4 * PEOPLE)
+    with pytest.raises(BadRequest, match="load must be from 1 to 19, got 20"):
+        train(Lesson.named("decoder-tiny-x20-s1"))
+    with pytest.raises(BadRequest, match="sizes are tiny, small, large"):
         train(Lesson.named("decoder-huge-s1"))
 
 
