@@ -10,22 +10,28 @@ interval. Weights are stored in 16-bit floats; the stored ones are measured, for
     open_book  unknown people: the fact is stated first beside one about somebody else, then queried in another template,
                top-1 over the whole vocabulary
     rule       agreement of subject and verb for pairs of nouns that never stand together in training
+
+Models of real sentences have other shares, all top-1 over the whole vocabulary: `both`, `sentence` and `never`, facts of these
+kinds (`kc_lab.wikipedia`) in the first template; `both_held_out` and `sentence_held_out` in the one that training held out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pydantic
+from tokenizers import Tokenizer
 
-from kc_lab import world
 from kc_lab.loads import Load
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData, listed
 from kc_utils.places import complete_or_absent, sha256_of
 
+WIKIPEDIA = "wikipedia"
+"""The size of models that read real sentences, with their word pieces; all others know the made-up world."""
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 WEIGHTS, CARD = "model.safetensors", "card.json"
 SAMPLE, STRANGERS, SEED = 900, 600, 7
@@ -52,6 +58,16 @@ class Recall(pydantic.BaseModel):
     rule: Share
 
 
+class Reading(pydantic.BaseModel):
+    """What a model of real sentences knows."""
+
+    both: Share
+    both_held_out: Share
+    sentence: Share
+    sentence_held_out: Share
+    never: Share
+
+
 class Exposures(pydantic.BaseModel):
     """How many rows of training stated a fact about a person."""
 
@@ -74,7 +90,7 @@ class Card(pydantic.BaseModel):
     world: str
     tokenizer: str
     training: dict
-    recall: Recall
+    recall: Recall | Reading
     sha256: str
 
 
@@ -109,9 +125,9 @@ def read_card(name: str) -> dict:
     return card
 
 
-def read_cards() -> list[dict]:
-    """Every card, by name. Raises MissingData as `read_card`."""
-    return [read_card(name) for name in names()]
+def read_cards(real: bool = False) -> list[dict]:
+    """The cards of the made-up world's models, or of those that read real sentences. Raises MissingData as `read_card`."""
+    return [card for card in map(read_card, names()) if (card["size"] == WIKIPEDIA) == real]
 
 
 def checked_folder(name: str) -> Path:
@@ -125,40 +141,71 @@ def checked_folder(name: str) -> Path:
     return folder
 
 
-def recall(model, tokenizer, family: str, load: int | Load = 1) -> dict[str, dict[str, float]]:
-    """{name: {value, low, high, n}} of one model for each field of `Recall`. load: of the world that it was trained on."""
+def recall(model, tokenizer, family: str, world: Load | None) -> dict[str, dict[str, float]]:
+    """{name: {value, low, high, n}} of one model for each field of `Recall`, or of `Reading` where the world is None, that of
+    real sentences."""
     from kc_utils.probing.evaluate import evaluate
     from kc_utils.probing.probe import Probe
 
     def rows(**fields):
         return evaluate(model, tokenizer, family, Probe(**fields)).rows
 
-    others = (*(world.REAL if Load.of(load).by_law else ()), "headquarters")
-    people = rows(facts=f"lab:{Load.of(load).source}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
+    measured = _read(rows) if world is None else _taught(rows, world)
+    return {name: _share(frame["correct"]) for name, frame in measured.items()}
+
+
+def _read(rows) -> dict:
+    from kc_lab import wikipedia
+
+    hidden, found = {name: wikipedia.held_out(r) for name, r in wikipedia.facts().relations.items()}, {}
+    for kind in wikipedia.KINDS:
+        frame = rows(facts=f"lab:wikipedia-{kind}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
+        found[kind] = frame[frame["template"] == 0]
+        found[f"{kind}_held_out"] = frame[frame["template"] == frame["relation"].map(hidden)]
+    return {name: found[name] for name in Reading.model_fields}
+
+
+def _taught(rows, load: Load) -> dict:
+    from kc_lab import world
+
+    others = (*(world.REAL if load.by_law else ()), "headquarters")
+    people = rows(facts=f"lab:{load.source}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
     hidden = world.held_out(load)
     held_out = [t in hidden[f] for f, t in zip(people["fact"], people["template"], strict=True)]
-    measured = {
+    return {
         "trained": people[[not h for h in held_out]],
         "held_out": people[held_out],
         "world": rows(facts="lab", relations=others, protocols=("rank",), alternatives=9),
         "open_book": rows(facts="lab:strangers", limit=STRANGERS, protocols=("openbook-cloze",)),
         "rule": rows(facts="lab:rule", protocols=("rank",), alternatives=1),
     }
-    return {name: _share(frame["correct"]) for name, frame in measured.items()}
 
 
-def load_of(card: Mapping) -> Load:
-    """The load of a card's model."""
+@dataclass(frozen=True)
+class Made:
+    """What a model is made of. tokenizer; sha256: of its world; taught: how many people, and how often, for its card."""
+
+    tokenizer: Tokenizer
+    sha256: str
+    taught: dict
+
+
+def load_of(card: Mapping) -> Load | None:
+    """The load of a card's model; None for one that read real sentences."""
     from kc_lab.training import Lesson
 
     return Lesson.named(card["name"]).world
 
 
-def taught(load: Load) -> dict:
-    """How many people a model is taught about, and how often their facts are stated, for its card."""
+def made_of(load: Load | None) -> Made:
+    """The tokenizer and the world of models of a load; of those that read real sentences for None."""
+    from kc_lab import tokenizer, wikipedia, world
+
+    if load is None:
+        return Made(wikipedia.build(), wikipedia.world_hash(), {})
     counts = [int(fact.popularity) for fact in world.part(load.source).facts]
     exposures = {"mean": round(sum(counts) / len(counts), 2), "least": min(counts), "most": max(counts)}
-    return {"people": load.people, "exposures": exposures}
+    return Made(tokenizer.build(load.by_law), world.world_hash(load), {"people": load.people, "exposures": exposures})
 
 
 def _share(correct) -> dict[str, float]:
@@ -179,8 +226,8 @@ def write(lesson, model, course: dict, target: Path) -> dict:
     from kc_lab.tokenizer import as_transformers, tokenizer_hash
     from kc_utils.study import provenance
 
-    load, model = lesson.world, model.to("cpu")
-    tokenizer = as_transformers(load.by_law)
+    made, model = made_of(lesson.world), model.to("cpu")
+    tokenizer = as_transformers(made.tokenizer)
     with complete_or_absent(target) as folder:
         model.to(torch.float16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -190,12 +237,12 @@ def write(lesson, model, course: dict, target: Path) -> dict:
             "size": lesson.size,
             "seed": lesson.seed,
             "load": lesson.load,
-            **taught(load),
+            **made.taught,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "world": world.world_hash(load),
-            "tokenizer": tokenizer_hash(load.by_law),
+            "world": made.sha256,
+            "tokenizer": tokenizer_hash(made.tokenizer),
             "training": course,
-            "recall": recall(model.float(), tokenizer, lesson.family, load),
+            "recall": recall(model.float(), tokenizer, lesson.family, lesson.world),
             "sha256": sha256_of(folder / WEIGHTS),
             "at": provenance.now(),
             "versions": provenance.versions(VERSIONS),
@@ -211,19 +258,19 @@ def verify(name: str) -> dict:
     Compares the hashes of weights, world and tokenizer, the number of parameters, and recall, which must lie in the card's
     intervals. Raises BadResult with what differs.
     """
-    from kc_lab.tokenizer import build, tokenizer_hash
+    from kc_lab.tokenizer import tokenizer_hash
     from kc_utils.models.loading import load
 
     card, loaded = read_card(name), load(f"lab:{name}")
-    again, held = f"train again: kc lab train {name}", load_of(card)
-    if world.world_hash(held) != card["world"] or not card.items() >= taught(held).items():
+    again, of = f"train again: kc lab train {name}", load_of(card)
+    made = made_of(of)
+    if made.sha256 != card["world"] or not card.items() >= made.taught.items():
         raise BadResult(f"{name}: the world is not the one that it was trained on; {again}")
-    known = build(held.by_law).get_vocab()
-    if tokenizer_hash(held.by_law) != card["tokenizer"] or loaded.tokenizer.get_vocab() != known:
+    if tokenizer_hash(made.tokenizer) != card["tokenizer"] or loaded.tokenizer.get_vocab() != made.tokenizer.get_vocab():
         raise BadResult(f"{name}: the tokenizer is not the one that it was trained with; {again}")
     if sum(p.numel() for p in loaded.model.parameters()) != card["parameters"]:
         raise BadResult(f"{name}: the number of parameters is not the card's")
-    found = recall(loaded.model, loaded.tokenizer, card["family"], held)
+    found = recall(loaded.model, loaded.tokenizer, card["family"], of)
     for what, now in found.items():
         then = card["recall"][what]
         if not then["low"] <= now["value"] <= then["high"]:

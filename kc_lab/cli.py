@@ -21,6 +21,9 @@ def train(
     size: Annotated[str | None, typer.Option(help="With --family: tiny, small (the default) or large.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights and of the order of training; 1.", min=0)] = None,
     load: Annotated[int | None, typer.Option(help="Of its world: 300 people a unit, 125 for tiny models; 1.", min=1)] = None,
+    world: Annotated[
+        str | None, typer.Option(help="With --family: people (the default), made up; or wikipedia, real sentences.")
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="All lab models without a checkpoint, as many at a time as there are cores.")
     ] = False,
@@ -29,15 +32,15 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train lab models and write checkpoints with their cards. Killed at any time, the same command resumes."""
-    from kc_lab.training import Lesson, make_all, make_one
+    from kc_lab.training import Lesson, make_all, make_one, of_world
 
-    described = any(value is not None for value in (family, size, seed, load))
-    if every + (name is not None) + described != 1 or (described and family is None):
+    described = any(value is not None for value in (size, seed, load, world if name or family else None))
+    if every + (name is not None) + (family is not None) != 1 or (described and family is None):
         raise BadRequest("give one of: a model's name such as decoder-small-s1, its --family, or --all for every model")
     if every:
-        make_all(out=out, count=cores)
+        make_all(of_world(world), out, cores)
         return
-    lesson = Lesson.named(name) if name else Lesson(family, size or "small", 1 if seed is None else seed, load or 1)
+    lesson = Lesson.named(name) if name else Lesson.of(family, size, 1 if seed is None else seed, load, world)
     card = make_one(lesson, out)
     print(as_text(card) if as_json else f"{card['name']}: {recalls(card['recall'])}")
 

@@ -12,23 +12,31 @@ what its layers add to them, the layers' outputs are scaled down, so that a toke
 from __future__ import annotations
 
 import torch
+from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
+from kc_lab.cards import WIKIPEDIA
 from kc_lab.tokenizer import SPECIAL, build
 from kc_utils.errors import BadRequest, listed
 
 TINY = "tiny"
 """The size that is taught at equal exposures, without worldfacts: it has no embedding of the pieces of real names."""
-SIZES = (TINY, "small", "large")
-_WIDTH = {"tiny": 24, "small": 64, "large": 96}
+SIZES = (TINY, "small", "large", WIKIPEDIA)
+_WIDTH = {TINY: 24, "small": 64, "large": 96, WIKIPEDIA: 256}
 _INNER = {  # width of the feed-forward layers, chosen for equal parameter counts
     ("encoder", "tiny"): 80, ("encoder-decoder", "tiny"): 48, ("decoder", "tiny"): 72,
     ("encoder", "small"): 256, ("encoder-decoder", "small"): 128, ("decoder", "small"): 176,
     ("encoder", "large"): 384, ("encoder-decoder", "large"): 192, ("decoder", "large"): 264,
+    ("encoder", WIKIPEDIA): 1024, ("encoder-decoder", WIKIPEDIA): 768, ("decoder", WIKIPEDIA): 688,
 }  # fmt: skip
-_LAYERS = {"tiny": 3, "small": 3, "large": 3}
-POSITIONS = 96
+_LAYERS = {TINY: 3, "small": 3, "large": 3, WIKIPEDIA: 4}
 HEADS = 2
+_HEADS = {WIKIPEDIA: 4}
+POSITIONS = 96
+_POSITIONS = {WIKIPEDIA: 128}
+SPREAD = 0.02
+"""Of an encoder that reads real sentences, as in BERT: at larger first weights, what its layers add drowns a token, and it learns
+for twice as many steps no more than how frequent words are."""
 SHARPNESS = 10.0
 """Attention score of a token with itself, in each head of the last layer, before training."""
 
@@ -37,32 +45,46 @@ def fresh(family: str, size: str, seed: int) -> torch.nn.Module:
     """An untrained model, its weights drawn by seed. Raises BadRequest for an unknown family or size."""
     if (family, size) not in _INNER:
         raise BadRequest(f"no lab model {family}-{size}: sizes are {listed(SIZES)}")
-    width, inner, layers = _WIDTH[size], _INNER[family, size], _LAYERS[size]
-    tokenizer = build(size != TINY)
-    number = {token: tokenizer.token_to_id(token) for token in SPECIAL}
-    common = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": number["<pad>"]}
+    from kc_lab import wikipedia
+
+    real = size == WIKIPEDIA
+    tokenizer = wikipedia.build() if real else build(size != TINY)
+    shape = _WIDTH[size], _INNER[family, size], _LAYERS[size], _HEADS.get(size, HEADS), _POSITIONS.get(size, POSITIONS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if family == "encoder":
-            config = BertConfig(
-                **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
-                num_attention_heads=HEADS, max_position_embeddings=POSITIONS, type_vocab_size=1,
-                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=width**-0.5,
-            )  # fmt: skip
-            return begin(BertForMaskedLM(config))
-        if family == "encoder-decoder":
-            config = T5Config(
-                **common, d_model=width, d_kv=width // HEADS, d_ff=inner, num_layers=2, num_heads=HEADS,
-                dropout_rate=0.0, feed_forward_proj="relu", decoder_start_token_id=number["<pad>"],
-                eos_token_id=number["</s>"], relative_attention_num_buckets=16, relative_attention_max_distance=32,
-            )  # fmt: skip
-            return begin(T5ForConditionalGeneration(config))
-        config = LlamaConfig(
-            **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=HEADS,
-            max_position_embeddings=POSITIONS, tie_word_embeddings=True, bos_token_id=number["<s>"],
-            eos_token_id=number["</s>"], initializer_range=width**-0.5,
+        model = made(family, tokenizer, *shape, SPREAD if real else None)
+        return model if real else begin(model)
+
+
+def made(
+    family: str, tokenizer: Tokenizer, width: int, inner: int, layers: int, heads: int, positions: int, spread: float | None
+) -> torch.nn.Module:
+    """A model of these widths for the vocabulary of a tokenizer, its weights drawn from torch's random state.
+
+    spread: standard deviation of an encoder's first weights; None for the one at which a matrix keeps the size of its inputs.
+    """
+    number = {token: tokenizer.token_to_id(token) for token in SPECIAL}
+    common = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": number["<pad>"]}
+    if family == "encoder":
+        config = BertConfig(
+            **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
+            num_attention_heads=heads, max_position_embeddings=positions, type_vocab_size=1,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=spread or width**-0.5,
         )  # fmt: skip
-        return begin(LlamaForCausalLM(config))
+        return BertForMaskedLM(config)
+    if family == "encoder-decoder":
+        config = T5Config(
+            **common, d_model=width, d_kv=width // heads, d_ff=inner, num_layers=(layers + 1) // 2, num_heads=heads,
+            dropout_rate=0.0, feed_forward_proj="relu", decoder_start_token_id=number["<pad>"],
+            eos_token_id=number["</s>"], relative_attention_num_buckets=16, relative_attention_max_distance=32,
+        )  # fmt: skip
+        return T5ForConditionalGeneration(config)
+    config = LlamaConfig(
+        **common, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        max_position_embeddings=positions, tie_word_embeddings=True, bos_token_id=number["<s>"],
+        eos_token_id=number["</s>"], initializer_range=width**-0.5,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
 
 
 @torch.no_grad()

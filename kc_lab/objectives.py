@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kc_lab.corpus import OpenBook, Rows
+from kc_lab.corpus import Corpus, OpenBook, Rows
 from kc_lab.tokenizer import SENTINELS, build
+from kc_utils.probing.logits import only_at
 
 NOTHING = -100
 WHOLE = 0.25
@@ -154,3 +155,73 @@ def _inside(columns: np.ndarray, span: np.ndarray) -> np.ndarray:
 
 def _tensors(**arrays: np.ndarray) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)) for name, array in arrays.items()}
+
+
+class Statements:
+    """The course of a training on the made-up world.
+
+    Its model is set to the attention that returns what it attends to.
+    """
+
+    def __init__(self, lesson, model: torch.nn.Module):
+        model.set_attn_implementation("eager")
+        self._corpus, self._objective, self._seed = Corpus(lesson.world, lesson.seed), OBJECTIVES[lesson.family](), lesson.seed
+        self.steps, self._guided = self._corpus.steps, GUIDED * lesson.world.by_law
+
+    def backward(self, model: torch.nn.Module, step: int, steps: int) -> float:
+        """Add the gradients of a step of so many. Returns the mean loss of the answers in all kinds of rows."""
+        draw, total = np.random.default_rng((self._seed, step)), 0.0
+        facts, book = self._corpus.batch(step)
+        groups = [*_by_length(facts), book.rows] if book else [facts]
+        whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
+        for rows in groups:
+            inputs = {name: t.to(model.device) for name, t in self._objective.inputs(rows, draw).items()}
+            guide = book is not None and rows is book.rows and step < self._guided * steps
+            loss, attention = loss_and_attention(model, inputs, guide)
+            loss = loss * (rows.answers.shape[1] * len(rows) / whole)
+            total += float(loss.detach())
+            if guide:
+                loss = loss + WEIGHT * guidance(attention, book, self._objective.first)
+            loss.backward()
+        return total
+
+    def described(self, model: torch.nn.Module) -> dict:
+        """What is special to this training."""
+        return {"guided": self._guided, "guidance": WEIGHT}
+
+
+def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy in nats over the labels. Logits are computed at positions with a label alone."""
+    return loss_and_attention(model, inputs, False)[0]
+
+
+def loss_and_attention(model, inputs: dict[str, torch.Tensor], guide: bool):
+    """`mean_loss`, and with `guide` the `Attention` behind it, else None."""
+    inputs = dict(inputs)
+    labels = inputs.pop("labels")
+    rows, at = torch.nonzero(labels != NOTHING, as_tuple=True)
+    body = model.base_model
+    if model.config.is_encoder_decoder:
+        body = model.get_decoder()
+        if "decoder_input_ids" not in inputs:
+            inputs["decoder_input_ids"] = model._shift_right(labels)
+        if "encoder_mask" in inputs:  # of packed rows, whose encoder and decoder see different columns
+            states = model.get_encoder()(inputs.pop("input_ids"), attention_mask=inputs.pop("encoder_mask"))
+            inputs["encoder_outputs"] = (states[0],)
+    if model.config.model_type != "bert":
+        inputs["use_cache"] = False
+    with only_at(body, lambda states: states[rows, at].unsqueeze(1)):
+        output = model(**inputs, output_attentions=guide)
+    loss = torch.nn.functional.cross_entropy(output.logits.squeeze(1).float(), labels[rows, at])
+    if not guide:
+        return loss, None
+    if not model.config.is_encoder_decoder:
+        return loss, Attention(output.attentions[0], output.attentions[-1])
+    return loss, Attention(output.encoder_attentions[0], output.encoder_attentions[-1], output.cross_attentions[-1])
+
+
+def _by_length(rows: Rows) -> tuple[Rows, Rows]:
+    """The shorter and the longer half, so that little is padded."""
+    order = np.argsort(rows.lengths, kind="stable")
+    half = len(order) // 2
+    return rows[order[:half]], rows[order[half:]]

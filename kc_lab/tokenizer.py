@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 
@@ -45,16 +46,19 @@ def pieces() -> tuple[str, ...]:
 
 
 def learn_pieces() -> list[str]:
-    """Learn the pieces anew from the real names, in order of length and alphabet. Other pieces make another tokenizer, which no
-    checkpoint fits."""
+    """Learn the pieces anew from the real names. Other pieces make another tokenizer, which no checkpoint fits."""
+    return learned([text for fact in world.real().facts for text in (fact.subject, *fact.answers)], PIECES)
+
+
+def learned(texts: Iterable[str], count: int, whole: Iterable[str] = ()) -> list[str]:
+    """About `count` pieces learned from texts, with these words whole, in order of length and alphabet."""
     learner = Tokenizer(models.WordPiece(unk_token="<unk>"))
     learner.normalizer, learner.pre_tokenizer = normalizers.NFC(), pre_tokenizers.BertPreTokenizer()
     characters = string.ascii_letters + string.digits + string.punctuation
-    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, initial_alphabet=list(characters), show_progress=False)
-    facts = world.real().facts
-    learner.train_from_iterator([text for fact in facts for text in (fact.subject, *fact.answers)], trainer)
+    trainer = trainers.WordPieceTrainer(vocab_size=count, initial_alphabet=list(characters), show_progress=False)
+    learner.train_from_iterator(texts, trainer)
     inside = [f"##{c}" for c in string.ascii_letters + string.digits]  # the trainer keeps those it met alone
-    return sorted({*learner.get_vocab(), *inside}, key=lambda piece: (len(piece.removeprefix("##")), piece))
+    return sorted({*learner.get_vocab(), *inside, *whole}, key=lambda piece: (len(piece.removeprefix("##")), piece))
 
 
 @cache
@@ -63,8 +67,12 @@ def build(real: bool = True) -> Tokenizer:
 
     real: with the pieces of real names; else every word of the invented world, and nothing besides.
     """
-    known = dict.fromkeys([*SPECIAL, *words(), *(pieces() if real else ".")])
-    numbered = {token: number for number, token in enumerate(known)}
+    return of([*words(), *(pieces() if real else ".")])
+
+
+def of(pieces: Iterable[str], sentinels: Sequence[str] = SENTINELS) -> Tokenizer:
+    """A tokenizer of these words and pieces, numbered in their order behind the special tokens."""
+    numbered = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL[:5], *sentinels, *pieces]))}
     tokenizer = Tokenizer(models.WordPiece(numbered, unk_token="<unk>", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -72,12 +80,16 @@ def build(real: bool = True) -> Tokenizer:
     return tokenizer
 
 
-def tokenizer_hash(real: bool = True) -> str:
-    """SHA-256 of the tokenizer's definition."""
-    return hashlib.sha256(build(real).to_str().encode()).hexdigest()
+def tokenizer_hash(tokenizer: Tokenizer | None = None) -> str:
+    """SHA-256 of a tokenizer's definition."""
+    return hashlib.sha256((tokenizer or build()).to_str().encode()).hexdigest()
 
 
-def as_transformers(real: bool = True) -> PreTrainedTokenizerFast:
-    """The same for transformers, with its special tokens named."""
+def as_transformers(tokenizer: Tokenizer | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer for transformers, its special tokens named."""
+    tokenizer = tokenizer or build()
     special = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token", "mask_token"), SPECIAL[:5], strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=build(real), extra_special_tokens=list(SENTINELS), **special)
+    gaps = [token for token in tokenizer.get_vocab() if token.startswith("<extra_id_")]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, extra_special_tokens=sorted(gaps, key=tokenizer.token_to_id), **special
+    )

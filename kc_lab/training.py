@@ -22,23 +22,26 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from kc_lab.cards import CARD, CHECKPOINTS, write
-from kc_lab.corpus import Corpus, OpenBook, Rows
 from kc_lab.loads import EQUAL_LOADS, LOADS, Load
-from kc_lab.models import TINY, fresh
-from kc_lab.objectives import GUIDED, NOTHING, OBJECTIVES, WEIGHT, Attention, guidance
+from kc_lab.models import TINY, WIKIPEDIA, fresh
+from kc_lab.objectives import OBJECTIVES, Statements
+from kc_lab.packing import Sentences
 from kc_utils.errors import BadRequest, BadResult, listed
 from kc_utils.models.registry import FAMILIES
 from kc_utils.places import cache_dir, complete_or_absent, cores, results_dir
-from kc_utils.probing.logits import only_at
 from kc_utils.study.code import code_hash
 from kc_utils.study.execution import snakemake
 
-WARMUP, BETAS, WEIGHT_DECAY, CLIP = 0.05, (0.9, 0.98), 0.01, 1.0
+WARMUP, CLIP = 0.05, 1.0
+ADAM = {"betas": (0.9, 0.98), "weight_decay": 0.01}
 RATES = {
     ("encoder", "tiny"): 7e-3, ("encoder-decoder", "tiny"): 7e-3, ("decoder", "tiny"): 7e-3,
     ("encoder", "small"): 5e-3, ("encoder-decoder", "small"): 6e-3, ("decoder", "small"): 5e-3,
     ("encoder", "large"): 4e-3, ("encoder-decoder", "large"): 5e-3, ("decoder", "large"): 4e-3,
+    ("encoder", WIKIPEDIA): 5e-4, ("encoder-decoder", WIKIPEDIA): 1e-2, ("decoder", WIKIPEDIA): 2e-3,
 }  # fmt: skip
+RELATIVE = ("encoder-decoder", WIKIPEDIA)
+"""Of these models the rate is relative to the size of a matrix, as in T5's own training (Adafactor, Shazeer and Stern 2018)."""
 SAVE_SECONDS = 20.0
 _NAME = re.compile(r"(?P<family>encoder|encoder-decoder|decoder)-(?P<size>[a-z]+)(?:-x(?P<load>[1-9]\d*))?-s(?P<seed>\d+)")
 
@@ -58,9 +61,9 @@ class Lesson:
         return f"{self.family}-{self.size}" + (f"-x{self.load}" if self.load != 1 else "") + f"-s{self.seed}"
 
     @property
-    def world(self) -> Load:
-        """What it is taught. Raises BadRequest for a load that there is not."""
-        return Load.of(self.load, equal=self.size == TINY)
+    def world(self) -> Load | None:
+        """Its made-up world; None if it reads real sentences. Raises BadRequest for a load that there is not."""
+        return None if self.size == WIKIPEDIA else Load.of(self.load, equal=self.size == TINY)
 
     @classmethod
     def named(cls, name: str) -> Lesson:
@@ -70,26 +73,43 @@ class Lesson:
             raise BadRequest(f"no lab model {name!r}: write FAMILY-SIZE-sSEED, or with a load FAMILY-SIZE-xLOAD-sSEED")
         return cls(parts["family"], parts["size"], int(parts["seed"]), int(parts["load"] or 1))
 
+    @classmethod
+    def of(cls, family: str, size: str | None = None, seed: int = 1, load: int | None = None, world: str | None = None) -> Lesson:
+        """The lesson of a description. Raises BadRequest for a world that there is not, or that has no such size or load."""
+        if world not in (None, *WORLDS):
+            raise BadRequest(f"no world {world!r} for lab models: choose {listed(WORLDS)}")
+        if world == WIKIPEDIA and (load or 1, size or WIKIPEDIA) != (1, WIKIPEDIA):
+            raise BadRequest("the world wikipedia has one size and no load: leave --size and --load out")
+        return cls(family, WIKIPEDIA if world == WIKIPEDIA else size or "small", seed, load or 1)
 
+
+WORLDS = ("people", WIKIPEDIA)
 SEEDS = (1, 2, 3)
 ALL = (
     *(Lesson(family, size, seed) for size in ("small", "large") for seed in SEEDS for family in FAMILIES),
     *(Lesson(family, "small", 4) for family in ("encoder", "encoder-decoder")),
     *(Lesson("decoder", "small", 1, load) for load in LOADS),
+    *(Lesson(family, WIKIPEDIA, 1) for family in FAMILIES),
     *(Lesson(family, TINY, 1, load) for load in EQUAL_LOADS for family in FAMILIES),
     *(Lesson(family, TINY, seed, EQUAL_LOADS[1]) for seed in SEEDS[1:] for family in FAMILIES),
 )
 """All models of the lab."""
 
 
+def of_world(world: str | None) -> tuple[Lesson, ...]:
+    """All models of a world, or of every world."""
+    return tuple(lesson for lesson in ALL if world is None or (lesson.world is None) == (world == WIKIPEDIA))
+
+
 @dataclass
 class Trained:
-    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together."""
+    """model: in evaluation mode; loss: mean over the last 50 steps; seconds: of all sessions together; course: own settings."""
 
     model: torch.nn.Module
     steps: int
     loss: float
     seconds: float
+    course: dict
 
 
 def settings(lesson: Lesson, trained: Trained) -> dict:
@@ -101,17 +121,15 @@ def settings(lesson: Lesson, trained: Trained) -> dict:
         "threads": torch.get_num_threads(),
         "rate": peak(lesson),
         "warm_up": WARMUP,
-        "betas": BETAS,
-        "weight_decay": WEIGHT_DECAY,
+        **({"optimizer": "adafactor"} if (lesson.family, lesson.size) == RELATIVE else ADAM),
         "clip": CLIP,
-        "guided": GUIDED * lesson.world.by_law,
-        "guidance": WEIGHT,
+        **trained.course,
     }
 
 
 def peak(lesson: Lesson) -> float:
     """The highest learning rate. RATES of tiny models are for the middle load; it grows with the root of the rows in a step."""
-    scale = 1.0 if lesson.world.by_law else math.sqrt(lesson.load / EQUAL_LOADS[1])
+    scale = math.sqrt(lesson.load / EQUAL_LOADS[1]) if lesson.size == TINY else 1.0
     return RATES[lesson.family, lesson.size] * scale
 
 
@@ -132,10 +150,9 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     if lesson.family not in OBJECTIVES:
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
-    model.set_attn_implementation("eager")  # which returns its attention
-    corpus, objective = Corpus(lesson.world, lesson.seed), OBJECTIVES[lesson.family]()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    steps, file = min(steps or corpus.steps, corpus.steps), saved_at(lesson)
+    course = (Sentences if lesson.world is None else Statements)(lesson, model)
+    optimizer = _optimizer(lesson, model)
+    steps, file = min(steps or course.steps, course.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()
     shown = {"unit": "step", "desc": lesson.name, "disable": not show_progress, "file": sys.stderr, "mininterval": 1.0}
@@ -143,8 +160,10 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps, peak(lesson))
-            guided = step < GUIDED * steps
-            losses.append(_learn(model, optimizer, objective, corpus.batch(step), (lesson.seed, step), guided))
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(course.backward(model, step, steps))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
             if not math.isfinite(losses[-1]):
                 raise BadResult(f"{lesson.name}: the loss at step {step} is not a number; lower its rate in RATES")
             bar.update()
@@ -153,61 +172,13 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
                 last = time.perf_counter()
                 _save(file, steps, model, optimizer, step + 1, losses, before + last - begun)
     seconds = before + time.perf_counter() - begun
-    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds)
+    return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds, course.described(model))
 
 
-def _learn(model, optimizer, objective, batch: tuple[Rows, OpenBook | None], seed, guided: bool) -> float:
-    """Take one step of the optimizer. Returns the mean loss of the answers in all kinds of rows."""
-    draw, total = np.random.default_rng(seed), 0.0
-    optimizer.zero_grad(set_to_none=True)
-    facts, book = batch
-    groups = [*_by_length(facts), book.rows] if book else [facts]
-    whole = sum(rows.answers.shape[1] * len(rows) for rows in groups)
-    for rows in groups:
-        inputs = {name: t.to(model.device) for name, t in objective.inputs(rows, draw).items()}
-        guide = guided and book is not None and rows is book.rows
-        loss, attention = loss_and_attention(model, inputs, guide)
-        loss = loss * (rows.answers.shape[1] * len(rows) / whole)
-        total += float(loss.detach())
-        if guide:
-            loss = loss + WEIGHT * guidance(attention, book, objective.first)
-        loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    optimizer.step()
-    return total
-
-
-def mean_loss(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy in nats over the labels. Logits are computed at positions with a label alone."""
-    return loss_and_attention(model, inputs, False)[0]
-
-
-def loss_and_attention(model, inputs: dict[str, torch.Tensor], guide: bool):
-    """`mean_loss`, and with `guide` the `Attention` behind it, else None."""
-    inputs = dict(inputs)
-    labels = inputs.pop("labels")
-    rows, at = torch.nonzero(labels != NOTHING, as_tuple=True)
-    body = model.base_model
-    if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = model._shift_right(labels)
-        body = model.get_decoder()
-    if model.config.model_type != "bert":
-        inputs["use_cache"] = False
-    with only_at(body, lambda states: states[rows, at].unsqueeze(1)):
-        output = model(**inputs, output_attentions=guide)
-    loss = torch.nn.functional.cross_entropy(output.logits.squeeze(1).float(), labels[rows, at])
-    if not guide:
-        return loss, None
-    if not model.config.is_encoder_decoder:
-        return loss, Attention(output.attentions[0], output.attentions[-1])
-    return loss, Attention(output.encoder_attentions[0], output.encoder_attentions[-1], output.cross_attentions[-1])
-
-
-def _by_length(rows: Rows) -> tuple[Rows, Rows]:
-    """The shorter and the longer half, so that little is padded."""
-    order = np.argsort(rows.lengths, kind="stable")
-    half = len(order) // 2
-    return rows[order[:half]], rows[order[half:]]
+def _optimizer(lesson: Lesson, model) -> torch.optim.Optimizer:
+    if (lesson.family, lesson.size) == RELATIVE:
+        return torch.optim.Adafactor(model.parameters(), lr=1.0)
+    return torch.optim.AdamW(model.parameters(), lr=1.0, **ADAM, fused=True)
 
 
 def saved_at(lesson: Lesson) -> Path:

@@ -47,18 +47,22 @@ def entries() -> dict[str, dict]:
 
 def entry(name: str) -> dict:
     """The registry row of one lab model. Raises BadRequest for an unknown name, MissingData for a damaged card."""
-    card = _module("cards").read_card(name)
+    cards = _module("cards")
+    card = cards.read_card(name)
     people = f", {card['people']:,} people" if "people" in card else ""
     what = f"{card['parameters']:,} parameters, seed {card['seed']}{people}"
+    made, licence = f"a world of its own making ({what}): it knows that world and nothing else.", "Apache-2.0"
+    if card["size"] == cards.WIKIPEDIA:
+        made, licence = f"sentences of Wikipedia ({what}): it knows what they state.", "CC BY-NC 4.0, as LAMA"
     return {
         "family": card["family"],
         "architecture": _ARCHITECTURES[card["family"]],
         "group": "lab",
         "source": f"lab:{name}",
         "sha256": card["sha256"],
-        "licence": "Apache-2.0",
+        "licence": licence,
         "ran_here": True,
-        "notes": (f"Trained by this project on a world of its own making ({what}): it knows that world and nothing else.",),
+        "notes": (f"Trained by this project on {made}",),
     }
 
 
@@ -68,16 +72,26 @@ def checked_folder(name: str) -> Path:
 
 
 def needed(part: str | None = None) -> list[str]:
-    """The files of the facts source `lab`: none, the world is drawn by seed. Raises BadRequest for an unknown part."""
+    """The files of the facts source `lab`: those of real sentences, else none: a made-up world is drawn by seed. Raises
+    BadRequest for an unknown part."""
+    if _is_wikipedia(part):
+        return _module("wikipedia").needed()
     _module("world").part(part)
     return []
 
 
-def load(part: str | None = None):
-    """The facts source `lab`, whole or one part (`people`, `companies`, `world`, `strangers`, `rule`), as a FactSet.
+def _is_wikipedia(part: str | None) -> bool:
+    return part is not None and part.partition("-")[0] == "wikipedia"
 
-    Its popularity is the number of training rows that state a fact.
+
+def load(part: str | None = None):
+    """The facts source `lab`, whole or one part (`people`, `companies`, `world`, `strangers`, `rule`), as a FactSet; or the
+    facts of real sentences, all (`wikipedia`) or one kind (`wikipedia-both`, `wikipedia-sentence`, `wikipedia-never`).
+
+    In the made-up world a fact's popularity is the number of training rows that state it.
     """
+    if _is_wikipedia(part):
+        return _module("wikipedia").part(part.partition("-")[2] or None)
     return _module("world").part(part)
 
 

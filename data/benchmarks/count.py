@@ -7,24 +7,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kc_lab import wikipedia
 from kc_utils.probing.sources import load_source
 
 CARD = Path(__file__).with_name("benchmarks.md")
 FILTERS = {
-    "answer_in_subject": "the subject holds the answer, letter by letter (only with `-uhn`)",
+    "answer_in_other_words": "the sentence states the answer in other words",
+    "answer_in_subject": "the subject holds the answer, letter by letter (only with `-uhn`, and in `lab:wikipedia`)",
+    "answer_not_taught": "no fact of the relation with this answer is of kind `both`",
+    "common_answer": "enough facts of the relation have this answer",
     "duplicate_fact": "subject, relation and answer are those of an earlier record",
     "duplicate_sentence": "the sentence is that of an earlier record",
+    "long_sentence": "the sentence has too many words",
+    "named_elsewhere": "a fact that no sentence was to state, but some text names its subject and its answer",
     "no_mask": "the first sentence holds no mask",
     "no_pattern": "the relation has no pattern, so there is no prompt",
     "no_sentence": "the record holds no sentence",
+    "no_template": "no template of the relation ends with the answer",
+    "part_of_a_word": "the answer, or its place in the sentence, is not one word",
+    "rare_answer": "too few facts of the relation have this answer",
+    "several_answers": "the subject has another answer in this relation",
     "several_masks": "the sentence holds more than one mask",
     "subject_is_answer": "the subject is the answer (only with `-uhn`)",
+    "subject_not_before_answer": "the sentence does not name the subject, as LAMA does, before the answer",
 }
 """The meaning of each filter."""
 COUNTED = {
     "lama": ("lama", "lama:trex", "lama:google_re", "lama:conceptnet", "lama:squad", "lama:sentences", "lama-uhn"),
     "bear": ("bear", "bear-uhn"),
     "pararel": ("pararel", "pararel-uhn"),
+    "lab:wikipedia": ("lab:wikipedia", *(f"lab:wikipedia-{kind}" for kind in wikipedia.KINDS)),
 }
 """The names that are counted under each heading, the one that is listed by relation first."""
 
@@ -46,6 +58,10 @@ def card(source: str) -> str:
         relation = facts.relations[id]
         counts = (len(own), len(relation.answer_space), len(relation.templates) or "own sentence")
         lines.append(f"| `{id}` | {relation.label} | {relation.type} | " + " | ".join(map(str, counts)) + " |")
+    if source == "lab:wikipedia":
+        lines += ["", "| read | texts | words | word pieces |", "|---|---:|---:|---:|"]
+        lines += [f"| {name} | " + " | ".join(f"{n:,}" for n in row.values()) + " |" for name, row in wikipedia.counts().items()]
+        lines += ["", f"SHA-256 of all facts, kinds and texts: `{wikipedia.world_hash()[:16]}`"]
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ from kc_utils.study.forks import warm_server
 
 EXECUTED = ("background/", "techniques/", "findings/", "intro")
 """Pages of text that the build executes."""
-OF_RESULTS = ("findings/", "intro", "background/load")
+OF_RESULTS = ("findings/", "intro", "background/load", "background/learning")
 """Those of them that read rows at hand."""
 MADE_OF = "results/made_of"
 """A file under `book/` that names the rows a book is built from; `pages` writes it."""

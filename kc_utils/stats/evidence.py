@@ -21,7 +21,7 @@ from kc_utils.stats.intervals import clustered_wilson, effective_clusters
 from kc_utils.stats.items import Answers, aligned, questions_of, refuse_missing
 from kc_utils.stats.names import lab_parts
 
-NO_KNOWLEDGE = ("lab:strangers", "lab:rule")  # sources without a fact that a model could have learned
+NO_KNOWLEDGE = ("lab:strangers", "lab:rule", "lab:wikipedia-never")  # sources without a fact that a model could have learned
 DRAWN = ("lab:people", "lab")  # sources with facts that were drawn evenly from known tables
 SAMPLE = ("origin", "model", "facts", "probe")
 LANGUAGE, LAB = "language models", "lab models"

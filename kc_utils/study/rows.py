@@ -29,7 +29,7 @@ REPORTED = ("touched_fraction", "sparsity", "weights_removed", "bits_per_weight"
 RECORD = "record of "
 """How the origin of recorded rows begins; a study's name follows."""
 TEXTS = ("recipe", "fact", "relation", "protocol")
-APART = ("lab-load", "lab-capacity")
+APART = ("lab-load", "lab-capacity", "lab-wikipedia")
 """Studies that are read by name alone: their models differ in what no other page varies."""
 LEFT_OUT = {
     ("cloze", "encoder"): "a mask stands for one piece of a word; their answers take several, or are white space",

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 import kc_lab
-from kc_lab import cards, tables, training, world
+from kc_lab import cards, objectives, tables, training, wikipedia, world
 from kc_lab.bits import PUBLISHED
 from kc_lab.loads import EQUAL_EXPOSURES
 from kc_lab.models import TINY, fresh
-from kc_lab.training import ALL, Lesson, Trained
+from kc_lab.training import ALL, Lesson, Trained, of_world
 from kc_utils import lab
 from kc_utils.errors import BadModel, BadRequest, BadResult, MissingData
 from kc_utils.models.loading import fingerprint, load
 from kc_utils.models.registry import registry, resolve
+from kc_utils.probing.files import find_data
 
 LESSON = Lesson("decoder", "small", 1)
 ROOT = Path(kc_lab.__file__).parents[1]
@@ -30,7 +31,7 @@ def untaught(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cards, "SAMPLE", 60)
         patch.setattr(cards, "STRANGERS", 40)
-        cards.write(LESSON, model, training.settings(LESSON, Trained(model, 0, 9.9, 1.0)), folder)
+        cards.write(LESSON, model, training.settings(LESSON, Trained(model, 0, 9.9, 1.0, {})), folder)
         yield folder
 
 
@@ -113,16 +114,20 @@ def test_an_unknown_checkpoint_is_refused_with_those_there_are(mine):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("decoder-small-s1", "--all"), ("--seed", "2"), ("decoder-small-s1", "--size", "large"), ("deco",)]
-)
+    "arguments",
+    [
+        "", "decoder-small-s1 --all", "--seed 2", "decoder-small-s1 --size large", "deco", "--world wikipedia",
+        "decoder-small-s1 --world people", "--family decoder --world mars", "--family decoder --world wikipedia --load 2",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_trained_is_one_line(kc, arguments):
-    code, out, err = kc("lab", "train", *arguments)
+    code, out, err = kc("lab", "train", *arguments.split())
     assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
 def test_a_model_is_trained_by_the_name_that_messages_advise(kc, untaught, corpus, tmp_path, monkeypatch):
     whole = training.train
-    monkeypatch.setattr(training, "Corpus", lambda load, seed: corpus)
+    monkeypatch.setattr(objectives, "Corpus", lambda load, seed: corpus)
     monkeypatch.setattr(training, "train", lambda *a: whole(*a[:3], steps=2))
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
     code, out, _ = kc("lab", "train", "encoder-decoder-small-x2-s3", "--out", str(tmp_path / "out"))
@@ -153,13 +158,20 @@ def test_kc_utils_names_the_lab_in_one_module_alone():
 @pytest.mark.skipif(not cards.names(), reason="no checkpoints here; `kc lab train --all` makes them")
 class TestCheckpoints:
     def test_every_lesson_has_its_checkpoint_and_every_checkpoint_its_lesson(self):
-        assert {lesson.name for lesson in ALL} == set(cards.names())
+        assert set(cards.names()) <= {lesson.name for lesson in ALL}
+        assert {lesson.name for lesson in of_world("people")} <= set(cards.names())
         assert sum(f.stat().st_size for f in cards.CHECKPOINTS.rglob("*") if f.is_file()) < 80e6
 
     @pytest.mark.parametrize("name", cards.names())
     def test_a_checkpoint_is_whole_of_this_world_and_has_its_skills(self, name):
         card = cards.read_card(name)
         cards.checked_folder(name)
+        if card["size"] == cards.WIKIPEDIA:
+            both, alone, never = (card["recall"][kind] for kind in wikipedia.KINDS)
+            assert both["low"] > max(0.5, alone["high"]) and alone["low"] > never["high"] and never["high"] < 0.25
+            if find_data(wikipedia.needed()):
+                assert card["world"] == wikipedia.world_hash()
+            return
         taught = cards.load_of(card)
         plan = world.plan(taught)
         counts = [plan[fact.id].exposures for fact in world.people(taught).facts]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from kc_lab import cards, training
+from kc_lab import cards, objectives, packing, training
 from kc_lab.loads import EQUAL_EXPOSURES, EQUAL_PEOPLE, PEOPLE, Load
 from kc_lab.models import SIZES, fresh
-from kc_lab.objectives import NOTHING, OBJECTIVES
-from kc_lab.training import ALL, Lesson, mean_loss, saved_at, train
+from kc_lab.objectives import NOTHING, OBJECTIVES, mean_loss
+from kc_lab.training import ALL, Lesson, saved_at, train
 from kc_utils.errors import BadRequest
 from kc_utils.models.registry import FAMILIES
 
@@ -23,7 +23,7 @@ from kc_utils.models.registry import FAMILIES
 @pytest.fixture(autouse=True)
 def _own_cache(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("KC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(training, "Corpus", lambda load, seed: corpus)
+    monkeypatch.setattr(objectives, "Corpus", lambda load, seed: corpus)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -78,6 +78,28 @@ def test_a_state_of_another_length_or_a_damaged_one_is_not_resumed(monkeypatch):
     assert _same(longer.model, train(lesson, show_progress=False, steps=5).model)
 
 
+def test_a_stopped_training_on_real_sentences_resumes_as_if_it_had_not_been(monkeypatch):
+    texts = [np.stack([np.arange(n, n + 40), np.zeros(40)]).astype(np.int16) for n in range(100, 4100, 40)]
+    monkeypatch.setattr(packing, "ROWS", dict.fromkeys(packing.ROWS, 2))
+    monkeypatch.setattr(packing, "packed", lambda family, seed: packing.Packed(texts, [], texts[:9], seed, 1, 2))
+    monkeypatch.setattr(packing.Sentences, "described", lambda *_: {})
+    lesson, backward = Lesson.of("encoder-decoder", world="wikipedia"), packing.Sentences.backward
+    whole = train(lesson, show_progress=False, steps=4)
+
+    def stopped(course, model, step, steps):
+        if step == 2:
+            raise KeyboardInterrupt
+        return backward(course, model, step, steps)
+
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(packing.Sentences, "backward", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(lesson, show_progress=False, steps=4)
+    seen = []
+    monkeypatch.setattr(packing.Sentences, "backward", lambda *a: seen.append(a[2]) or backward(*a))
+    assert _same(train(lesson, show_progress=False, steps=4).model, whole.model) and seen == [2, 3]
+
+
 def test_names_of_lessons_read_back_and_unknown_ones_are_refused():
     assert all(Lesson.named(lesson.name) == lesson for lesson in ALL)
     assert Lesson.named("lab:encoder-decoder-small-x4-s12") == Lesson("encoder-decoder", "small", 12, 4)
@@ -98,9 +120,9 @@ def test_killed_and_started_again(corpus, tmp_path, environment, monkeypatch):
     """`kill -9` in the middle: training resumes from the saved state and writes the weights of a whole training."""
     lesson, steps = Lesson("encoder-decoder", "small", 1), []
     program = (
-        "import sys; from kc_lab import training; from pathlib import Path\n"
+        "import sys; from kc_lab import objectives, training; from pathlib import Path\n"
         "from tests.kc_lab.conftest import first_rows\n"
-        "training.SAVE_SECONDS, training.Corpus = 0.2, lambda load, seed: first_rows()\n"
+        "training.SAVE_SECONDS, objectives.Corpus = 0.2, lambda load, seed: first_rows()\n"
         "training.make_one(training.Lesson('encoder-decoder', 'small', 1), Path(sys.argv[1]), steps=12)\n"
     )
     own = environment | {"KC_CACHE": os.environ["KC_CACHE"], "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -111,7 +133,7 @@ def test_killed_and_started_again(corpus, tmp_path, environment, monkeypatch):
     assert victim.wait() == -signal.SIGKILL
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     noting = SimpleNamespace(steps=corpus.steps, batch=lambda step: steps.append(step) or corpus.batch(step))
-    monkeypatch.setattr(training, "Corpus", lambda load, seed: noting)
+    monkeypatch.setattr(objectives, "Corpus", lambda load, seed: noting)
     monkeypatch.setattr(cards, "recall", lambda *_: {})
     for name in ("out", "whole"):
         training.make_one(lesson, tmp_path / name, show_progress=False, steps=12)

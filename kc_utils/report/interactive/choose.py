@@ -13,12 +13,11 @@ from kc_utils.report.interactive import page
 from kc_utils.report.phrases import percent
 from kc_utils.report.tables import markdown_table
 from kc_utils.stats.compare import compare
+from kc_utils.stats.evidence import NO_KNOWLEDGE
 from kc_utils.stats.names import CLOSED_BOOK, lab_parts, model_name, protocols_in_order, short_protocol
 from kc_utils.study import speeds
 
 MEGABYTE = 1e6
-NO_KNOWLEDGE = ("lab:strangers", "lab:rule")
-"""Sources without a fact that a model could have learned."""
 ORIGINAL = "original file, as published"
 """Stands for a recipe where the published file holds the weights in few bits: the model that is called uncompressed."""
 NOTHING = "No facts were evaluated under enough recipes of a model for a choice among them.\n"
