@@ -14,8 +14,9 @@ import kc_utils as kc
 from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
-from kc_utils.stats import strata
+from kc_utils.stats import readers, strata
 from kc_utils.study import record
+from kc_utils.study.rows import results as recorded
 from tests.conftest import ROOT
 from tests.stats import claimed
 
@@ -61,7 +62,13 @@ def run(monkeypatch):
                 raise BadRequest("no finished evaluation fits")
             return pd.concat(fine, ignore_index=True)
 
+        def read(*study, **chosen):
+            if not rows:
+                raise BadRequest("no finished evaluation fits")
+            return recorded(*study, **chosen)
+
         monkeypatch.setattr(strata, "results", results)
+        monkeypatch.setattr(readers, "results", read)
         monkeypatch.setattr(myst_nb, "glue", lambda name, value, display=True: glued.update({name: value}))
         for module in (IPython.display, demonstrations):
             monkeypatch.setattr(module, "display", lambda *objects: shown.extend(o.data for o in objects))
@@ -94,7 +101,8 @@ def test_every_chapter_answers_from_rows_and_without_any(run, name):
     judged = set(re.findall(r"\d \([^()]+ to [^()]+; (clear|equal|\d+)\)", shown))
     assert ({"clear", "equal"} <= judged) == (name in ("bits", "families", "prune", "warning")), judged
     text = (ROOT / "book" / "findings" / f"{name}.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"\{glue:text\}`(\w+)`", text)) | {f"{name}_answer"} == set(glued)
+    assert {*re.findall(r"\{glue:text\}`(\w+)`", text), *re.findall(r"\{glue:md\} (\w+)", text)} == set(glued)
+    assert all("No data" not in value and "nan" not in value for value in glued.values())
     glued, shown = run(name, [])
     assert glued[f"{name}_answer"].startswith("**No data.**") and not shown
 
