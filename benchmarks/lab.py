@@ -22,15 +22,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from kc_lab import packing, wikipedia
 from kc_lab.cards import WIKIPEDIA
 from kc_lab.models import fresh
-from kc_lab.training import RATES, Lesson
+from kc_lab.training import Lesson, optimizer_of
 from kc_utils.models.registry import FAMILIES
 
 PRODUCTS = 20
 
 
-def product_rate(width: int) -> float:
+def product_rate(tokens: int, width: int) -> float:
     """Operations a second of processor time of a product in 16 bits, as many rows as a step has tokens."""
-    tokens = torch.randn(16 * packing.LENGTH, width, dtype=torch.bfloat16)
+    tokens = torch.randn(tokens, width, dtype=torch.bfloat16)
     weights = torch.randn(width, 4 * width, dtype=torch.bfloat16)
     begin = time.process_time()
     for _ in range(PRODUCTS):
@@ -52,24 +52,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {packing.ROWS} x {packing.LENGTH} tokens a step\n")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, rows of {packing.LENGTH} tokens\n")
     print("| family | parameters | tokens/s | GFLOP/s | of the product's | waste |\n|---|--:|--:|--:|--:|--:|")
     for family in FAMILIES:
         lesson = Lesson(family, WIKIPEDIA, 1)
         model = fresh(family, WIKIPEDIA, 1).train()
         course = packing.Sentences(lesson, model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=RATES[family, WIKIPEDIA], fused=True)
+        optimizer = optimizer_of(lesson, model)
         with FlopCounterMode(display=False) as counter:
             course.backward(model, 0, course.steps)
-        seconds, shares = [], []
+        tokens, seconds, shares = packing.ROWS[family] * packing.LENGTH, [], []
         for step in range(1, given.steps + 1):
-            rate, begin = product_rate(model.config.hidden_size), time.process_time()
+            rate, begin = product_rate(tokens, model.config.hidden_size), time.process_time()
             optimizer.zero_grad(set_to_none=True)
             course.backward(model, step, course.steps)
             optimizer.step()
             seconds.append(time.process_time() - begin)
             shares.append(counter.get_total_flops() / seconds[-1] / rate)
-        second, tokens = statistics.median(seconds), packing.ROWS * packing.LENGTH
+        second = statistics.median(seconds)
         parameters = sum(p.numel() for p in model.parameters())
         print(
             f"| {family} | {parameters:,} | {tokens / second:,.0f} | {counter.get_total_flops() / second / 1e9:.0f} | "

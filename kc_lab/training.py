@@ -151,7 +151,7 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
         raise BadRequest(f"unknown family {lesson.family!r}: choose {listed(OBJECTIVES)}")
     model = fresh(lesson.family, lesson.size, lesson.seed).to(device).train()
     course = (Sentences if lesson.world is None else Statements)(lesson, model)
-    optimizer = _optimizer(lesson, model)
+    optimizer = optimizer_of(lesson, model)
     steps, file = min(steps or course.steps, course.steps), saved_at(lesson)
     start, losses, before = _restore(file, steps, model, optimizer)
     begun = last = time.perf_counter()
@@ -175,7 +175,8 @@ def train(lesson: Lesson, device: str = "cpu", show_progress: bool = True, steps
     return Trained(model.eval(), steps, float(np.mean(losses[-50:])), seconds, course.described(model))
 
 
-def _optimizer(lesson: Lesson, model) -> torch.optim.Optimizer:
+def optimizer_of(lesson: Lesson, model) -> torch.optim.Optimizer:
+    """The optimizer of a lesson; its rate is set at every step."""
     if (lesson.family, lesson.size) == RELATIVE:
         return torch.optim.Adafactor(model.parameters(), lr=1.0)
     return torch.optim.AdamW(model.parameters(), lr=1.0, **ADAM, fused=True)
