@@ -31,7 +31,7 @@ from kc_utils.study.rows import fits, short_hash
 from kc_utils.study.studyfile import load_study
 
 OUT = project_dir() / "results" / "simulations" / "static.csv"
-STUDIES = ("laptop", "benchmarks", "lab-load")
+STUDIES = ("laptop", "benchmarks", "lab-load", "lab-wikipedia")
 OF_APART = {"chance": "chance", "rank": "correct", "static": "correct_static"}
 OF_WORLD = Probe(facts="lab", limit=400, protocols=("rank",), alternatives=4, candidates="sets")
 
