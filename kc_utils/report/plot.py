@@ -89,7 +89,8 @@ def curve(
     drawing.legend_below(fig)
     what = caption or f"{ytext.partition(' (')[0].capitalize()} by {xtext.partition(' (')[0]}"
     alt = describe(frame, x, hue, y, [c for c in (row, col) if c], f"{what}: {ytext} by {xtext}", yscale)
-    return Picture(fig, f"{what}. {_note(frame, y)}", alt, name or f"{y}-{x}".replace("_", "-"))
+    note = _note(frame, y, any(map(_one_baseline, parts.values())))
+    return Picture(fig, f"{what}. {note}", alt, name or f"{y}-{x}".replace("_", "-"))
 
 
 def _frame(table: pd.DataFrame, x: str, split: list[str]) -> pd.DataFrame:
@@ -118,7 +119,7 @@ def _panel(points: pd.DataFrame, part: pd.DataFrame, *columns: str | None) -> pd
 
 def _levels(ax, part: pd.DataFrame, y: str) -> None:
     if y == "accuracy":
-        if part["baseline_accuracy"].nunique() == 1:
+        if _one_baseline(part):
             drawing.level(ax, 100 * part["baseline_accuracy"].iloc[0], "uncompressed", "-", INK)
         drawing.level(ax, 100 * part["chance"].mean(), "chance", ":")
         _control(ax, part, "static")
@@ -130,6 +131,10 @@ def _levels(ax, part: pd.DataFrame, y: str) -> None:
         _control(ax, part, "static_retention")
     elif y == "difference":
         drawing.level(ax, 0, "uncompressed", "-", INK)
+
+
+def _one_baseline(part: pd.DataFrame) -> bool:
+    return "baseline_accuracy" in part and part["baseline_accuracy"].nunique() == 1
 
 
 def _control(ax, part: pd.DataFrame, column: str) -> None:
@@ -150,7 +155,7 @@ def _limits(fig, frame: pd.DataFrame, y: str, scale: float) -> None:
     fig.axes[0].set_ylim(1.05 * low, high + 0.06 * (high - low))  # all panels share it
 
 
-def _note(frame: pd.DataFrame, y: str) -> str:
+def _note(frame: pd.DataFrame, y: str, baseline: bool = True) -> str:
     """What belongs below every figure: what bars and lines are."""
     n = f" ({sizes(frame)})" if {"protocol", "n"} <= set(frame) else ""
     bars = f"Bars: 95 % intervals{n}." if all(drawing.bounds(frame, y)) else ""
@@ -158,7 +163,7 @@ def _note(frame: pd.DataFrame, y: str) -> str:
     ranked = control and "rank" in set(frame.get("protocol", ()))
     known = ranked and control in frame and frame[control].notna().any()
     return " ".join(filter(None, [
-        bars, "Black line: uncompressed; dotted: chance." if y == "accuracy" else "",
+        bars, f"{'Black line: uncompressed; dotted' if baseline else 'Dotted'}: chance." if y == "accuracy" else "",
         f"Dash-dotted: {STATIC}, without the body." if known else f"Ranking by {STATIC}: not computed here." if ranked else "",
     ]))  # fmt: skip
 
