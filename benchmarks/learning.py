@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from kc_lab import packing, wikipedia
+from kc_lab.cards import of_kinds
 from kc_lab.models import fresh
 from kc_lab.tokenizer import as_transformers
 from kc_lab.training import Lesson, of_world, saved_at
@@ -31,11 +32,10 @@ OUT = project_dir() / "results/simulations/learning.csv"
 
 def recall(model: torch.nn.Module, family: str) -> list[dict]:
     """Return one line for each kind of fact."""
-    hidden, lines = {name: wikipedia.held_out(r) for name, r in wikipedia.facts().relations.items()}, []
+    tokenizer = as_transformers(wikipedia.build())
+    found, lines = of_kinds(lambda **probe: evaluate(model, tokenizer, family, Probe(**probe)).rows, LIMIT), []
     for kind in wikipedia.KINDS:
-        probe = Probe(facts=f"lab:wikipedia-{kind}", limit=LIMIT, protocols=("cloze",), templates="all")
-        rows = evaluate(model, as_transformers(wikipedia.build()), family, probe).rows
-        first, held = (rows[rows["template"] == which]["correct"] for which in (0, rows["relation"].map(hidden)))
+        first, held = (found[name]["correct"] for name in (kind, f"{kind}_held_out"))
         low, high = wilson(int(first.sum()), len(first))
         lines.append({"kind": kind, "n": len(first), "right": first.mean(), "low": low, "high": high, "held_out": held.mean()})
     return lines

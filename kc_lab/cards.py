@@ -150,19 +150,20 @@ def recall(model, tokenizer, family: str, world: Load | None) -> dict[str, dict[
     def rows(**fields):
         return evaluate(model, tokenizer, family, Probe(**fields)).rows
 
-    measured = _read(rows) if world is None else _taught(rows, world)
-    return {name: _share(frame["correct"]) for name, frame in measured.items()}
+    measured = of_kinds(rows) if world is None else _taught(rows, world)
+    return {name: _share(frame["correct"]) for name, frame in measured.items() if name != "never_held_out"}
 
 
-def _read(rows) -> dict:
+def of_kinds(rows, limit: int = SAMPLE) -> dict:
+    """By kind, and by kind with `_held_out`, the answers to a sample of facts. rows: evaluates a model on a probe's fields."""
     from kc_lab import wikipedia
 
     hidden, found = {name: wikipedia.held_out(r) for name, r in wikipedia.facts().relations.items()}, {}
     for kind in wikipedia.KINDS:
-        frame = rows(facts=f"lab:wikipedia-{kind}", limit=SAMPLE, seed=SEED, protocols=("cloze",), templates="all")
+        frame = rows(facts=f"lab:wikipedia-{kind}", limit=limit, seed=SEED, protocols=("cloze",), templates="all")
         found[kind] = frame[frame["template"] == 0]
         found[f"{kind}_held_out"] = frame[frame["template"] == frame["relation"].map(hidden)]
-    return {name: found[name] for name in Reading.model_fields}
+    return found
 
 
 def _taught(rows, load: Load) -> dict:

@@ -35,8 +35,7 @@ _HEADS = {WIKIPEDIA: 4}
 POSITIONS = 96
 _POSITIONS = {WIKIPEDIA: 128}
 SPREAD = 0.02
-"""Of an encoder that reads real sentences, as in BERT: at larger first weights, what its layers add drowns a token, and it learns
-for twice as many steps no more than how frequent words are."""
+"""Of an encoder that reads real sentences, as in BERT: at larger first weights, what its layers add drowns a token."""
 SHARPNESS = 10.0
 """Attention score of a token with itself, in each head of the last layer, before training."""
 

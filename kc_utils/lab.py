@@ -53,7 +53,7 @@ def entry(name: str) -> dict:
     what = f"{card['parameters']:,} parameters, seed {card['seed']}{people}"
     made, licence = f"a world of its own making ({what}): it knows that world and nothing else.", "Apache-2.0"
     if card["size"] == cards.WIKIPEDIA:
-        made, licence = f"sentences of Wikipedia ({what}): it knows what they state.", "CC BY-NC 4.0, as LAMA"
+        made, licence = f"sentences of Wikipedia ({what}): it read nothing else.", "CC BY-NC 4.0, as LAMA"
     return {
         "family": card["family"],
         "architecture": _ARCHITECTURES[card["family"]],

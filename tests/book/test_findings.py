@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 import kc_utils as kc
+from kc_lab import readers
 from kc_utils.errors import BadRequest
 from kc_utils.report import demonstrations
 from kc_utils.report.sphinx import code_cells
-from kc_utils.stats import readers, strata
+from kc_utils.stats import strata
 from kc_utils.study import record
 from kc_utils.study.rows import results as recorded
 from tests.conftest import ROOT
