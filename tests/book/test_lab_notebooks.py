@@ -21,7 +21,7 @@ GIVEN = {
 }  # fmt: skip
 KINDS = ("pruning", "quantization", "pruning-then-quantization", "final-layer")
 FIGURES = {
-    "retention": {f"{part}-{kind}" for part in ("kept", "skills") for kind in KINDS},
+    "retention": {f"{part}-{kind}" for part in ("kept", "skills") for kind in KINDS} | {"kept-pruning-within-matrices"},
     "bits": {"parameters", "bytes", "load", "load-recall"},
     "scopes": {"curves-sparsity", "curves-weights", "differences-sparsity", "differences-weights"},
     "first_to_go": {"exposures", "enters", "margin", "relation", "type"},
@@ -66,6 +66,7 @@ def test_one_seed_has_no_interval_and_no_verdict(execute):
 
 @pytest.mark.parametrize("name", ["retention", "erased_or_hidden"])
 def test_parts_without_recipes_are_left_out(execute, name):
-    less = {"sparsities": [], "pruned_first": [], "final_layer": []} if name == "retention" else {"relearn_steps": None}
-    gone = {"kept-pruning", "kept-final-layer"} if name == "retention" else {"relearning"}
+    none = {part: [] for part in ("sparsities", "within", "pruned_first", "final_layer")}
+    less = none if name == "retention" else {"relearn_steps": None}
+    gone = {"kept-pruning", "kept-pruning-within-matrices", "kept-final-layer"} if name == "retention" else {"relearning"}
     assert not gone & set(figures_of(execute(name, models=MODELS[:2], **less)))
